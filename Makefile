@@ -1,0 +1,48 @@
+# Needs python3 >= 3.11 and make. Everything else goes into .venv, pinned by constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint bench clean
+
+help:  ## these lines
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class folders
+	@start=$$(date +%s) && $(MAKE) --no-print-directory .venv/run && \
+	  INSTALL_S=$$(($$(date +%s) - start)) PATH="$(CURDIR)/$(BIN):$$PATH" deploy/demo.sh $(DATA)
+
+test: .venv/dev  ## the default suite, up to ten minutes on two cores
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/dev  ## what takes longer
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev  ## style, types, and which room may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/run  ## the figures of BENCHMARKS.md that this machine can make
+	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/bench.sh
+
+clean:  ## remove the virtual environment and what demo made
+	rm -rf .venv demo
+
+# The plain install is right on every machine: PyPI's torch has CUDA, and uses it where it can.
+.venv/run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + \
+	  "; name another: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (minutes the first time)"
+	@$(PIP) setuptools
+	@$(PIP) --no-build-isolation --editable '.[train,serve]'
+	@touch $@
+
+.venv/dev: .venv/run
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""What training and serving agree on: the network, the pixel rules and the checkpoint format."""

@@ -1,0 +1,182 @@
+"""A published model on disk: weights and all that a server must know, found whole or not at all.
+
+models/NAME/STEP/model.safetensors   weights and the mean picture
+models/NAME/STEP/about.json          the rest, with the SHA-256 of the weights
+models/NAME/current.json             which STEP to serve; replaced last
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from alexnet.command import UserError
+from alexnet.model import AlexNet, AlexNetConfig
+
+MEAN = "mean_3HW"
+
+
+class CheckpointError(UserError):
+    """A model that is absent, damaged or of another version; the text names file and remedy."""
+
+
+class ClassLabel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """The folder's name, a WordNet id in ImageNet."""
+    name: str
+    """What people read."""
+
+
+class Accuracy(BaseModel):
+    """Exact counts over the validation pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: Literal[1, 10]
+    pictures: int = Field(ge=1)
+    top1: int = Field(ge=0)
+    """Pictures whose most probable label is the right one."""
+    top5: int = Field(ge=0)
+    """Pictures whose right label is among the five most probable."""
+
+
+class About(BaseModel):
+    """Everything a server knows of a model, besides its tensors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    name: str
+    step: int = Field(ge=0)
+    network: AlexNetConfig
+    classes: tuple[ClassLabel, ...]
+    size: int = Field(ge=64)
+    """Rows and columns of the whole picture that the views are cut from."""
+    dataset: str
+    """SHA-256 that names the training data."""
+    recipe: dict[str, Any]
+    accuracy: tuple[Accuracy, ...] = ()
+    trained_at: datetime
+    versions: dict[str, str]
+    weights_sha256: str = ""
+    """Filled in by `save`."""
+
+
+class Checkpoint(NamedTuple):
+    model: AlexNet
+    """In evaluation mode, on the CPU."""
+    mean_3HW: Tensor
+    """float32, crop x crop, 0..255; subtracted from every view."""
+    about: About
+
+
+def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
+    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
+
+    A reader finds the old model or the new one, never a part: everything is written under a
+    temporary name, synced and renamed, the pointer last.
+    """
+    home = models / about.name
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / f"{about.step:08d}"
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    weights = save_tensors(tensors | {MEAN: mean_3HW.contiguous()})
+    about = about.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+
+    if target.exists():
+        published = About.model_validate_json((target / "about.json").read_bytes())
+        if published.weights_sha256 != about.weights_sha256:
+            raise CheckpointError(
+                f"{target} holds other weights of the same name and step; publish under another name"
+            )
+    else:
+        with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
+            partial = Path(temporary) / target.name
+            partial.mkdir()
+            _write(partial / "model.safetensors", weights)
+            _write(partial / "about.json", about.model_dump_json(indent=2).encode())
+            partial.rename(target)
+    pointer = {"step": about.step, "directory": target.name, "sha256": about.weights_sha256}
+    _write(home / ".current.json", json.dumps(pointer).encode())
+    os.replace(home / ".current.json", home / "current.json")
+    _sync(home)
+    return target
+
+
+def load(directory: Path) -> Checkpoint:
+    """The model in `directory`: models/NAME, which means its current step, or models/NAME/STEP.
+
+    Raises CheckpointError; weights that differ from their recorded SHA-256 are refused.
+    """
+    directory = current(directory)
+    try:
+        about = About.model_validate_json((directory / "about.json").read_bytes())
+        weights = (directory / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: {error.strerror}; publish the model again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{directory / 'about.json'}: {place}: {first['msg']}; "
+            "it was written by another version or by hand"
+        ) from None
+    if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
+        raise CheckpointError(
+            f"{directory / 'model.safetensors'}: SHA-256 is {found[:12]}…, about.json says "
+            f"{about.weights_sha256[:12]}…: the file is damaged; publish the model again"
+        )
+    tensors = load_tensors(weights)
+    mean_3HW = tensors.pop(MEAN)
+    with torch.device("meta"):
+        model = AlexNet(about.network)
+    model.load_state_dict(tensors, assign=True)
+    return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about)
+
+
+def current(directory: Path) -> Path:
+    """The step's directory that `directory` means; models/NAME is followed to its current step."""
+    pointer = directory / "current.json"
+    if pointer.exists():
+        try:
+            return directory / json.loads(pointer.read_bytes())["directory"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{pointer}: not a pointer to a model ({error})") from None
+    if (directory / "about.json").exists():
+        return directory
+    raise CheckpointError(
+        f"{directory}: no published model here (neither current.json nor about.json); "
+        "train one: python -m trainer train --help"
+    )
+
+
+def now() -> datetime:
+    """UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,184 @@
+"""The network of Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks", NIPS 2012; numbers of config 145 of the released code.
+
+Shapes: N images, C channels, H rows, W columns, T towers, K classes.
+"""
+
+from math import ceil, sqrt
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class AlexNetConfig(BaseModel):
+    """What the paper varies, and what fits the network to a small machine; nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int = Field(1000, ge=2)
+    towers: Literal[1, 2] = 2
+    """2: the two-GPU network. 1: the one-GPU network of §3.2, half the kernels up to conv4."""
+    local_response_norm: bool = True
+    pooling: Literal["overlapping", "plain"] = "overlapping"
+    """overlapping: 3x3 windows at stride 2. plain: 2x2, the other side of §3.4."""
+    activation: Literal["relu", "tanh"] = "relu"
+    dropout: float = Field(0.5, ge=0, lt=1)
+    """Probability of a zero on the outputs of fc6 and fc7 (§4.2)."""
+    sixth_conv: bool = False
+    """One more convolution over the last pool, as in the networks pre-trained on Fall 2011 (§6)."""
+    width: float = Field(1.0, gt=0, le=4)
+    """Factor on the kernels and hidden units of every layer."""
+    crop: int = Field(224, ge=64, le=512)
+    """Rows and columns of the input."""
+
+
+class LocalResponseNorm(torch.autograd.Function):
+    """x / (2 + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, each tower alone (§3.3).
+
+    The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
+    window, and the published results are the code's. The window sum is four shifted additions and
+    its gradient the same sum, by hand: autograd would keep every one of them.
+    """
+
+    K, ALPHA, BETA = 2.0, 1e-4 / 5, 0.75
+
+    @staticmethod
+    def window_sum(x_NHWC: Tensor, towers: int) -> Tensor:
+        """Sum over channels c-2 .. c+2 of the same tower: (N, H, W, C) -> (N, H, W, C)."""
+        maps = x_NHWC.shape[-1] // towers
+        padded_NHWTC = F.pad(x_NHWC.unflatten(-1, (towers, maps)), (2, 2))
+        total_NHWTC = padded_NHWTC[..., :maps] + padded_NHWTC[..., 1 : 1 + maps]
+        for shift in (2, 3, 4):
+            total_NHWTC += padded_NHWTC[..., shift : shift + maps]
+        return total_NHWTC.flatten(-2)
+
+    @staticmethod
+    def forward(ctx: Any, x_NCHW: Tensor, towers: int) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W); fastest in channels_last."""
+        norm = LocalResponseNorm
+        with torch.autocast(x_NCHW.device.type, enabled=False):
+            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+            base_NHWC = norm.window_sum(x_NHWC.square(), towers).mul_(norm.ALPHA).add_(norm.K)
+            root_NHWC = base_NHWC.rsqrt()
+            factor_NHWC = root_NHWC.sqrt().mul_(root_NHWC)  # base^-0.75 without a pow
+            ctx.save_for_backward(x_NHWC, base_NHWC, factor_NHWC)
+            ctx.towers = towers
+            return (x_NHWC * factor_NHWC).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        norm = LocalResponseNorm
+        x_NHWC, base_NHWC, factor_NHWC = ctx.saved_tensors
+        gradient_NHWC = gradients[0].permute(0, 2, 3, 1)
+        through_NHWC = (gradient_NHWC * x_NHWC).mul_(factor_NHWC).div_(base_NHWC)
+        spread_NHWC = norm.window_sum(through_NHWC, ctx.towers).mul_(x_NHWC)
+        direct_NHWC = gradient_NHWC * factor_NHWC
+        total_NHWC = direct_NHWC.sub_(spread_NHWC, alpha=2 * norm.ALPHA * norm.BETA)
+        return total_NHWC.permute(0, 3, 1, 2), None
+
+
+class Dropout2012(nn.Module):
+    """Zero each output with probability p in training, scale by 1 - p at test (§4.2).
+
+    `nn.Dropout` scales in training instead: activations twice as large, and a start of the run
+    that this initialisation was not made for.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1 - self.p)
+        return x * torch.empty_like(x).bernoulli_(1 - self.p)
+
+
+class AlexNet(nn.Module):
+    """RGB minus its mean on the 0..255 scale, (N, 3, crop, crop) -> logits (N, classes)."""
+
+    def __init__(self, config: AlexNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        towers, plain = config.towers, config.pooling == "plain"
+
+        def units(full: int) -> int:
+            """How many of `full` units this width keeps, the same number in each tower."""
+            return towers * max(1, round(full / towers * config.width))
+
+        # §3.2: the one-GPU network halves each layer but conv5 and the full ones.
+        halved = towers / 2
+        c1, c2, c3 = (units(int(full * halved)) for full in (96, 256, 384))
+        c5, hidden = units(256), units(4096)
+        # Plain pooling leaves 28 and 11 positions where overlapping leaves 27 and 13; config 147
+        # takes the difference out of the padding, so that the last map is 6x6 again.
+        self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
+        self.conv2 = nn.Conv2d(c1, c2, 5, padding=1 if plain else 2, groups=towers)
+        self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
+        self.conv4 = nn.Conv2d(c3, c3, 3, padding=1, groups=towers)
+        self.conv5 = nn.Conv2d(c3, c5, 3, padding=0 if plain else 1, groups=towers)
+        self.conv6 = nn.Conv2d(c5, c5, 3, padding=1) if config.sixth_conv else None
+        # The last window may stick out at the right and bottom, as in the released code.
+        self.pool = nn.MaxPool2d(2 if plain else 3, stride=2, ceil_mode=True)
+        self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
+        self.dropout = Dropout2012(config.dropout)
+
+        side = self._last_map_side()
+        self.fc6 = nn.Linear(c5 * side * side, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc8 = nn.Linear(hidden, config.classes)
+        self._initialise(side)
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """(N, 3, crop, crop) float -> (N, classes) logits."""
+        x = self._pad(image_NCHW)
+        x = self.pool(self._norm(self.activation(self.conv1(x))))  # §3.1, §3.3, §3.4
+        x = self.pool(self._norm(self.activation(self.conv2(x))))
+        x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)
+        x = self.activation(self.conv4(x))
+        x = self.pool(self.activation(self.conv5(x)))
+        if self.conv6 is not None:
+            x = self.activation(self.conv6(x))
+        x = self.dropout(self.activation(self.fc6(x.flatten(1))))  # §4.2
+        x = self.dropout(self.activation(self.fc7(x)))
+        return self.fc8(x)
+
+    def _pad(self, image_NCHW: Tensor) -> Tensor:
+        """Zeros to the right and bottom, up to conv1's last window: 224 + 3 gives 55x55 (§3.5)."""
+        missing = -(self.config.crop - 11) % 4
+        return F.pad(image_NCHW, (0, missing, 0, missing))
+
+    def _norm(self, x_NCHW: Tensor) -> Tensor:
+        if not self.config.local_response_norm:
+            return x_NCHW
+        return LocalResponseNorm.apply(x_NCHW, self.config.towers)
+
+    def _last_map_side(self) -> int:
+        """Rows (and columns) of the map that fc6 sees: 6 at full size."""
+        window = int(self.pool.kernel_size)
+        side = ceil((self.config.crop - 11) / 4) + 1
+        side = ceil((side - window) / 2) + 1
+        for conv in (self.conv2, self.conv5):
+            side += 2 * int(conv.padding[0]) - conv.kernel_size[0] + 1
+            side = ceil((side - window) / 2) + 1
+        return side
+
+    @torch.no_grad()
+    def _initialise(self, side: int) -> None:
+        """Zero-mean Gaussian weights and constant biases (§5), 0.03 for conv3 to conv6 (released).
+
+        With the paper's 0.01 there, the signal all but vanishes on its way. Where a small network
+        has a smaller fan-in its deviation grows by the root of the ratio: the same signal.
+        """
+        gain = {"conv1": 1.0, "fc6": 6 / side / sqrt(self.config.width)}
+        for name, deviation, bias in (
+            ("conv1", 0.01, 0.0), ("conv2", 0.01, 1.0), ("conv3", 0.03, 0.0),
+            ("conv4", 0.03, 1.0), ("conv5", 0.03, 1.0), ("conv6", 0.03, 1.0),
+            ("fc6", 0.01, 1.0), ("fc7", 0.01, 1.0), ("fc8", 0.01, 0.0),
+        ):  # fmt: skip
+            if (layer := getattr(self, name)) is not None:
+                layer.weight.normal_(0, deviation * gain.get(name, 1 / sqrt(self.config.width)))
+                layer.bias.fill_(bias)

@@ -1,0 +1,65 @@
+"""python -m pipeline: photographs to a packed dataset."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet.command import Parser, run
+from alexnet.pixels import SIZE
+from pipeline.dataset import DatasetError
+from pipeline.sources import BUILTIN, open_source
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(_parser(), arguments)
+
+
+def _pack(options: argparse.Namespace) -> int:
+    if not 64 <= options.size <= 1024:
+        raise DatasetError(f"--size is {options.size}; it must lie between 64 and 1024 pixels")
+    source = open_source(options.source, options.val_fraction, options.class_names)
+    from pipeline.pack import pack  # Ray takes seconds to import; errors above need none of it
+
+    manifest = pack(source, options.dataset, options.size, options.max_quarantined)
+    print(
+        f"{options.dataset}: {manifest.train.samples:,} training and "
+        f"{manifest.val.samples:,} validation pictures of {manifest.size} x {manifest.size}, "
+        f"{len(manifest.classes)} classes, {manifest.quarantined} quarantined"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m pipeline", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    pack = commands.add_parser("pack", help="pack photographs into a dataset")
+    pack.set_defaults(run=_pack)
+    pack.add_argument(
+        "source",
+        help="a folder of class folders, or one with train/ and val/ of class folders each; "
+        f"or the word {BUILTIN}: two thousand drawn pictures of ten classes",
+    )
+    pack.add_argument("dataset", type=Path, help="the directory to write")
+    pack.add_argument(
+        "--size", type=int, default=SIZE, help="rows and columns of each picture (%(default)s)"
+    )
+    pack.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.1,
+        help="share of each class held out where SOURCE has no val/ (%(default)s)",
+    )
+    pack.add_argument(
+        "--class-names", type=Path, help="file of lines `ID name`, as ImageNet's synset_words.txt"
+    )
+    pack.add_argument(
+        "--max-quarantined",
+        type=float,
+        default=0.01,
+        help="fail above this share of files that cannot be used (%(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Which sample comes when, and how it is cropped, mirrored and coloured: pure functions.
+
+Everything random is a word of Philox, a counter-based generator, looked up by (seed, epoch,
+position). Nothing depends on what was drawn before, so any number of workers, starting anywhere,
+sees the same pictures: the whole state of the loader is (seed, epoch, position).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Streams of one key, told apart by the highest word of Philox's 256-bit counter.
+_ORDER, _VARIATION = 0, 1
+
+
+class Shard(NamedTuple):
+    """This worker's share of every global batch. No defaults: a forgotten rank reads everything."""
+
+    index: int
+    """Global rank, 0 <= index < count."""
+    count: int
+    """World size."""
+    device_id: int | None
+    """GPU of this worker; None decodes on the CPU."""
+
+
+class Variation(NamedTuple):
+    """How N samples of one epoch differ from the pictures on disk (§4.1)."""
+
+    crop_N2: np.ndarray
+    """First row and column of the crop, int64, uniform in 0 .. size - crop inclusive."""
+    mirror_N: np.ndarray
+    """int32, 0 or 1, each with probability 1/2."""
+    alpha_N3: np.ndarray
+    """float64, Gaussian of deviation 0.1: how much of each principal component of RGB is added."""
+
+
+def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
+    """Position in the epoch -> sample: a permutation, (samples,) int64."""
+    return np.random.Generator(_philox(seed, epoch, 0, _ORDER)).permutation(samples)
+
+
+def variation(start: int, stop: int, seed: int, epoch: int, margin: int) -> Variation:
+    """Crops, mirrors and colours at positions start .. stop-1. `margin` is size - crop, in pixels.
+
+    One counter value a position, four 64-bit words each: 16 bits a coordinate, one bit for the
+    mirror, four 32-bit uniforms for three normals.
+    """
+    word_N4 = _philox(seed, epoch, start, _VARIATION).random_raw(4 * (stop - start)).reshape(-1, 4)
+    half_N8 = word_N4.view(np.uint32)
+    row_column_N2 = half_N8[:, :2].astype(np.uint64) * np.uint64(margin + 1) >> np.uint64(32)
+    radius_N2 = np.sqrt(-2 * np.log((half_N8[:, 2:4] + 0.5) / 2**32))
+    angle_N2 = 2 * np.pi * (half_N8[:, 4:6] / 2**32)
+    normal_N3 = np.concatenate(
+        [radius_N2 * np.cos(angle_N2), radius_N2[:, :1] * np.sin(angle_N2[:, :1])], axis=1
+    )
+    return Variation(
+        crop_N2=row_column_N2.astype(np.int64),
+        mirror_N=(word_N4[:, 3] & np.uint64(1)).astype(np.int32),
+        alpha_N3=0.1 * normal_N3,
+    )
+
+
+def share(samples: int, start: int, batch: int, shard: Shard) -> tuple[int, int, int]:
+    """This shard's part of the global batch that starts at position `start` of `samples`.
+
+    Returns (first, stop, rows): real positions first .. stop-1, and how many rows every batch of
+    this shard has; rows beyond the real ones are padding. The shares of all shards, in order of
+    rank, are the positions start .. min(start + batch, samples) - 1, each once.
+    """
+    edge = [start + batch * index // shard.count for index in (shard.index, shard.index + 1)]
+    first, stop = (min(position, samples) for position in edge)
+    return first, stop, edge[1] - edge[0]
+
+
+def _philox(seed: int, epoch: int, counter: int, stream: int) -> np.random.Philox:
+    return np.random.Philox(key=[seed, epoch], counter=[counter, 0, 0, stream])

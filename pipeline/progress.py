@@ -1,0 +1,42 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_INTERVAL_S = 5.0
+
+
+class Progress:
+    """Counts towards `total`. A context manager; the last state is always shown."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._bar = tqdm(desc=what, total=total, unit=unit, disable=not sys.stderr.isatty())
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._start, self._said = 0, time.monotonic(), time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._say()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        self._bar.update(count)
+        if time.monotonic() - self._said >= LINE_INTERVAL_S and self._done < self._total:
+            self._say()
+
+    def _say(self) -> None:
+        if not self._bar.disable:
+            return
+        self._said = time.monotonic()
+        rate = self._done / max(self._said - self._start, 1e-9)
+        left_s = (self._total - self._done) / rate if rate else float("nan")
+        print(
+            f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, "
+            f"{rate:,.0f} {self._unit}/s, {left_s:.0f} s left",
+            flush=True,
+        )

@@ -1,0 +1,1 @@
+"""A published model to answers over HTTP. Knows nothing of how the model came about."""

@@ -1,0 +1,77 @@
+"""python -m serving: a published model to answers over HTTP."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet.command import Parser, run
+
+URL = "http://127.0.0.1:8000"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["classify"]:
+        return run(_client_parser(), arguments[1:])
+    return run(_server_parser(), arguments)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import uvicorn
+
+    from alexnet.checkpoint import load
+    from serving.app import create_app
+    from serving.predictor import Predictor
+    from serving.settings import Settings
+
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    given.pop("run")
+    settings = Settings(**given)
+    app = create_app(settings, Predictor(load(settings.model)))
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=settings.drain_s,
+        access_log=False,
+    )
+    return 0
+
+
+def _classify(options: argparse.Namespace) -> int:
+    from serving.client import classify
+
+    classify(options.photos, options.url, options.wait)
+    return 0
+
+
+def _server_parser() -> Parser:
+    parser = Parser(
+        prog="python -m serving",
+        description=__doc__,
+        epilog="Each option is also an environment variable: SERVING_MODEL, SERVING_PORT, ... "
+        "`python -m serving classify --help` for the client.",
+    )
+    parser.set_defaults(run=_serve)
+    parser.add_argument("--model", help="models/NAME, or models/NAME/STEP")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", help="(8000)")
+    parser.add_argument("--max-upload-bytes", help="larger requests are refused (20000000)")
+    return parser
+
+
+def _client_parser() -> Parser:
+    parser = Parser(
+        prog="python -m serving classify", description="Ask a running server what is in photos."
+    )
+    parser.set_defaults(run=_classify)
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("--url", default=URL, help="(%(default)s)")
+    parser.add_argument(
+        "--wait", type=float, default=0, metavar="S", help="seconds to wait for a server (0)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

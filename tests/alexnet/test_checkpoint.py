@@ -1,0 +1,86 @@
+"""Published models: whole, verified, replaced without a gap."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet.checkpoint import About, CheckpointError, ClassLabel, load, now, save
+from alexnet.model import AlexNet, AlexNetConfig
+
+NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
+
+
+def about(step: int = 7) -> About:
+    return About(
+        name="dogs",
+        step=step,
+        network=NETWORK,
+        classes=tuple(ClassLabel(id=f"n{i}", name=f"dog {i}") for i in range(3)),
+        size=72,
+        dataset="d" * 64,
+        recipe={},
+        trained_at=now(),
+        versions={},
+    )
+
+
+def model(seed: int) -> AlexNet:
+    torch.manual_seed(seed)
+    return AlexNet(NETWORK)
+
+
+MEAN = torch.rand(3, 64, 64)
+
+
+def test_a_round_trip_is_bit_identical(tmp_path: Path) -> None:
+    saved = model(0)
+    directory = save(saved, MEAN, about(), tmp_path)
+    assert directory == tmp_path / "dogs" / "00000007"
+    loaded = load(tmp_path / "dogs")
+    assert torch.equal(loaded.mean_3HW, MEAN)
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor)
+    assert not loaded.model.training
+    assert loaded.about.classes[2].name == "dog 2"
+
+
+def test_the_pointer_follows_the_newest_and_old_steps_stay(tmp_path: Path) -> None:
+    save(model(0), MEAN, about(7), tmp_path)
+    save(model(1), MEAN, about(9), tmp_path)
+    assert load(tmp_path / "dogs").about.step == 9
+    assert load(tmp_path / "dogs" / "00000007").about.step == 7
+    assert sorted(path.name for path in (tmp_path / "dogs").iterdir()) == [
+        "00000007", "00000009", "current.json",
+    ]  # fmt: skip
+
+
+def test_other_weights_of_the_same_step_are_refused(tmp_path: Path) -> None:
+    save(model(0), MEAN, about(), tmp_path)
+    save(model(0), MEAN, about(), tmp_path)
+    with pytest.raises(CheckpointError, match="publish under another name"):
+        save(model(1), MEAN, about(), tmp_path)
+
+
+@pytest.mark.parametrize("place", [0.001, 0.3, 0.999])
+def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path, place: float) -> None:
+    weights = save(model(0), MEAN, about(), tmp_path) / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[int(place * len(data))] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model.safetensors: SHA-256 is .* damaged"):
+        load(tmp_path / "dogs")
+
+
+def test_each_fault_names_its_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no published model here"):
+        load(tmp_path / "cats")
+    directory = save(model(0), MEAN, about(), tmp_path)
+    fields = json.loads((directory / "about.json").read_text())
+    (directory / "about.json").write_text(json.dumps(fields | {"version": 2}))
+    with pytest.raises(CheckpointError, match=r"about.json: version: .*another version"):
+        load(directory)
+    (tmp_path / "dogs" / "current.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"current.json: not a pointer"):
+        load(tmp_path / "dogs")

@@ -1,0 +1,173 @@
+"""Any picture to RGB, and the views, against slices and Pillow calls written out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from alexnet.pixels import (
+    MAX_PIXELS,
+    PictureError,
+    centre_mean,
+    one_view,
+    probabilities,
+    ten_views,
+    whole_picture,
+)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def test_ten_views_are_ten_slices() -> None:
+    picture = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
+    corners = [
+        picture[:, :, 0:224, 0:224],
+        picture[:, :, 0:224, 32:256],
+        picture[:, :, 16:240, 16:240],
+        picture[:, :, 32:256, 0:224],
+        picture[:, :, 32:256, 32:256],
+    ]
+    found = ten_views(picture, 224)
+    assert found.shape == (2, 10, 3, 224, 224)
+    for number, corner in enumerate(corners):
+        assert torch.equal(found[:, number], corner)
+        assert torch.equal(found[:, number + 5], corner[..., range(223, -1, -1)])
+    assert torch.equal(one_view(picture, 224)[:, 0], corners[2])
+
+
+def test_the_mean_is_cut_from_its_centre() -> None:
+    mean = np.random.default_rng(0).random((256, 256, 3), np.float32)
+    expected = mean[16:240, 16:240].transpose(2, 0, 1)
+    assert np.array_equal(centre_mean(mean, 224).numpy(), expected)
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_probabilities_are_averaged_over_views_not_logits(views: int) -> None:
+    weight = torch.randn(5, 3 * 8 * 8, generator=torch.Generator().manual_seed(0))
+
+    def model(image_NCHW: torch.Tensor) -> torch.Tensor:
+        return image_NCHW.flatten(1) @ weight.T / 50
+
+    picture = torch.randint(0, 256, (3, 3, 10, 10), dtype=torch.uint8)
+    mean = torch.full((3, 8, 8), 100.0)
+    cut = ten_views(picture, 8) if views == 10 else one_view(picture, 8)
+    expected = torch.stack(
+        [
+            torch.stack([model((view - mean)[None])[0].softmax(0) for view in all_views]).mean(0)
+            for all_views in cut
+        ]
+    )
+    torch.testing.assert_close(probabilities(model, picture, mean, views), expected)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (77, 301), (64, 64), (31, 47)])
+def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> None:
+    """Against scaling the short side and cutting the centre, in two steps, on a smooth picture."""
+    width, height = size
+    x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
+    image = Image.fromarray(np.stack([x, y, (x + y) / 2], axis=-1).astype(np.uint8))
+    scale = 128 / min(size)
+    scaled = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    left, top = (scaled.width - 128) / 2, (scaled.height - 128) / 2
+    expected = np.asarray(scaled.crop((int(left), int(top), int(left) + 128, int(top) + 128)))
+    found = whole_picture(encoded(image), 128)
+    assert found.shape == (128, 128, 3)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_gives_the_same_picture(orientation: int) -> None:
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:20, :, 0], upright[:, :30, 1] = 200, 150
+    stored = {  # how a camera held that way stores it
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.swapaxes(0, 1), 6: upright.swapaxes(0, 1)[::-1],
+        7: upright.swapaxes(0, 1)[::-1, ::-1], 8: upright.swapaxes(0, 1)[:, ::-1],
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = whole_picture(encoded(Image.fromarray(stored), exif=exif), 64)
+    assert np.array_equal(found, whole_picture(encoded(Image.fromarray(upright)), 64))
+
+
+def test_every_mode_of_one_gray_is_that_gray() -> None:
+    gray = Image.new("L", (50, 50), 100)
+    sixteen = Image.fromarray(np.full((50, 50), 100 * 257, np.uint16))
+    half = Image.new("RGBA", (50, 50), (0, 0, 0, 155))  # 155/255 black on white
+    palette = gray.convert("P")
+    for data in (
+        encoded(gray),
+        encoded(gray.convert("RGB")),
+        encoded(gray.convert("RGBA")),
+        encoded(gray.convert("LA")),
+        encoded(palette),
+        encoded(sixteen),
+        encoded(half),
+        encoded(gray.convert("RGB").convert("CMYK"), "JPEG", quality=100),
+        encoded(gray, "JPEG", quality=100),
+        encoded(gray, "WEBP", lossless=True),
+        encoded(gray, "GIF"),
+    ):
+        assert np.abs(whole_picture(data, 64).astype(int) - 100).max() <= 1
+
+
+def test_transparent_is_white() -> None:
+    clear = encoded(Image.new("RGBA", (30, 30), (10, 20, 30, 0)))
+    assert (whole_picture(clear, 64) == 255).all()
+
+
+def test_a_picture_one_pixel_wide_stays_small() -> None:
+    assert whole_picture(encoded(Image.new("L", (1, 60_000), 7)), 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty"),
+        (b"<html>not found</html>", "not-an-image"),
+        (b"\xff\xd8\xff\xe0 and no more", "not-an-image"),
+        (encoded(Image.new("L", (MAX_PIXELS // 5000 + 1, 5000))), "too-large"),
+        (encoded(Image.new("L", (3 * MAX_PIXELS // 5000, 5000))), "too-large"),
+    ],
+    ids=["empty", "html", "header", "over the limit", "three times the limit"],
+)
+def test_what_is_no_picture_is_refused(data: bytes, kind: str) -> None:
+    with pytest.raises(PictureError) as refused:
+        whole_picture(data)
+    assert refused.value.kind == kind
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_truncated_picture_is_refused(jpeg: bytes, share: float) -> None:
+    with pytest.raises(PictureError) as refused:
+        whole_picture(jpeg[: int(share * len(jpeg))])
+    assert refused.value.kind == "damaged"
+
+
+def test_a_format_that_is_not_allowed_is_refused() -> None:
+    bmp = encoded(Image.new("L", (9, 9)), "BMP")
+    assert whole_picture(bmp, 64).shape == (64, 64, 3)
+    with pytest.raises(PictureError, match="not a picture in one of JPEG, PNG"):
+        whole_picture(bmp, 64, ("JPEG", "PNG"))
+
+
+def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:
+    """Fuzz corpora and odd encodings: a picture or a PictureError, nothing else."""
+    files = [path for path in (test_data / "nasty-images").iterdir() if path.suffix != ".jsonl"]
+    decoded = 0
+    for path in files:
+        try:
+            assert whole_picture(path.read_bytes(), 64).shape == (64, 64, 3)
+            decoded += 1
+        except PictureError:
+            pass
+    assert len(files) > 600
+    assert decoded > len(files) / 4

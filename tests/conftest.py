@@ -1,0 +1,77 @@
+"""Pictures, datasets and processes that tests share. Real ones: small, drawn, on disk."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import builtin
+
+ROOT = Path(__file__).parent.parent
+RAY_TEST_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_AUTH_MODE": "token"}
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m ...` from the root of the project, as a user would."""
+
+    def command(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *map(str, words)],
+            cwd=ROOT,
+            env=os.environ | RAY_TEST_ENVIRONMENT,
+            text=True,
+            capture_output=True,
+            timeout=300,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three class folders, forty drawn pictures each."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for label, name in enumerate(builtin.CLASSES[:3]):
+        (folder / name).mkdir()
+        for number in range(40):
+            picture = builtin.draw(str(10 * number + label), seed=1)
+            (folder / name / f"{number:03d}.jpg").write_bytes(picture)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(
+    photographs: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable
+) -> Path:
+    """`photographs`, packed at 128 x 128."""
+    directory = tmp_path_factory.mktemp("dataset") / "packed"
+    done = run("pipeline", "pack", photographs, directory, "--size", 128)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Photographs that are not part of the project; its tests pass without them."""
+    if "ALEXNET_TEST_DATA" not in os.environ:
+        pytest.skip("ALEXNET_TEST_DATA names no folder of photographs")
+    return Path(os.environ["ALEXNET_TEST_DATA"])
+
+
+@pytest.fixture
+def jpeg() -> bytes:
+    """Noise and a slope, 300 x 200: no two pixels alike, so that every shift shows."""
+    random = np.random.default_rng(0)
+    slope = np.linspace(0, 200, 300)[None, :, None] + np.zeros((200, 1, 3))
+    pixels = (slope + random.integers(0, 56, (200, 300, 3))).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=92)
+    return file.getvalue()

@@ -1,0 +1,122 @@
+"""python -m trainer: a packed dataset to a published model."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from alexnet.command import Parser, run
+from pipeline.dataset import Dataset
+from trainer.config import RECIPES, Recipe, Run, RunError, open_run
+from trainer.launch import Resources, launch
+from trainer.publish import publish
+from trainer.report import draw_curves
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(_parser(), arguments)
+
+
+def _train(options: argparse.Namespace) -> int:
+    dataset = Dataset(options.data)
+    recipe = _recipe(options, dataset)
+
+    def plan(resources: Resources) -> Run:
+        gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
+        workers = options.workers or (resources.gpus if gpu else 1)
+        _check_resources(workers, gpu, recipe, resources)
+        run = Run(
+            name=options.name,
+            recipe=recipe,
+            data=options.data.absolute(),
+            dataset=dataset.digest,
+            runs=options.runs.absolute(),
+            workers=workers,
+            gpu=gpu,
+        )
+        return open_run(run, options.resume)
+
+    done, outcome = launch(plan)
+    if not outcome.finished:
+        print(f"stopped; to go on: the same command with --resume (run {done.name})")
+        return 0
+    directory = publish(done, outcome.checkpoint, outcome.accuracy, options.models)
+    print(f"published {directory}; to serve it: python -m serving --model {directory.parent}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    for path in draw_curves(options.runs / options.name / "metrics.jsonl", options.picture):
+        print(path)
+    return 0
+
+
+def _recipe(options: argparse.Namespace, dataset: Dataset) -> Recipe:
+    """The named recipe for the classes of the dataset, with the options given."""
+    recipe = RECIPES[options.recipe]()
+    changes = {name: getattr(options, name) for name in ("epochs", "seed")}
+    fields = recipe.model_dump() | {name: v for name, v in changes.items() if v is not None}
+    fields["network"]["classes"] = len(dataset.manifest.classes)
+    recipe = Recipe.model_validate(fields)
+    if dataset.manifest.size != recipe.size:
+        raise RunError(
+            f"{dataset.directory} holds pictures of {dataset.manifest.size} x "
+            f"{dataset.manifest.size}, recipe {recipe.name} takes {recipe.size}; "
+            f"pack them with --size {recipe.size}"
+        )
+    return recipe
+
+
+def _check_resources(workers: int, gpu: bool, recipe: Recipe, resources: Resources) -> None:
+    """Ray would wait for what the cluster does not have."""
+    if gpu and workers > resources.gpus:
+        raise RunError(
+            f"{max(workers, 1)} GPU(s) asked for, this cluster has {resources.gpus}; "
+            "lower --workers, or use --device cpu"
+        )
+    if workers > resources.cpus:
+        raise RunError(
+            f"--workers is {workers}, this cluster has {resources.cpus} CPUs; each worker takes one"
+        )
+    if workers > recipe.batch:
+        raise RunError(f"--workers is {workers}, more than the {recipe.batch} samples of a batch")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a network and publish it")
+    train.set_defaults(run=_train)
+    train.add_argument("--recipe", choices=RECIPES, default="small", help="(%(default)s)")
+    train.add_argument("--data", type=Path, required=True, help="a packed dataset")
+    train.add_argument("--name", required=True, help="of the run, and of the model it publishes")
+    train.add_argument(
+        "--resume", action="store_true", help="go on with the run of that name where it stopped"
+    )
+    train.add_argument(
+        "--workers", type=_positive, help="processes that share each batch (one a GPU, else one)"
+    )
+    train.add_argument(
+        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)"
+    )
+    train.add_argument("--epochs", type=_positive, help="instead of the recipe's")
+    train.add_argument("--seed", type=int, help="instead of the recipe's")
+    train.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
+    train.add_argument("--models", type=Path, default=Path("models"), help="(%(default)s)")
+
+    curve = commands.add_parser("report", help="draw a run's curves as PNG and SVG")
+    curve.set_defaults(run=_report)
+    curve.add_argument("name", help="of the run")
+    curve.add_argument("picture", type=Path, help="where to, without the ending")
+    curve.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

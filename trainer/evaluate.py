@@ -1,0 +1,51 @@
+"""Top-1 and top-5 on validation pictures: integer counts, divided once at the end (§6)."""
+
+import torch
+from torch import Tensor, distributed
+
+from alexnet.checkpoint import Accuracy
+from alexnet.model import AlexNet
+from alexnet.pixels import probabilities
+from pipeline.batches import whole_batches
+from pipeline.dataset import Split
+from pipeline.order import Shard
+from trainer.config import autocast
+
+VIEWS_PER_FORWARD = 256
+"""Crops in one forward pass of a worker."""
+
+
+def evaluate(
+    model: AlexNet,
+    mean_3HW: Tensor,
+    split: Split,
+    shard: Shard,
+    *,
+    views: int,
+    precision: str,
+    threads: int,
+) -> Accuracy:
+    """Counts over the whole split, summed over all workers; the same on every one of them."""
+    training = model.training
+    model.eval()
+    total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
+    batch = shard.count * max(1, VIEWS_PER_FORWARD // views)
+    with torch.inference_mode(), autocast(precision, mean_3HW.device):
+        for part in whole_batches(split, shard, batch=batch, threads=threads):
+            probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)
+            total_3 += counts(probability_NK, part.label_N, part.real_N)
+    model.train(training)
+    if shard.count > 1:
+        distributed.all_reduce(total_3)
+    top1, top5, pictures = total_3.tolist()
+    return Accuracy(views=views, pictures=pictures, top1=top1, top5=top5)
+
+
+def counts(probability_NK: Tensor, label_N: Tensor, real_N: Tensor) -> Tensor:
+    """(top-1 right, top-5 right, pictures) among the real rows, int64 (3,).
+
+    With fewer than five classes every label is among the first five.
+    """
+    best_NJ = probability_NK.topk(min(5, probability_NK.shape[1]), dim=1).indices
+    right_NJ = (best_NJ == label_N[:, None]) & real_N[:, None]
+    return torch.stack([right_NJ[:, 0].sum(), right_NJ.sum(), real_N.sum()])

@@ -1,0 +1,172 @@
+"""The body of one Ray worker: the only place where training meets Ray, besides `launch`."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import Checkpoint
+from ray.train.torch import get_device
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from alexnet.checkpoint import Accuracy
+from alexnet.pixels import centre_mean
+from pipeline.batches import train_batches
+from pipeline.dataset import Dataset
+from pipeline.order import Shard
+from trainer.config import Run, resolve_precision
+from trainer.evaluate import evaluate
+from trainer.schedule import rate_at
+from trainer.state import State
+from trainer.step import seed_dropout, train_step
+
+SUM_STEPS = 10
+"""Steps between two looks at the other workers' counts and at the request to stop."""
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train `settings` (a dumped Run) from its last checkpoint, or from the start, to its end.
+
+    Returns {"finished": bool, "accuracy": [Accuracy, dumped]}; rank 0's is the run's result.
+    """
+    worker = Worker(Run.model_validate(settings))
+    try:
+        return worker.train()
+    finally:
+        worker.log.close()
+
+
+class Worker:
+    def __init__(self, run: Run) -> None:
+        context, device = ray.train.get_context(), get_device()
+        assert isinstance(device, torch.device)
+        self.run = run
+        self.shard = Shard(
+            context.get_world_rank(),
+            context.get_world_size(),
+            device.index if device.type == "cuda" else None,
+        )
+        self.threads = max(1, torch.get_num_threads())
+        self.precision = resolve_precision(run.recipe.precision, device)
+        self.dataset = Dataset(run.data)
+        self.state = State.begin(run, device)
+        if checkpoint := ray.train.get_checkpoint():
+            with checkpoint.as_directory() as directory:
+                self.state.restore(Path(directory))
+        self.mean_3HW = centre_mean(self.dataset.mean_SS3, run.recipe.network.crop).to(device)
+        self.model: torch.nn.Module = self.state.model
+        if self.shard.count > 1:
+            self.model = DistributedDataParallel(
+                self.state.model,
+                device_ids=None if device.type == "cpu" else [device],
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+        self.log = Log(run.metrics if self.shard.index == 0 else None)
+
+    def train(self) -> dict[str, Any]:
+        while self.state.epoch < self.run.recipe.epochs:
+            if not self.train_epoch():
+                self.save({"stopped": 1.0})
+                return {"finished": False, "accuracy": []}
+            self.state.epoch, self.state.position = self.state.epoch + 1, 0
+            accuracy = self.evaluate(views=1)
+            self.save({"top1": accuracy.top1 / accuracy.pictures})
+        accuracies = [self.evaluate(views) for views in (1, 10)]
+        return {"finished": True, "accuracy": [a.model_dump() for a in accuracies]}
+
+    def train_epoch(self) -> bool:
+        """From the state's position to the end of its epoch; False if asked to stop on the way."""
+        state, recipe, samples = self.state, self.run.recipe, len(self.dataset.train)
+        sums_4 = torch.zeros(4, dtype=torch.float64, device=self.mean_3HW.device)
+        began = time.monotonic()
+        for batch in train_batches(
+            self.dataset,
+            self.shard,
+            seed=recipe.seed,
+            epoch=state.epoch,
+            start=state.position,
+            batch=recipe.batch,
+            crop=recipe.network.crop,
+            threads=self.threads,
+        ):
+            real = min(recipe.batch, samples - state.position)
+            progress = (state.epoch + state.position / samples) / recipe.epochs
+            state.optimizer.set_rate(rate_at(progress, recipe.rates))
+            seed_dropout(recipe.seed, state.epoch, state.position, self.shard.index)
+            sums_4[:3] += train_step(
+                self.model, state.optimizer, batch, self.shard.count / real, self.precision
+            )
+            state.position += real
+            state.step += 1
+            if state.step % SUM_STEPS == 0 or state.position == samples:
+                sums_4[3] = float(self.shard.index == 0 and self.run.stop.exists())
+                loss, right, seen, stop = self.sum(sums_4).tolist()
+                now = time.monotonic()
+                self.log.write(
+                    kind="train",
+                    epoch=state.epoch + state.position / samples,
+                    step=state.step,
+                    rate=rate_at(progress, recipe.rates),
+                    loss=loss / seen,
+                    top1=right / seen,
+                    images_per_s=seen / (now - began),
+                )
+                sums_4.zero_()
+                began = now
+                if stop and state.position < samples:
+                    return False
+        return True
+
+    def evaluate(self, views: int) -> Accuracy:
+        accuracy = evaluate(
+            self.state.model,
+            self.mean_3HW,
+            self.dataset.val,
+            self.shard,
+            views=views,
+            precision=self.precision,
+            threads=self.threads,
+        )
+        self.log.write(
+            kind="val", epoch=self.state.epoch, step=self.state.step, **accuracy.model_dump()
+        )
+        return accuracy
+
+    def save(self, metrics: dict[str, float]) -> None:
+        """A checkpoint that Ray keeps; every worker waits until it is stored."""
+        if self.shard.index > 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            self.state.save(Path(directory))
+            ray.train.report(
+                metrics,
+                checkpoint=Checkpoint.from_directory(directory),
+                checkpoint_dir_name=f"step_{self.state.step:08d}",
+            )
+
+    def sum(self, values: Tensor) -> Tensor:
+        if self.shard.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+
+class Log:
+    """Appends JSON lines to a file; does nothing where there is no path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path.open("a") if path else None
+
+    def write(self, **fields: Any) -> None:
+        if self._file:
+            self._file.write(json.dumps(fields | {"time": time.time()}) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
