@@ -98,7 +98,7 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
         published = About.model_validate_json((target / "about.json").read_bytes())
         if published.weights_sha256 != about.weights_sha256:
             raise CheckpointError(
-                f"{target} holds other weights of the same name and step; publish under another name"
+                f"{target} holds other weights of that name and step; publish under another name"
             )
     else:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
@@ -109,7 +109,7 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
             partial.rename(target)
     pointer = {"step": about.step, "directory": target.name, "sha256": about.weights_sha256}
     _write(home / ".current.json", json.dumps(pointer).encode())
-    os.replace(home / ".current.json", home / "current.json")
+    (home / ".current.json").replace(home / "current.json")
     _sync(home)
     return target
 
@@ -124,7 +124,9 @@ def load(directory: Path) -> Checkpoint:
         about = About.model_validate_json((directory / "about.json").read_bytes())
         weights = (directory / "model.safetensors").read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}; publish the model again") from None
+        raise CheckpointError(
+            f"{error.filename}: {error.strerror}; publish the model again"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

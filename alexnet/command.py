@@ -29,5 +29,8 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
         text = f"{place} is {first['input']!r}: {first['msg']}"
     except UserError as error:
         text = str(error)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
     print(f"{parser.prog}: {text}", file=sys.stderr)
     return 2

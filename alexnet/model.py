@@ -39,21 +39,21 @@ class LocalResponseNorm(torch.autograd.Function):
     """x / (2 + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, each tower alone (§3.3).
 
     The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
-    window, and the published results are the code's. The window sum is four shifted additions and
-    its gradient the same sum, by hand: autograd would keep every one of them.
+    window, and the published results are the code's. The window sum is four shifted additions; the
+    gradient holds the same sum and is written out, since autograd would keep every one of them.
     """
 
     K, ALPHA, BETA = 2.0, 1e-4 / 5, 0.75
 
     @staticmethod
-    def window_sum(x_NHWC: Tensor, towers: int) -> Tensor:
-        """Sum over channels c-2 .. c+2 of the same tower: (N, H, W, C) -> (N, H, W, C)."""
-        maps = x_NHWC.shape[-1] // towers
-        padded_NHWTC = F.pad(x_NHWC.unflatten(-1, (towers, maps)), (2, 2))
-        total_NHWTC = padded_NHWTC[..., :maps] + padded_NHWTC[..., 1 : 1 + maps]
-        for shift in (2, 3, 4):
-            total_NHWTC += padded_NHWTC[..., shift : shift + maps]
-        return total_NHWTC.flatten(-2)
+    def window_sum(a_NHWC: Tensor, b_NHWC: Tensor, towers: int) -> Tensor:
+        """Sum of a times b over channels c-2 .. c+2 of the same tower, all (N, H, W, C)."""
+        a, b = (x_NHWC.unflatten(-1, (towers, -1)) for x_NHWC in (a_NHWC, b_NHWC))
+        total = a * b
+        for shift in (1, 2):
+            total[..., shift:].addcmul_(a[..., :-shift], b[..., :-shift])
+            total[..., :-shift].addcmul_(a[..., shift:], b[..., shift:])
+        return total.flatten(-2)
 
     @staticmethod
     def forward(ctx: Any, x_NCHW: Tensor, towers: int) -> Tensor:
@@ -61,7 +61,7 @@ class LocalResponseNorm(torch.autograd.Function):
         norm = LocalResponseNorm
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NHWC = x_NCHW.permute(0, 2, 3, 1)
-            base_NHWC = norm.window_sum(x_NHWC.square(), towers).mul_(norm.ALPHA).add_(norm.K)
+            base_NHWC = norm.window_sum(x_NHWC, x_NHWC, towers).mul_(norm.ALPHA).add_(norm.K)
             root_NHWC = base_NHWC.rsqrt()
             factor_NHWC = root_NHWC.sqrt().mul_(root_NHWC)  # base^-0.75 without a pow
             ctx.save_for_backward(x_NHWC, base_NHWC, factor_NHWC)
@@ -73,10 +73,11 @@ class LocalResponseNorm(torch.autograd.Function):
         norm = LocalResponseNorm
         x_NHWC, base_NHWC, factor_NHWC = ctx.saved_tensors
         gradient_NHWC = gradients[0].permute(0, 2, 3, 1)
-        through_NHWC = (gradient_NHWC * x_NHWC).mul_(factor_NHWC).div_(base_NHWC)
-        spread_NHWC = norm.window_sum(through_NHWC, ctx.towers).mul_(x_NHWC)
-        direct_NHWC = gradient_NHWC * factor_NHWC
-        total_NHWC = direct_NHWC.sub_(spread_NHWC, alpha=2 * norm.ALPHA * norm.BETA)
+        slope_NHWC = (x_NHWC * factor_NHWC).div_(base_NHWC)
+        spread_NHWC = norm.window_sum(gradient_NHWC, slope_NHWC, ctx.towers)
+        total_NHWC = (gradient_NHWC * factor_NHWC).addcmul_(
+            spread_NHWC, x_NHWC, value=-2 * norm.ALPHA * norm.BETA
+        )
         return total_NHWC.permute(0, 3, 1, 2), None
 
 
@@ -123,10 +124,10 @@ class AlexNet(nn.Module):
         self.conv6 = nn.Conv2d(c5, c5, 3, padding=1) if config.sixth_conv else None
         # The last window may stick out at the right and bottom, as in the released code.
         self.pool = nn.MaxPool2d(2 if plain else 3, stride=2, ceil_mode=True)
-        self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
+        self.activation = nn.ReLU(inplace=True) if config.activation == "relu" else nn.Tanh()
         self.dropout = Dropout2012(config.dropout)
 
-        side = self._last_map_side()
+        side = self._last_map_side(window=2 if plain else 3)
         self.fc6 = nn.Linear(c5 * side * side, hidden)
         self.fc7 = nn.Linear(hidden, hidden)
         self.fc8 = nn.Linear(hidden, config.classes)
@@ -156,9 +157,8 @@ class AlexNet(nn.Module):
             return x_NCHW
         return LocalResponseNorm.apply(x_NCHW, self.config.towers)
 
-    def _last_map_side(self) -> int:
+    def _last_map_side(self, window: int) -> int:
         """Rows (and columns) of the map that fc6 sees: 6 at full size."""
-        window = int(self.pool.kernel_size)
         side = ceil((self.config.crop - 11) / 4) + 1
         side = ceil((side - window) / 2) + 1
         for conv in (self.conv2, self.conv5):

@@ -37,10 +37,8 @@ class PictureError(ValueError):
         self.kind = kind
 
 
-def whole_picture(
-    data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORMATS
-) -> np.ndarray:
-    """File bytes -> RGB (size, size, 3) uint8: the short side scaled to `size`, the centre kept (§2).
+def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+    """File bytes -> RGB (size, size, 3) uint8: short side scaled to `size`, centre kept (§2).
 
     Upright by its EXIF orientation, on white where transparent, first frame of an animation.
     Raises PictureError.
@@ -105,7 +103,7 @@ def one_view(picture_N3SS: Tensor, crop: int) -> Tensor:
 
 
 def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
-    """The part of the mean picture subtracted from every crop, wherever it was taken and unmirrored.
+    """The part of the mean picture subtracted from every crop, wherever cut, never mirrored.
 
     (S, S, 3) float32 -> (3, crop, crop) float32. As released (convdata_jpeg.py).
     """
@@ -115,7 +113,7 @@ def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
 def probabilities(
     model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
 ) -> Tensor:
-    """Mean of the softmax over one or ten views of each picture (§4.1): (N, 3, S, S) uint8 -> (N, K).
+    """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
 
     Probabilities are averaged, not logits; one forward pass for all views of all pictures.
     """

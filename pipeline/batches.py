@@ -66,7 +66,7 @@ def train_batches(
     gpu = shard.device_id is not None
     return _run(
         train_graph(
-            feed,
+            feed(),
             crop,
             centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0).numpy(),
             gpu,
@@ -89,7 +89,7 @@ def whole_batches(split: Split, shard: Shard, *, batch: int, threads: int) -> It
 
     return _run(
         whole_graph(
-            feed,
+            feed(),
             shard.device_id is not None,
             batch_size=-(-batch // shard.count),
             num_threads=threads,

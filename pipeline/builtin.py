@@ -5,6 +5,7 @@ same bytes.
 
 import io
 from colorsys import hsv_to_rgb
+from math import cos, pi, sin
 
 import numpy as np
 from PIL import Image
@@ -23,18 +24,19 @@ def draw(location: str, seed: int) -> bytes:
     scale = min(rows, columns) / 2
     u_HW, v_HW = (u_HW - columns / 2) / scale, (v_HW - rows / 2) / scale
 
-    angle = random.uniform(0, 2 * np.pi)
+    angle = random.uniform(0, 2 * pi)
     zoom = random.uniform(0.7, 1.1)
-    shift = random.uniform(-0.25, 0.25, size=2)
-    x_HW = ((u_HW - shift[0]) * np.cos(angle) + (v_HW - shift[1]) * np.sin(angle)) / zoom
-    y_HW = ((v_HW - shift[1]) * np.cos(angle) - (u_HW - shift[0]) * np.sin(angle)) / zoom
+    right_HW = u_HW - random.uniform(-0.25, 0.25)
+    down_HW = v_HW - random.uniform(-0.25, 0.25)
+    x_HW = (right_HW * cos(angle) + down_HW * sin(angle)) / zoom
+    y_HW = (down_HW * cos(angle) - right_HW * sin(angle)) / zoom
     edge = 1.5 / (scale * zoom)  # one and a half pixels, so that outlines are smooth
     inside_HW = np.clip(0.5 - _distance(CLASSES[number % 10], x_HW, y_HW) / edge, 0, 1)
 
     ink, paper = _colours(random, number % 10)
     image_HW3 = paper + inside_HW[..., None] * (ink - paper)
-    light = random.uniform(0, 2 * np.pi)
-    lit_HW = 1 + random.uniform(0, 0.35) * (u_HW * np.cos(light) + v_HW * np.sin(light))
+    light = random.uniform(0, 2 * pi)
+    lit_HW = 1 + random.uniform(0, 0.35) * (u_HW * cos(light) + v_HW * sin(light))
     image_HW3 = image_HW3 * lit_HW[..., None]
     noise_HW3 = random.standard_normal(image_HW3.shape, dtype=np.float32)
     image_HW3 += random.uniform(2, 14) * noise_HW3
@@ -51,7 +53,9 @@ def _colours(random: np.random.Generator, label: int) -> np.ndarray:
     """
     while True:
         ink = hsv_to_rgb(
-            (label / 10 + random.normal(0, 0.02)) % 1, random.uniform(0.5, 1), random.uniform(0.5, 1)
+            (label / 10 + random.normal(0, 0.02)) % 1,
+            random.uniform(0.5, 1),
+            random.uniform(0.5, 1),
         )
         paper = hsv_to_rgb(random.uniform(), random.uniform(0, 0.4), random.uniform(0.15, 0.95))
         colours = 255 * np.array([ink, paper], np.float32)
@@ -61,19 +65,17 @@ def _colours(random: np.random.Generator, label: int) -> np.ndarray:
 
 def _distance(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Signed distance to the outline, below zero inside; shapes reach to about radius 0.7."""
-    r = np.hypot(x, y)
-    turn = np.arctan2(y, x)
     match name:
         case "disc":
-            return r - 0.65
+            return np.hypot(x, y) - 0.65
         case "ring":
-            return np.abs(r - 0.55) - 0.13
+            return np.abs(np.hypot(x, y) - 0.55) - 0.13
         case "square":
             return np.maximum(np.abs(x), np.abs(y)) - 0.55
         case "triangle":
             return np.maximum(np.abs(x) * 0.866 + y * 0.5, -y) - 0.36
         case "flower":
-            return r - (0.45 + 0.27 * np.cos(5 * turn))
+            return np.hypot(x, y) - (0.45 + 0.27 * np.cos(5 * np.arctan2(y, x)))
         case "cross":
             across, along = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
             return np.maximum(across - 0.17, along - 0.68)

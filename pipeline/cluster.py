@@ -13,6 +13,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray runs its workers at nice 15; here they are the work, and DDP waits for the slowest.
+    "RAY_worker_niceness": "0",
     # Keep freed memory: glibc would hand every large tensor back to the kernel and fault it in
     # again, which costs a training step on the CPU a fifth of its time.
     "MALLOC_MMAP_THRESHOLD_": str(2**32),

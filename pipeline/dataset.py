@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from alexnet.checkpoint import ClassLabel
 from alexnet.command import UserError
 
-VERSION = 1
+VERSION: Literal[1] = 1
 INDEX = np.dtype([("shard", "<u4"), ("size", "<u4"), ("offset", "<u8"), ("label", "<u4")])
 SplitName = Literal["train", "val"]
 

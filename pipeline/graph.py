@@ -3,20 +3,18 @@
 On the CPU and on the GPU the same graph; only the decoder and what follows it move.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-Feed = Iterator[tuple[Any, ...]]
+Feed = Iterable[tuple[Any, ...]]
 
 
 @pipeline_def
-def train_graph(
-    feed: Callable[[], Feed], crop: int, mean_HW3: np.ndarray, gpu: bool
-) -> tuple[DataNode, ...]:
+def train_graph(feed: Feed, crop: int, mean_HW3: np.ndarray, gpu: bool) -> tuple[DataNode, ...]:
     """Feed of (jpeg, crop_yx, mirror, colour, label, real, sample) -> the batch.
 
     image: (crop, crop, 3) float32, cropped, mirrored, colour added, mean picture subtracted (§4.1);
@@ -49,8 +47,8 @@ def train_graph(
 
 
 @pipeline_def
-def whole_graph(feed: Callable[[], Feed], gpu: bool) -> tuple[DataNode, ...]:
-    """Feed of (jpeg, label, real, sample) -> whole pictures, (size, size, 3) uint8, and the rest."""
+def whole_graph(feed: Feed, gpu: bool) -> tuple[DataNode, ...]:
+    """Feed of (jpeg, label, real, sample) -> pictures, (size, size, 3) uint8, and the rest."""
     jpeg, *passed = fn.external_source(
         source=feed,
         num_outputs=4,

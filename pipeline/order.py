@@ -5,6 +5,7 @@ position). Nothing depends on what was drawn before, so any number of workers, s
 sees the same pictures: the whole state of the loader is (seed, epoch, position).
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 _ORDER, _VARIATION = 0, 1
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shard:
     """This worker's share of every global batch. No defaults: a forgotten rank reads everything."""
 
     index: int

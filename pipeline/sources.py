@@ -18,6 +18,9 @@ from pipeline.dataset import DatasetError, SplitName
 
 BUILTIN = "builtin"
 
+Classes = dict[str, dict[str, Path]]
+"""{class id: {key: file}}."""
+
 
 class Sample(NamedTuple):
     key: str
@@ -47,13 +50,14 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
 def builtin_source(count: int = 2000, seed: int = 2012) -> Source:
     """Drawn pictures (pipeline.builtin); one in ten of each class is held out."""
     names = builtin.CLASSES
-    splits: dict[SplitName, list[Sample]] = {"train": [], "val": []}
+    train: list[Sample] = []
+    val: list[Sample] = []
     for number in range(count):
         label = number % len(names)
-        split: SplitName = "train" if number // len(names) % 10 else "val"
-        splits[split].append(Sample(f"{names[label]}/{number:05d}", label, str(number)))
+        split = train if number // len(names) % 10 else val
+        split.append(Sample(f"{names[label]}/{number:05d}", label, str(number)))
     classes = tuple(ClassLabel(id=name, name=name) for name in names)
-    return Source(classes, _ordered(splits), partial(builtin.draw, seed=seed))
+    return Source(classes, _ordered(train, val), partial(builtin.draw, seed=seed))
 
 
 def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
@@ -74,16 +78,16 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     else:
         train, val = _hold_out(_class_folders(folder), val_fraction)
     label = {class_id: number for number, class_id in enumerate(sorted(train))}
-    splits: dict[SplitName, list[Sample]] = {
-        name: [
+
+    def listed(split: Classes) -> list[Sample]:
+        return [
             Sample(key, label[class_id], str(path))
-            for class_id, files in classes.items()
+            for class_id, files in split.items()
             for key, path in files.items()
         ]
-        for name, classes in (("train", train), ("val", val))
-    }
+
     classes = tuple(ClassLabel(id=i, name=class_names.get(i, i)) for i in label)
-    return Source(classes, _ordered(splits), _read_file)
+    return Source(classes, _ordered(listed(train), listed(val)), _read_file)
 
 
 def read_class_names(path: Path | None) -> dict[str, str]:
@@ -100,8 +104,8 @@ def read_class_names(path: Path | None) -> dict[str, str]:
     return {pair[0]: pair[1].strip() for pair in pairs}
 
 
-def _class_folders(root: Path) -> dict[str, dict[str, Path]]:
-    """{class id: {key: file at any depth}}."""
+def _class_folders(root: Path) -> Classes:
+    """The class folders of one split, sorted, with their files at any depth."""
     folders = [entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]
     if len(folders) < 2:
         raise DatasetError(
@@ -133,9 +137,7 @@ def _files(folder: Path, root: Path) -> dict[str, Path]:
     }
 
 
-def _hold_out(
-    classes: dict[str, dict[str, Path]], fraction: float
-) -> tuple[dict[str, dict[str, Path]], dict[str, dict[str, Path]]]:
+def _hold_out(classes: Classes, fraction: float) -> tuple[Classes, Classes]:
     """(train, val), at least one picture of each class in both."""
     if not 0 < fraction < 1:
         raise DatasetError(f"--val-fraction is {fraction}; it must lie between 0 and 1")
@@ -153,9 +155,8 @@ def _hold_out(
     return train, val
 
 
-def _ordered(splits: dict[SplitName, list[Sample]]) -> dict[SplitName, list[Sample]]:
-    mixed = sorted(splits["train"], key=lambda sample: _hash(sample.key))
-    return {"train": mixed, "val": sorted(splits["val"])}
+def _ordered(train: list[Sample], val: list[Sample]) -> dict[SplitName, list[Sample]]:
+    return {"train": sorted(train, key=lambda sample: _hash(sample.key)), "val": sorted(val)}
 
 
 def _hash(key: str) -> bytes:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, UploadFile
 
 from alexnet.pixels import whole_picture
 from serving import errors
+from serving.limits import BodyLimit
 from serving.predictor import Predictor
 from serving.schemas import Alive, Classification, ModelName, Problem, Ready
 from serving.settings import Settings
@@ -19,8 +20,8 @@ def create_app(settings: Settings, predictor: Predictor) -> FastAPI:
     app = FastAPI(
         title="AlexNet",
         summary="Five labels for a photograph, from the paper's ten views.",
-        max_body_size=settings.max_upload_bytes,
     )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     errors.install(app)
     size = predictor.about.size
     # A forward pass uses all cores itself: the next waits for it, decoding goes on beside.

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 
 from alexnet.command import UserError
 from serving.schemas import Classification

@@ -8,12 +8,14 @@ from alexnet.pixels import probabilities
 
 
 class Predictor:
-    """A loaded model on the GPU where there is one, warm: its first answer is as fast as the next."""
+    """A loaded model on the GPU where there is one, warm: no answer is slower than the next."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.about = checkpoint.about
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = checkpoint.model.to(self.device, memory_format=torch.channels_last)
+        self._model = checkpoint.model.to(  # type: ignore[call-overload]
+            self.device, memory_format=torch.channels_last
+        )
         self._mean_3HW = checkpoint.mean_3HW.to(self.device)
         size = self.about.size
         self(torch.zeros(1, 3, size, size, dtype=torch.uint8), views=10)

@@ -48,9 +48,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(
-    photographs: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable
-) -> Path:
+def dataset(photographs: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
     """`photographs`, packed at 128 x 128."""
     directory = tmp_path_factory.mktemp("dataset") / "packed"
     done = run("pipeline", "pack", photographs, directory, "--size", 128)

@@ -22,7 +22,7 @@ def _train(options: argparse.Namespace) -> int:
 
     def plan(resources: Resources) -> Run:
         gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
-        workers = options.workers or (resources.gpus if gpu else 1)
+        workers = options.workers or max(1, resources.gpus if gpu else 1)
         _check_resources(workers, gpu, recipe, resources)
         run = Run(
             name=options.name,
@@ -53,7 +53,7 @@ def _report(options: argparse.Namespace) -> int:
 def _recipe(options: argparse.Namespace, dataset: Dataset) -> Recipe:
     """The named recipe for the classes of the dataset, with the options given."""
     recipe = RECIPES[options.recipe]()
-    changes = {name: getattr(options, name) for name in ("epochs", "seed")}
+    changes = {name: getattr(options, name) for name in ("epochs", "batch", "seed")}
     fields = recipe.model_dump() | {name: v for name, v in changes.items() if v is not None}
     fields["network"]["classes"] = len(dataset.manifest.classes)
     recipe = Recipe.model_validate(fields)
@@ -70,7 +70,7 @@ def _check_resources(workers: int, gpu: bool, recipe: Recipe, resources: Resourc
     """Ray would wait for what the cluster does not have."""
     if gpu and workers > resources.gpus:
         raise RunError(
-            f"{max(workers, 1)} GPU(s) asked for, this cluster has {resources.gpus}; "
+            f"{workers} GPU(s) asked for, this cluster has {resources.gpus}; "
             "lower --workers, or use --device cpu"
         )
     if workers > resources.cpus:
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)"
     )
     train.add_argument("--epochs", type=_positive, help="instead of the recipe's")
+    train.add_argument("--batch", type=_positive, help="instead of the recipe's")
     train.add_argument("--seed", type=int, help="instead of the recipe's")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
     train.add_argument("--models", type=Path, default=Path("models"), help="(%(default)s)")

@@ -134,7 +134,7 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` -> what this hardware is fastest in. Emulated bfloat16 is slower by far than float32."""
+    """`auto` -> what this hardware is fastest in; emulated bfloat16 is slower by far."""
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -11,7 +11,7 @@ from pipeline.dataset import Split
 from pipeline.order import Shard
 from trainer.config import autocast
 
-VIEWS_PER_FORWARD = 256
+VIEWS_PER_FORWARD = 128
 """Crops in one forward pass of a worker."""
 
 

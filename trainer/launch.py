@@ -80,7 +80,7 @@ def _fit(run: Run, resources: Resources) -> Outcome | BaseException:
         result = trainer.fit()
     except BaseException as error:
         return error
-    assert result.checkpoint is not None and isinstance(result.return_value, dict)
+    assert result.checkpoint is not None
     return Outcome(
         finished=result.return_value["finished"],
         accuracy=result.return_value["accuracy"],

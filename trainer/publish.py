@@ -13,9 +13,7 @@ from trainer import state
 from trainer.config import Run
 
 
-def publish(
-    run: Run, state_directory: Path, accuracy: list[dict[str, Any]], models: Path
-) -> Path:
+def publish(run: Run, state_directory: Path, accuracy: list[dict[str, Any]], models: Path) -> Path:
     """Write models/NAME/STEP and point NAME at it; returns that directory."""
     dataset = Dataset(run.data)
     saved = state.read(state_directory)

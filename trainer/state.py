@@ -27,7 +27,9 @@ class State:
         recipe = run.recipe
         torch.manual_seed(recipe.seed)
         # On the CPU first: a GPU would draw other numbers.
-        model = AlexNet(recipe.network).to(device, memory_format=torch.channels_last)
+        model = AlexNet(recipe.network).to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        )
         optimizer = SGD2012(model, recipe.rates[0][1], recipe.momentum, recipe.weight_decay)
         return cls(model, optimizer)
 

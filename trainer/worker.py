@@ -63,12 +63,12 @@ class Worker:
             self.model = DistributedDataParallel(
                 self.state.model,
                 device_ids=None if device.type == "cpu" else [device],
-                broadcast_buffers=False,
                 gradient_as_bucket_view=True,
             )
         self.log = Log(run.metrics if self.shard.index == 0 else None)
 
     def train(self) -> dict[str, Any]:
+        accuracy: Accuracy | None = None
         while self.state.epoch < self.run.recipe.epochs:
             if not self.train_epoch():
                 self.save({"stopped": 1.0})
@@ -76,7 +76,7 @@ class Worker:
             self.state.epoch, self.state.position = self.state.epoch + 1, 0
             accuracy = self.evaluate(views=1)
             self.save({"top1": accuracy.top1 / accuracy.pictures})
-        accuracies = [self.evaluate(views) for views in (1, 10)]
+        accuracies = (accuracy or self.evaluate(views=1), self.evaluate(views=10))
         return {"finished": True, "accuracy": [a.model_dump() for a in accuracies]}
 
     def train_epoch(self) -> bool:

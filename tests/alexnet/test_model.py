@@ -25,10 +25,12 @@ def full() -> AlexNet:
 def shapes(model: AlexNet, image_NCHW: Tensor) -> dict[str, tuple[int, ...]]:
     """Name of each layer -> shape of what it puts out, in order."""
     seen: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, output: Tensor) -> None:
+        seen.setdefault(name, tuple(output.shape[1:]))
+
     for name, layer in model.named_children():
-        layer.register_forward_hook(
-            lambda _, __, out, name=name: seen.setdefault(name, tuple(out.shape[1:]))
-        )
+        layer.register_forward_hook(lambda _, __, output, name=name: note(name, output))
     model(image_NCHW)
     return seen
 
@@ -61,9 +63,8 @@ def test_shapes_are_those_of_figure_2() -> None:
     ],
 )
 def test_variants_of_the_paper(options: dict, parameters: int) -> None:
-    with torch.device("meta"):
-        model = AlexNet(AlexNetConfig(**options))
-        assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+    model = AlexNet(AlexNetConfig(**options))
+    assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 

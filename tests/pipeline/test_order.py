@@ -1,5 +1,7 @@
 """Order, crops, mirrors and colours: exact for any number of workers, started anywhere."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,10 +53,7 @@ def test_variation_depends_on_the_position_alone(
 ) -> None:
     whole = variation(start, start + sum(sizes), seed, epoch, margin=32)
     edges = np.cumsum([start, *sizes])
-    parts = [
-        variation(int(a), int(b), seed, epoch, margin=32)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    parts = [variation(int(a), int(b), seed, epoch, margin=32) for a, b in pairwise(edges)]
     for name in whole._fields:
         together = np.concatenate([getattr(part, name) for part in parts])
         assert np.array_equal(getattr(whole, name), together)
@@ -75,9 +74,7 @@ def test_crops_reach_every_offset_and_no_other() -> None:
 def test_colour_offsets_have_the_covariance_of_the_paper() -> None:
     """10,000 draws of V (alpha * sqrt(eigenvalue)) against 0.1² V diag(eigenvalue) V'."""
     deviation = np.array([19.72, 37.09, 121.78])  # the author's, in grey levels
-    vector = np.array(
-        [[0.418, -0.713, -0.564], [-0.817, -0.024, -0.576], [0.397, 0.701, -0.592]]
-    )
+    vector = np.array([[0.418, -0.713, -0.564], [-0.817, -0.024, -0.576], [0.397, 0.701, -0.592]])
     alpha = variation(0, 10_000, seed=3, epoch=0, margin=32).alpha_N3
     offset = alpha @ (vector * deviation).T
     expected = 0.01 * vector @ np.diag(deviation**2) @ vector.T

@@ -1,0 +1,29 @@
+"""The GPU graphs, defined where there is no GPU: DALI checks devices and arguments by then."""
+
+import numpy as np
+import pytest
+from nvidia.dali import fn, pipeline_def
+
+from pipeline.graph import train_graph, whole_graph
+
+OPTIONS = {"batch_size": 4, "num_threads": 1, "device_id": None}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_both_graphs_put_everything_on_one_device(gpu: bool) -> None:
+    mean_HW3 = np.zeros((112, 112, 3), np.float32)
+    for pipe, outputs in (
+        (train_graph((), 112, mean_HW3, gpu, **OPTIONS), 4),
+        (whole_graph((), gpu, **OPTIONS), 4),
+    ):
+        assert [node.device for node in pipe._graph_out] == [("cpu", "gpu")[gpu]] * outputs
+
+
+def test_a_misplaced_argument_is_caught_by_definition() -> None:
+    @pipeline_def
+    def wrong():  # type: ignore[no-untyped-def]
+        image = fn.random.uniform(shape=[8, 8, 3]).gpu()
+        return fn.crop(image, crop=(4, 4), crop_pos_x=fn.random.uniform().gpu())
+
+    with pytest.raises(ValueError, match="must be on CPU"):
+        wrong(**OPTIONS)

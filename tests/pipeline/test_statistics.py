@@ -1,0 +1,39 @@
+"""Mean and principal components against numpy on all pixels at once."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.statistics import Sums
+
+
+@given(seed=st.integers(0, 1000), cut=st.integers(0, 6))
+def test_sums_are_those_of_all_pixels_however_grouped(seed: int, cut: int) -> None:
+    random = np.random.default_rng(seed)
+    tint = random.uniform(0.2, 1, 3)
+    picture_NSS3 = (random.integers(0, 256, (6, 8, 8, 1)) * tint).astype(np.uint8)
+    left, right = Sums.zero(8), Sums.zero(8)
+    for part, pictures in ((left, picture_NSS3[:cut]), (right, picture_NSS3[cut:])):
+        for picture in pictures:
+            part.add(picture)
+    right.merge(left)
+    assert right.pictures == 6
+    assert np.array_equal(right.mean_picture(), picture_NSS3.mean(axis=0).astype(np.float32))
+
+    pixel_P3 = picture_NSS3.reshape(-1, 3).astype(np.float64)
+    colour = right.colour()
+    vector, value = np.array(colour.eigenvectors), np.array(colour.eigenvalues)
+    assert np.allclose(colour.mean, pixel_P3.mean(axis=0), atol=1e-6)
+    covariance = np.cov(pixel_P3.T, bias=True)
+    assert np.allclose(vector @ np.diag(value) @ vector.T, covariance, atol=1e-3)
+    assert np.allclose(vector.T @ vector, np.eye(3), atol=1e-7)
+    assert list(value) == sorted(value)
+
+
+def test_signs_do_not_depend_on_the_library() -> None:
+    """The largest entry of every eigenvector is positive."""
+    sums = Sums.zero(16)
+    for seed in range(3):
+        sums.add(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8))
+    vector = np.array(sums.colour().eigenvectors)
+    assert (vector[np.abs(vector).argmax(axis=0), range(3)] > 0).all()

@@ -1,0 +1,139 @@
+"""The service in-process: each answer and each refusal."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from alexnet.checkpoint import About, Checkpoint, ClassLabel, now
+from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.pixels import ten_views, whole_picture
+from serving.app import create_app
+from serving.predictor import Predictor
+from serving.settings import Settings
+
+NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    model = AlexNet(NETWORK)
+    torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
+    about = About(
+        name="tiny", step=12, network=NETWORK, size=72, dataset="d", recipe={}, versions={},
+        classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
+        trained_at=now(), weights_sha256="f" * 64,
+    )  # fmt: skip
+    return Checkpoint(model.eval(), 100 * torch.rand(3, 64, 64), about)
+
+
+@pytest.fixture(scope="module")
+def client(checkpoint: Checkpoint) -> Iterator[TestClient]:
+    settings = Settings(model="unused", max_upload_bytes=300_000)  # type: ignore[arg-type]
+    with TestClient(create_app(settings, Predictor(checkpoint))) as client:
+        yield client
+
+
+def post(client: TestClient, data: bytes, field: str = "file"):  # type: ignore[no-untyped-def]
+    return client.post("/classify", files={field: ("photo.jpg", data)})
+
+
+def png(size: tuple[int, int] = (80, 60)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_the_answer_is_the_mean_of_ten_softmaxes(
+    client: TestClient, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    answer = post(client, jpeg).raise_for_status().json()
+    picture = torch.from_numpy(np.array(whole_picture(jpeg, 72))).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        each = [
+            checkpoint.model((view - checkpoint.mean_3HW)[None]).softmax(1)[0]
+            for view in ten_views(picture, 64)[0]
+        ]
+    expected = torch.stack(each).mean(0)
+    assert [guess["id"] for guess in answer["guesses"]] == [
+        f"n{label}" for label in expected.argsort(descending=True)[:5].tolist()
+    ]
+    for guess in answer["guesses"]:
+        label = int(guess["id"][1:])
+        assert guess["label"] == f"class {label}"
+        assert guess["probability"] == pytest.approx(expected[label].item(), abs=1e-5)
+    assert answer["views"] == 10
+    assert answer["model"] == {"name": "tiny", "step": 12, "sha256": "f" * 64}
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["model"]["step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "text"),
+    [
+        (b"", 400, "the file is empty (0 bytes)"),
+        (b"GIF89a no more", 415, "not a picture in one of JPEG, PNG, WEBP"),
+        (b"<svg/>", 415, "not a picture in one of JPEG, PNG, WEBP"),
+        (png()[:-40], 400, "damaged or cut short"),
+        (png((9000, 9000)), 413, "too many pixels"),
+        (b"\0" * 300_000, 413, "the limit is 300000"),
+    ],
+    ids=["empty", "format", "text", "truncated", "bomb", "large"],
+)
+def test_bad_input_is_a_clear_4xx(client: TestClient, data: bytes, status: int, text: str) -> None:
+    response = post(client, data)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert text in problem["detail"]
+
+
+def test_requests_that_are_no_upload(client: TestClient, jpeg: bytes) -> None:
+    for response, status in (
+        (post(client, jpeg, field="image"), 422),
+        (client.post("/classify"), 422),
+        (client.post("/classify", data={"file": "text"}), 422),
+        (
+            client.post("/classify", content=b"x", headers={"content-type": "multipart/form-data"}),
+            400,
+        ),
+        (client.get("/classify"), 405),
+        (client.get("/nowhere"), 404),
+    ):
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["detail"]
+
+
+def test_a_streamed_body_without_a_length_is_bounded_too(client: TestClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+        for _ in range(40):
+            yield b"\0" * 10_000
+        yield b"\r\n--b--\r\n"
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = client.post("/classify", content=chunks(), headers=headers)
+    assert response.status_code == 413
+    assert "300000" in response.json()["detail"]
+
+
+def test_openapi_shows_an_answer_and_every_refusal(client: TestClient) -> None:
+    spec = client.get("/openapi.json").json()
+    responses = spec["paths"]["/classify"]["post"]["responses"]
+    assert {"200", "400", "413", "415", "422"} <= responses.keys()
+    (example,) = spec["components"]["schemas"]["Classification"]["examples"]
+    assert len(example["guesses"]) == 5
+    assert "HTTPValidationError" not in json.dumps(spec)

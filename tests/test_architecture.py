@@ -1,0 +1,22 @@
+"""Which room may load what, seen in fresh interpreters."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("serving.app", ("ray", "nvidia", "pipeline", "trainer")),
+        ("serving.__main__", ("torch", "fastapi")),  # the client starts at once
+        ("trainer.__main__", ("serving", "fastapi")),
+        ("pipeline.__main__", ("serving", "trainer", "nvidia", "ray")),
+        ("alexnet.checkpoint", ("ray", "nvidia", "fastapi")),
+    ],
+)
+def test_importing_loads_no_more_than_it_may(module: str, absent: tuple[str, ...]) -> None:
+    code = f"import {module}, sys; print([n for n in {absent!r} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"

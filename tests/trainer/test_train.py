@@ -1,0 +1,177 @@
+"""Whole runs as a user starts them: real Ray, two worker processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet.checkpoint import load
+from pipeline.dataset import Dataset
+from tests.conftest import RAY_TEST_ENVIRONMENT, ROOT
+from trainer import state
+
+OPTIONS = ("--epochs", "3", "--batch", "4", "--workers", "2")
+
+
+def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
+    return [
+        "trainer", "train", "--data", str(dataset), "--name", name, *OPTIONS,
+        "--runs", str(folder / "runs"), "--models", str(folder / "models"),
+    ]  # fmt: skip
+
+
+def events(folder: Path, name: str) -> list[dict]:
+    path = folder / "runs" / name / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
+    """A folder with one finished run, `whole`, and its published model."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run(*arguments("whole", dataset, folder))
+    assert done.returncode == 0, done.stderr
+    assert "validation top-1" in done.stdout
+    assert f"published {folder}/models/whole" in done.stdout
+    return folder
+
+
+def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: Path) -> None:
+    model, mean_3HW, about = load(trained / "models" / "whole")
+    last = max((trained / "runs" / "whole").glob("step_*"))
+    saved = state.read(last)
+    assert about.step == saved["step"] == 3 * 27
+    assert (saved["epoch"], saved["position"]) == (3, 0)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, saved["model"][name])
+    assert mean_3HW.shape == (3, 112, 112)
+    packed = Dataset(dataset)
+    assert about.dataset == packed.digest
+    assert [label.id for label in about.classes] == ["disc", "ring", "square"]
+    assert [(a.views, a.pictures) for a in about.accuracy] == [(1, 12), (10, 12)]
+
+
+def test_metrics_tell_of_every_step_and_epoch(trained: Path) -> None:
+    lines = events(trained, "whole")
+    assert [e["step"] for e in lines if e["kind"] == "train"] == [
+        10,
+        20,
+        27,
+        30,
+        40,
+        50,
+        54,
+        60,
+        70,
+        80,
+        81,
+    ]
+    assert [e["epoch"] for e in lines if e["kind"] == "val"] == [1, 2, 3, 3]
+
+
+def test_a_name_is_not_trained_twice(trained: Path, dataset: Path, run: Callable) -> None:
+    done = run(*arguments("whole", dataset, trained))
+    assert done.returncode == 2
+    assert "run whole exists" in done.stderr
+    assert "--resume" in done.stderr
+
+
+def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset: Path) -> None:
+    """SIGINT in the middle of an epoch, then --resume: the weights of the undisturbed run."""
+    command = [sys.executable, "-m", *arguments("parted", dataset, trained)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | RAY_TEST_ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not events(trained, "parted"):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "to go on: the same command with --resume" in output
+    stopped = state.read(max((trained / "runs" / "parted").glob("step_*")))
+    assert stopped["step"] in (20, 30, 40, 50)  # between two looks at the request
+    assert stopped["position"] > 0
+    assert not (trained / "models" / "parted").exists()
+
+    resumed = subprocess.run(
+        [*command, "--resume"], cwd=ROOT, env=os.environ | RAY_TEST_ENVIRONMENT
+    )
+    assert resumed.returncode == 0
+    steps = [e["step"] for e in events(trained, "parted") if e["kind"] == "train"]
+    assert steps == sorted(set(steps))  # no step twice
+    whole, parted = (load(trained / "models" / name).model for name in ("whole", "parted"))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(parted.state_dict()[name], tensor), name
+
+
+def test_a_worker_that_fails_is_named(
+    trained: Path, dataset: Path, run: Callable, tmp_path: Path
+) -> None:
+    """A shard that is gone: one line, not a traceback, and not for ever."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for entry in dataset.iterdir():
+        (broken / entry.name).symlink_to(entry)
+    (broken / "train").unlink()
+    (broken / "train").mkdir()
+    (broken / "train" / "index.npy").symlink_to(dataset / "train" / "index.npy")
+    done = run(*arguments("broken", broken, tmp_path))
+    assert done.returncode == 2
+    assert "run broken failed: worker" in done.stderr
+    assert "00000.tar" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--recipe", "large"), "invalid choice: 'large' (choose from"),
+        (("--depth", "9"), "unrecognized arguments: --depth 9"),
+        (("--epochs", "0"), "argument --epochs: 0 is less than 1"),
+        (("--name", "a/b"), "name is 'a/b'"),
+        (("--device", "gpu"), "1 GPU(s) asked for, this cluster has 0; lower --workers, or use"),
+        (("--workers", "999"), "--workers is 999, this cluster has"),
+        (("--recipe", "paper"), "recipe paper takes 256; pack them with --size 256"),
+    ],
+)
+def test_bad_usage_is_one_line_within_seconds(
+    dataset: Path, tmp_path: Path, run: Callable, words: tuple, text: str
+) -> None:
+    if "gpu" in words and torch.cuda.is_available():
+        words, text = ("--device", "gpu", "--workers", "99"), "99 GPU(s) asked for"
+    began = time.monotonic()
+    done = run("trainer", "train", "--data", dataset, "--name", "x", "--runs", tmp_path, *words)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - began < 30
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_of_another_version(dataset: Path, tmp_path: Path, run: Callable) -> None:
+    fields = json.loads((dataset / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(fields | {"version": 9}))
+    done = run("trainer", "train", "--data", tmp_path, "--name", "x")
+    assert done.returncode == 2
+    assert "dataset version 9, this program reads version 1; pack the source again" in done.stderr
+
+
+def test_curves_are_drawn(trained: Path, tmp_path: Path, run: Callable) -> None:
+    runs = ("--runs", trained / "runs")
+    done = run("trainer", "report", "whole", tmp_path / "curve", *runs)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert "training loss" in (tmp_path / "curve.svg").read_text()
+    assert run("trainer", "report", "none", tmp_path / "x", *runs).returncode == 2
+
+
+def test_the_state_of_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / state.FILE).write_bytes(b"half a zip")
+    with pytest.raises(ValueError, match=r"state.pt: cannot be read .* remove that checkpoint"):
+        state.read(tmp_path)
