@@ -1,6 +1,7 @@
 """python -m serving: a published model to answers over HTTP."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def _serve(options: argparse.Namespace) -> int:
     given.pop("run")
     settings = Settings(**given)
     app = create_app(settings, Predictor(load(settings.model)))
+    # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app,
         host=settings.host,

@@ -20,6 +20,8 @@ from alexnet.pixels import whole_picture
 from serving.predictor import Predictor
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def photographs_of_imagenette(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -51,7 +53,7 @@ def trained(
     assert "400 training and 100 validation pictures" in packed.stdout
     done = run(
         "trainer", "train", "--recipe", "small", "--data", folder / "dataset", "--name", "photos",
-        "--workers", 2, "--epochs", 10, "--batch", 32,
+        "--workers", 2, "--epochs", 20, "--batch", 64,
         "--runs", folder / "runs", "--models", folder / "models",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -86,7 +88,7 @@ def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(trained: Path
     )
     losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
     assert losses[10] == pytest.approx(log(10), abs=0.5)
-    assert min(loss for step, loss in losses.items() if 20 <= step <= 60) < log(10) - 0.05
+    assert min(loss for step, loss in losses.items() if 20 <= step <= 50) < log(10) - 0.02
     assert losses[max(losses)] < losses[10] - 0.3
 
 
@@ -160,4 +162,4 @@ def test_the_client_prints_five_labels(
 def test_sigterm_ends_the_server_with_status_0(server: tuple[str, subprocess.Popen]) -> None:
     _, process = server
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) in (0, -signal.SIGTERM)
+    assert process.wait(timeout=20) == 0

@@ -55,6 +55,9 @@ def _recipe(options: argparse.Namespace, dataset: Dataset) -> Recipe:
     recipe = RECIPES[options.recipe]()
     changes = {name: getattr(options, name) for name in ("epochs", "batch", "seed")}
     fields = recipe.model_dump() | {name: v for name, v in changes.items() if v is not None}
+    # The author's runs at twice the batch matched at twice the rate (layer-params-170-256-double).
+    scale = fields["batch"] / recipe.batch
+    fields["rates"] = [(start, scale * rate) for start, rate in recipe.rates]
     fields["network"]["classes"] = len(dataset.manifest.classes)
     recipe = Recipe.model_validate(fields)
     if dataset.manifest.size != recipe.size:
@@ -100,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)"
     )
     train.add_argument("--epochs", type=_positive, help="instead of the recipe's")
-    train.add_argument("--batch", type=_positive, help="instead of the recipe's")
+    train.add_argument(
+        "--batch", type=_positive, help="instead of the recipe's; the rates scale with it"
+    )
     train.add_argument("--seed", type=int, help="instead of the recipe's")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
     train.add_argument("--models", type=Path, default=Path("models"), help="(%(default)s)")

@@ -114,5 +114,5 @@ def _cause(error: BaseException) -> str:
     # Ray wraps what a worker raised; the original is the innermost.
     while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
         cause = inner
-    first = (str(cause).strip() or repr(cause)).splitlines()[-1]
+    first = (str(cause).strip() or repr(cause)).splitlines()[0]
     return f"worker {rank}: {type(cause).__name__}: {first}"

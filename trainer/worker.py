@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alexnet.pixels import centre_mean
 from pipeline.batches import train_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
-from trainer.config import Run, resolve_precision
+from trainer.config import Run, RunError, resolve_precision
 from trainer.evaluate import evaluate
 from trainer.schedule import rate_at
 from trainer.state import State
@@ -82,6 +83,7 @@ class Worker:
     def train_epoch(self) -> bool:
         """From the state's position to the end of its epoch; False if asked to stop on the way."""
         state, recipe, samples = self.state, self.run.recipe, len(self.dataset.train)
+        size = min(recipe.batch, samples)  # more would be padding
         sums_4 = torch.zeros(4, dtype=torch.float64, device=self.mean_3HW.device)
         began = time.monotonic()
         for batch in train_batches(
@@ -90,11 +92,11 @@ class Worker:
             seed=recipe.seed,
             epoch=state.epoch,
             start=state.position,
-            batch=recipe.batch,
+            batch=size,
             crop=recipe.network.crop,
             threads=self.threads,
         ):
-            real = min(recipe.batch, samples - state.position)
+            real = min(size, samples - state.position)
             progress = (state.epoch + state.position / samples) / recipe.epochs
             state.optimizer.set_rate(rate_at(progress, recipe.rates))
             seed_dropout(recipe.seed, state.epoch, state.position, self.shard.index)
@@ -106,6 +108,12 @@ class Worker:
             if state.step % SUM_STEPS == 0 or state.position == samples:
                 sums_4[3] = float(self.shard.index == 0 and self.run.stop.exists())
                 loss, right, seen, stop = self.sum(sums_4).tolist()
+                if not isfinite(loss):
+                    raise RunError(
+                        f"the loss is {loss} at step {state.step}: the run diverged; "
+                        "go on from its last checkpoint or begin again, with a lower rate or "
+                        "another seed"
+                    )
                 now = time.monotonic()
                 self.log.write(
                     kind="train",

@@ -53,6 +53,7 @@ def test_mean_and_colour_are_those_of_the_packed_pictures(dataset: Path) -> None
     assert np.allclose(packed.manifest.colour.mean, pictures.mean(axis=(0, 1, 2)), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # webdataset leaves closing to the garbage collector
 def test_shards_are_webdataset_and_their_hashes_are_right(dataset: Path) -> None:
     packed = Dataset(dataset)
     shard = packed.manifest.train.shards[0]

@@ -111,6 +111,19 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
         assert torch.equal(parted.state_dict()[name], tensor), name
 
 
+def test_a_run_that_diverges_stops_and_publishes_nothing(
+    dataset: Path, tmp_path: Path, run: Callable
+) -> None:
+    """A batch of 100,000 asks for a rate of 7.8, though there are but 108 pictures."""
+    words = arguments("wild", dataset, tmp_path)
+    words[words.index("--batch") + 1] = "100000"
+    done = run(*words, "--epochs", "12")
+    assert done.returncode == 2
+    assert "the loss is nan at step" in done.stderr
+    assert "go on from its last checkpoint or begin again" in done.stderr
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_worker_that_fails_is_named(
     trained: Path, dataset: Path, run: Callable, tmp_path: Path
 ) -> None:
