@@ -29,6 +29,8 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
         text = f"{place} is {first['input']!r}: {first['msg']}"
     except UserError as error:
         text = str(error)
+    except OSError as error:
+        text = str(error)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130

@@ -83,7 +83,7 @@ class Worker:
     def train_epoch(self) -> bool:
         """From the state's position to the end of its epoch; False if asked to stop on the way."""
         state, recipe, samples = self.state, self.run.recipe, len(self.dataset.train)
-        size = min(recipe.batch, samples)  # more would be padding
+        global_batch = min(recipe.batch, samples)  # more would be padding
         sums_4 = torch.zeros(4, dtype=torch.float64, device=self.mean_3HW.device)
         began = time.monotonic()
         for batch in train_batches(
@@ -92,11 +92,11 @@ class Worker:
             seed=recipe.seed,
             epoch=state.epoch,
             start=state.position,
-            batch=size,
+            batch=global_batch,
             crop=recipe.network.crop,
             threads=self.threads,
         ):
-            real = min(size, samples - state.position)
+            real = min(global_batch, samples - state.position)
             progress = (state.epoch + state.position / samples) / recipe.epochs
             state.optimizer.set_rate(rate_at(progress, recipe.rates))
             seed_dropout(recipe.seed, state.epoch, state.position, self.shard.index)
@@ -111,8 +111,8 @@ class Worker:
                 if not isfinite(loss):
                     raise RunError(
                         f"the loss is {loss} at step {state.step}: the run diverged; "
-                        "go on from its last checkpoint or begin again, with a lower rate or "
-                        "another seed"
+                        "begin again under another name, with another --seed or a smaller "
+                        "--batch, which lowers the rate"
                     )
                 now = time.monotonic()
                 self.log.write(

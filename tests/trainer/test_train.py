@@ -120,7 +120,7 @@ def test_a_run_that_diverges_stops_and_publishes_nothing(
     done = run(*words, "--epochs", "12")
     assert done.returncode == 2
     assert "the loss is nan at step" in done.stderr
-    assert "go on from its last checkpoint or begin again" in done.stderr
+    assert "begin again under another name" in done.stderr
     assert not (tmp_path / "models").exists()
 
 
