@@ -63,7 +63,7 @@ def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORM
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = (left, top, left + short, top + short)
-        return np.asarray(rgb.resize((size, size), FILTER, box=box))
+        return np.array(rgb.resize((size, size), FILTER, box=box))
     except Exception as error:  # as above
         raise _damaged(error) from error
 

@@ -57,9 +57,9 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         (directory / split).mkdir(exist_ok=True)
     total = sum(map(len, source.splits.values()))
     with cluster() as ray, Progress("pack", total, "pictures") as progress:
-        task = ray.remote(num_cpus=1)(pack_shard)
+        pack_one = ray.remote(num_cpus=1)(pack_shard)
         part_of = {
-            task.remote(source.read, part, directory.absolute() / split, number, size): part
+            pack_one.remote(source.read, part, directory.absolute() / split, number, size): part
             for split, number, part in parts
         }
         waiting = list(part_of)
@@ -68,6 +68,10 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
             ray.get(done)  # a task that failed raises here, before the others are waited for
             progress.advance(sum(len(part_of[task]) for task in done))
         packed: list[PackedShard] = ray.get(list(part_of))
+
+    refused = [row for shard in packed for row in shard.refused]
+    _write(directory / "quarantine.jsonl", "".join(json.dumps(r) + "\n" for r in refused).encode())
+    _judge(refused, total, directory, max_quarantined)
 
     sums, digest = Sums.zero(size), hashlib.sha256()
     splits = {}
@@ -82,9 +86,6 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
             digest.update(shard.source)
             if split == "train":
                 sums.merge(shard.sums)
-    refused = [row for shard in packed for row in shard.refused]
-    _write(directory / "quarantine.jsonl", "".join(json.dumps(r) + "\n" for r in refused).encode())
-    _judge(refused, total, directory, max_quarantined)
     mean = _npy(sums.mean_picture())
     _write(directory / "mean.npy", mean)
     manifest = Manifest(

@@ -38,7 +38,7 @@ def create_app(settings: Settings, predictor: Predictor) -> FastAPI:
         picture_HW3 = await anyio.to_thread.run_sync(
             whole_picture, await file.read(), size, settings.formats
         )
-        picture_13HW = torch.from_numpy(picture_HW3.copy()).permute(2, 0, 1)[None]
+        picture_13HW = torch.from_numpy(picture_HW3).permute(2, 0, 1)[None]
         probability_1K = await anyio.to_thread.run_sync(
             partial(predictor, picture_13HW, views=VIEWS), limiter=one_at_a_time
         )

@@ -112,6 +112,15 @@ def test_bad_files_are_quarantined_up_to_a_share(
     assert len(packed.train) + len(packed.val) == 120
 
 
+def test_a_folder_without_pictures(tmp_path: Path, run: Callable) -> None:
+    for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_text(name)
+    done = run("pipeline", "pack", tmp_path / "source", tmp_path / "packed")
+    assert done.returncode == 2
+    assert "4 of 4 files cannot be used (4 not-an-image)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
