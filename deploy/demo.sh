@@ -33,7 +33,7 @@ serve_and_ask() {
 
 rm -rf demo && mkdir demo
 stage pack python -m pipeline pack "$source" demo/dataset --size 128
-stage train python -m trainer train --recipe small --data demo/dataset --name demo \
+stage train python -m trainer train --recipe small --epochs 8 --data demo/dataset --name demo \
   --workers 2 --runs demo/runs --models demo/models
 held_out
 stage "serve and ask" serve_and_ask
