@@ -33,7 +33,10 @@ serve_and_ask() {
 
 rm -rf demo && mkdir demo
 stage pack python -m pipeline pack "$source" demo/dataset --size 128
-stage train python -m trainer train --recipe small --epochs 8 --data demo/dataset --name demo \
+# A network needs steps, not epochs: some 16,000 samples in all, at least eight times each picture.
+epochs=$(python -c 'import json
+print(max(8, 16_000 // json.load(open("demo/dataset/manifest.json"))["train"]["samples"]))')
+stage train python -m trainer train --recipe small --epochs "$epochs" --data demo/dataset --name demo \
   --workers 2 --runs demo/runs --models demo/models
 held_out
 stage "serve and ask" serve_and_ask
