@@ -1,4 +1,5 @@
-# Needs python3 >= 3.11 and make. Everything else goes into .venv, pinned by constraints.txt.
+# Needs python3 >= 3.11, make and bash. Everything else goes into .venv, pinned by constraints.txt.
+SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt

@@ -27,9 +27,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         text = f"{place} is {first['input']!r}: {first['msg']}"
-    except UserError as error:
-        text = str(error)
-    except OSError as error:
+    except (UserError, OSError) as error:
         text = str(error)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)

@@ -8,7 +8,7 @@ from alexnet.pixels import probabilities
 
 
 class Predictor:
-    """A loaded model on the GPU where there is one, warm: no answer is slower than the next."""
+    """A loaded model, on the GPU where there is one, that has answered once already."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.about = checkpoint.about

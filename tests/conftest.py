@@ -14,7 +14,6 @@ from PIL import Image
 from pipeline import builtin
 
 ROOT = Path(__file__).parent.parent
-RAY_TEST_ENVIRONMENT = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "RAY_AUTH_MODE": "token"}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +24,6 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", *map(str, words)],
             cwd=ROOT,
-            env=os.environ | RAY_TEST_ENVIRONMENT,
             text=True,
             capture_output=True,
             timeout=300,

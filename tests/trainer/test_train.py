@@ -1,7 +1,6 @@
 """Whole runs as a user starts them: real Ray, two worker processes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import torch
 
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
-from tests.conftest import RAY_TEST_ENVIRONMENT, ROOT
+from tests.conftest import ROOT
 from trainer import state
 
 OPTIONS = ("--epochs", "3", "--batch", "4", "--workers", "2")
@@ -86,9 +85,7 @@ def test_a_name_is_not_trained_twice(trained: Path, dataset: Path, run: Callable
 def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset: Path) -> None:
     """SIGINT in the middle of an epoch, then --resume: the weights of the undisturbed run."""
     command = [sys.executable, "-m", *arguments("parted", dataset, trained)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | RAY_TEST_ENVIRONMENT, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     while process.poll() is None and not events(trained, "parted"):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -100,9 +97,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
     assert stopped["position"] > 0
     assert not (trained / "models" / "parted").exists()
 
-    resumed = subprocess.run(
-        [*command, "--resume"], cwd=ROOT, env=os.environ | RAY_TEST_ENVIRONMENT
-    )
+    resumed = subprocess.run([*command, "--resume"], cwd=ROOT)
     assert resumed.returncode == 0
     steps = [e["step"] for e in events(trained, "parted") if e["kind"] == "train"]
     assert steps == sorted(set(steps))  # no step twice
