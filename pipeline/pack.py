@@ -6,7 +6,6 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipeline.cluster import cluster
 from pipeline.dataset import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import Progress
 from pipeline.sources import Sample, Source
+from pipeline.sources.source import Reader
 from pipeline.statistics import Sums
 
 SHARD_SAMPLES = 1000
@@ -59,7 +59,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
     with cluster() as ray, Progress("pack", total, "pictures") as progress:
         pack_one = ray.remote(num_cpus=1)(pack_shard)
         part_of = {
-            pack_one.remote(source.read, part, directory.absolute() / split, number, size): part
+            pack_one.remote(source.reader, part, directory.absolute() / split, number, size): part
             for split, number, part in parts
         }
         waiting = list(part_of)
@@ -105,7 +105,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
 
 
 def pack_shard(
-    read: Callable[[str], bytes], samples: list[Sample], directory: Path, number: int, size: int
+    reader: Reader, samples: list[Sample], directory: Path, number: int, size: int
 ) -> PackedShard:
     """Write tar `number` of a split. What cannot be read or decoded is left out and listed."""
     digest, sums, rows = hashlib.sha256(), Sums.zero(size), []
@@ -115,7 +115,7 @@ def pack_shard(
         for sample in samples:
             digest.update(f"{sample.key}\0{sample.label}\0".encode("utf-8", "surrogateescape"))
             try:
-                data = read(sample.location)
+                data = reader.read(sample.location)
                 digest.update(hashlib.sha256(data).digest())
                 jpeg = encode(whole_picture(data, size))
             except (PictureError, OSError) as error:

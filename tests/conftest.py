@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import builtin
+from pipeline.sources import builtin
 
 ROOT = Path(__file__).parent.parent
 

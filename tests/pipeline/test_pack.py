@@ -18,7 +18,7 @@ from PIL import Image
 from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
 from pipeline.pack import encode
-from pipeline.sources import folder_source
+from pipeline.sources.folder import folder_source
 
 
 def content(directory: Path) -> dict[str, str]:

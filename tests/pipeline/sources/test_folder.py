@@ -4,9 +4,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.dataset import DatasetError
-from pipeline.sources import builtin_source, folder_source, open_source, read_class_names
+from pipeline.sources import open_source
+from pipeline.sources.builtin import builtin_source
+from pipeline.sources.folder import _keys, folder_source
+from pipeline.sources.source import read_class_names
 
 
 def folder(root: Path, *files: str) -> Path:
@@ -30,7 +35,7 @@ def test_a_folder_with_both_splits(tmp_path: Path) -> None:
     assert [(s.key, s.label) for s in source.splits["val"]] == [("a/4", 0), ("b/5", 1)]
     for sample in source.splits["val"]:
         assert (
-            source.read(sample.location)
+            source.reader.read(sample.location)
             == f"val/{sample.key}".encode() + Path(sample.location).suffix.encode()
         )
 
@@ -59,6 +64,14 @@ def test_keys_are_unique_and_hold_no_dot(tmp_path: Path) -> None:
     assert sorted(keys) == ["a/x_jpg", "a/x_png", "a/y_v2", "b/x", "b/z"]
 
 
+@given(st.sets(st.text("a.b_", min_size=1, max_size=6), min_size=2, max_size=12))
+def test_no_two_files_share_a_key(names: set[str]) -> None:
+    paths = [Path("root") / f"{name}.jpg" for name in names]
+    keys = _keys(Path("root"), paths)
+    assert len(set(keys.values())) == len(paths)
+    assert not any("." in key for key in keys.values())
+
+
 @pytest.mark.parametrize(
     ("files", "text"),
     [
@@ -66,7 +79,7 @@ def test_keys_are_unique_and_hold_no_dot(tmp_path: Path) -> None:
         (("a/1.jpg", "a/2.jpg"), "holds 1 class folder; a classifier needs at least two"),
         (("1.jpg", "2.jpg"), "holds 0 class folders"),
         (("a/1.jpg", "a/2.jpg", "b/.keep"), "b is empty; put pictures in it or remove it"),
-        (("a/1.jpg", "a/2.jpg", "b/1.jpg"), "is the only picture of class b; add more"),
+        (("a/1.jpg", "a/2.jpg", "b/1.jpg"), "is the only picture of its class; add more"),
         (
             ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/c/1.jpg"),
             "class b is in only one of train/ and val/",

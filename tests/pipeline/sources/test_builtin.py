@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from pipeline.builtin import CLASSES, draw
+from pipeline.sources.builtin import CLASSES, draw
 
 
 def test_the_same_seed_draws_the_same_bytes_and_another_does_not() -> None:

@@ -1,0 +1,24 @@
+"""Where photographs come from."""
+
+from pathlib import Path
+
+from pipeline.dataset import DatasetError
+from pipeline.sources.builtin import builtin_source
+from pipeline.sources.folder import folder_source
+from pipeline.sources.source import Sample, Source, read_class_names
+
+__all__ = ["Sample", "Source", "open_source"]
+
+BUILTIN = "builtin"
+
+
+def open_source(name: str, val_fraction: float, class_names: Path | None) -> Source:
+    """The source a user names: `builtin`, or a folder. Raises DatasetError."""
+    if name == BUILTIN:
+        return builtin_source()
+    folder = Path(name)
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{folder} is not a folder; give a folder of class folders, or the word {BUILTIN}"
+        )
+    return folder_source(folder, val_fraction, read_class_names(class_names))

@@ -1,0 +1,96 @@
+"""What a source of photographs is: samples in an order that depends on nothing but its content."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from alexnet.checkpoint import ClassLabel
+from pipeline.dataset import DatasetError, SplitName
+
+
+class Sample(NamedTuple):
+    key: str
+    """Unique in its split, without a dot: WebDataset cuts a key at its first one."""
+    label: int
+    location: str
+    """What the source's reader takes; names file and place for people as well."""
+
+
+class Reader(Protocol):
+    """Small, so that it travels to every task."""
+
+    def read(self, location: str) -> bytes:
+        """The file's bytes. Raises OSError."""
+
+    def stamp(self, location: str) -> str:
+        """Something cheap that changes when the bytes do. Raises OSError."""
+
+
+@dataclass(frozen=True)
+class Source:
+    classes: tuple[ClassLabel, ...]
+    """In label order."""
+    splits: dict[SplitName, list[Sample]]
+    """Train in an order mixed over the classes, val sorted by key."""
+    reader: Reader
+
+
+class Files:
+    """Reads files; a location is a path."""
+
+    def read(self, location: str) -> bytes:
+        return Path(location).read_bytes()
+
+    def stamp(self, location: str) -> str:
+        status = Path(location).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sample]]:
+    """The share `fraction` of each class to val, at least one picture of each class in both.
+
+    Those whose keys have the smallest SHA-256 are held out: the same on every machine and hardly
+    others when pictures are added. Raises DatasetError.
+    """
+    if not 0 < fraction < 1:
+        raise DatasetError(f"--val-fraction is {fraction}; it must lie between 0 and 1")
+    classes: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        classes[sample.label].append(sample)
+    train, val = [], []
+    for members in classes.values():
+        if len(members) < 2:
+            raise DatasetError(
+                f"{members[0].location} is the only picture of its class; "
+                "add more: one at least is held out, one trained on"
+            )
+        members.sort(key=_hash)
+        held = min(max(1, round(fraction * len(members))), len(members) - 1)
+        val += members[:held]
+        train += members[held:]
+    return ordered(train, val)
+
+
+def ordered(train: list[Sample], val: list[Sample]) -> dict[SplitName, list[Sample]]:
+    """Training samples by the hash of their keys, validation samples by key."""
+    return {"train": sorted(train, key=_hash), "val": sorted(val)}
+
+
+def read_class_names(path: Path | None) -> dict[str, str]:
+    """Lines `ID name`, as in ImageNet's synset_words.txt -> {ID: name}; no path, no names."""
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot read class names ({error})") from None
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
+    if bad := next((number for number, pair in enumerate(pairs, 1) if len(pair) < 2), None):
+        raise DatasetError(f"{path}, line {bad}: expected `ID name`, as in synset_words.txt")
+    return {pair[0]: pair[1].strip() for pair in pairs}
+
+
+def _hash(sample: Sample) -> bytes:
+    return hashlib.sha256(sample.key.encode("utf-8", "surrogateescape")).digest()
