@@ -19,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 
@@ -27,15 +28,6 @@ MEAN = "mean_3HW"
 
 class CheckpointError(UserError):
     """A model that is absent, damaged or of another version; the text names file and remedy."""
-
-
-class ClassLabel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    """The folder's name, a WordNet id in ImageNet."""
-    name: str
-    """What people read."""
 
 
 class Accuracy(BaseModel):

@@ -1,17 +1,14 @@
 """From any photograph to what the network sees; the one way, for packing and for serving.
 
-Shapes: N pictures, V views, C channels, H rows, W columns, S rows and columns of a whole picture.
+Without torch, so that packing tasks start at once and stay small.
 """
 
 import io
 import warnings
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import ExifTags, Image
 
 SIZE = 256
 """Rows and columns of a whole picture at full size (§2)."""
@@ -20,6 +17,17 @@ MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a small file can declare far more than memory holds."""
 
 FILTER = Image.Resampling.BICUBIC
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""{EXIF orientation: what puts it right}."""
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 # Pillow checks the header against its limit, but only warns up to twice that.
@@ -55,9 +63,7 @@ def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORM
     except Exception as error:  # decoders of hostile files raise almost anything
         raise _damaged(error) from error
     try:
-        # Large JPEGs decode at a half, quarter or eighth, never below twice what is kept.
-        image.draft(None, (2 * size, 2 * size))
-        rgb = to_rgb(image)
+        rgb = to_rgb(image, enough=2 * size)
         short = min(rgb.size)
         left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
@@ -68,61 +74,37 @@ def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORM
         raise _damaged(error) from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB, upright. 16 bits are scaled, transparency falls on white."""
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion clips it to white
+def to_rgb(image: Image.Image, enough: int) -> Image.Image:
+    """Any mode -> RGB, upright. 16 bits are scaled, transparency falls on white.
+
+    Large pictures shrink by a whole factor, their short side never below `enough` pixels: JPEGs
+    while they are decoded, others before anything is copied.
+    """
+    image.draft(None, (enough, enough))
+    image.load()
+    orientation = _orientation(image)
+    if image.mode in ("1", "P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode.startswith("I;16"):
+        image = image.convert("I")
+    if (factor := min(image.size) // enough) > 1:
+        image = image.reduce(factor)
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+    if image.mode == "I":  # 16-bit gray; Pillow's own conversion clips it to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def centre(side: int, crop: int) -> int:
-    """First row (and column) of the centre crop: 16 for 224 of 256."""
-    return (side - crop) // 2
-
-
-def ten_views(picture_N3SS: Tensor, crop: int) -> Tensor:
-    """Four corners and the centre, then their mirrors (§4.1, convdata_jpeg.py).
-
-    (N, 3, S, S) -> (N, 10, 3, crop, crop).
-    """
-    last = picture_N3SS.shape[-1] - crop
-    middle = centre(picture_N3SS.shape[-1], crop)
-    corners = ((0, 0), (0, last), (middle, middle), (last, 0), (last, last))
-    views = [picture_N3SS[..., y : y + crop, x : x + crop] for y, x in corners]
-    return torch.stack(views + [view.flip(-1) for view in views], dim=1)
-
-
-def one_view(picture_N3SS: Tensor, crop: int) -> Tensor:
-    """The centre: (N, 3, S, S) -> (N, 1, 3, crop, crop)."""
-    start = centre(picture_N3SS.shape[-1], crop)
-    return picture_N3SS[:, None, :, start : start + crop, start : start + crop]
-
-
-def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
-    """The part of the mean picture subtracted from every crop, wherever cut, never mirrored.
-
-    (S, S, 3) float32 -> (3, crop, crop) float32. As released (convdata_jpeg.py).
-    """
-    return one_view(torch.from_numpy(mean_SS3).permute(2, 0, 1)[None], crop)[0, 0].contiguous()
-
-
-def probabilities(
-    model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
-) -> Tensor:
-    """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
-
-    Probabilities are averaged, not logits; one forward pass for all views of all pictures.
-    """
-    crop = mean_3HW.shape[-1]
-    cut = ten_views if views == 10 else one_view
-    view_NV3HW = cut(picture_N3SS, crop)
-    image_M3HW = view_NV3HW.flatten(0, 1).to(memory_format=torch.channels_last) - mean_3HW
-    probability_MK = model(image_M3HW).float().softmax(dim=1)
-    return probability_MK.unflatten(0, view_NV3HW.shape[:2]).mean(dim=1)
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as in EXIF; 1 where its EXIF is unreadable, which says nothing about the pixels."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
 
 
 def _damaged(error: Exception) -> PictureError:

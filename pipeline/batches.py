@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet.pixels import centre_mean
+from alexnet.views import centre_mean
 from pipeline.dataset import Dataset, Split
 from pipeline.graph import train_graph, whole_graph
 from pipeline.order import Shard, epoch_order, share, variation

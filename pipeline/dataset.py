@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alexnet.checkpoint import ClassLabel
+from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 
 VERSION: Literal[1] = 1

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from alexnet.checkpoint import Checkpoint
-from alexnet.pixels import probabilities
+from alexnet.views import probabilities
 
 
 class Predictor:

@@ -13,6 +13,7 @@ import pytest
         ("serving.__main__", ("torch", "fastapi")),  # the client starts at once
         ("trainer.__main__", ("serving", "fastapi")),
         ("pipeline.__main__", ("serving", "trainer", "nvidia", "ray")),
+        ("pipeline.pack", ("torch", "nvidia", "ray")),  # tasks start at once and stay small
         ("alexnet.checkpoint", ("ray", "nvidia", "fastapi")),
     ],
 )

@@ -5,7 +5,7 @@ from torch import Tensor, distributed
 
 from alexnet.checkpoint import Accuracy
 from alexnet.model import AlexNet
-from alexnet.pixels import probabilities
+from alexnet.views import probabilities
 from pipeline.batches import whole_batches
 from pipeline.dataset import Split
 from pipeline.order import Shard

@@ -7,7 +7,7 @@ from typing import Any
 from alexnet import checkpoint
 from alexnet.checkpoint import About, Accuracy
 from alexnet.model import AlexNet
-from alexnet.pixels import centre_mean
+from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from trainer import state
 from trainer.config import Run

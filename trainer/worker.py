@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.checkpoint import Accuracy
-from alexnet.pixels import centre_mean
+from alexnet.views import centre_mean
 from pipeline.batches import train_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard

@@ -10,7 +10,7 @@ from math import cos, pi, sin
 import numpy as np
 from PIL import Image
 
-from alexnet.checkpoint import ClassLabel
+from alexnet.classes import ClassLabel
 from pipeline.sources.source import Sample, Source, ordered
 
 CLASSES = (

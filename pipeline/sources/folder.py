@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from alexnet.checkpoint import ClassLabel
+from alexnet.classes import ClassLabel
 from pipeline.dataset import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
 

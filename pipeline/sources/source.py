@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from alexnet.checkpoint import ClassLabel
+from alexnet.classes import ClassLabel
 from pipeline.dataset import DatasetError, SplitName
 
 

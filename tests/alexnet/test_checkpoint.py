@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.checkpoint import About, CheckpointError, ClassLabel, load, now, save
+from alexnet.checkpoint import About, CheckpointError, load, now, save
+from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
 
 NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)

@@ -1,70 +1,21 @@
-"""Any picture to RGB, and the views, against slices and Pillow calls written out."""
+"""Any picture to RGB, against Pillow calls written out."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from alexnet.pixels import (
-    MAX_PIXELS,
-    PictureError,
-    centre_mean,
-    one_view,
-    probabilities,
-    ten_views,
-    whole_picture,
-)
+from alexnet.pixels import MAX_PIXELS, PictureError, whole_picture
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
-
-
-def test_ten_views_are_ten_slices() -> None:
-    picture = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
-    corners = [
-        picture[:, :, 0:224, 0:224],
-        picture[:, :, 0:224, 32:256],
-        picture[:, :, 16:240, 16:240],
-        picture[:, :, 32:256, 0:224],
-        picture[:, :, 32:256, 32:256],
-    ]
-    found = ten_views(picture, 224)
-    assert found.shape == (2, 10, 3, 224, 224)
-    for number, corner in enumerate(corners):
-        assert torch.equal(found[:, number], corner)
-        assert torch.equal(found[:, number + 5], corner[..., range(223, -1, -1)])
-    assert torch.equal(one_view(picture, 224)[:, 0], corners[2])
-
-
-def test_the_mean_is_cut_from_its_centre() -> None:
-    mean = np.random.default_rng(0).random((256, 256, 3), np.float32)
-    expected = mean[16:240, 16:240].transpose(2, 0, 1)
-    assert np.array_equal(centre_mean(mean, 224).numpy(), expected)
-
-
-@pytest.mark.parametrize("views", [1, 10])
-def test_probabilities_are_averaged_over_views_not_logits(views: int) -> None:
-    weight = torch.randn(5, 3 * 8 * 8, generator=torch.Generator().manual_seed(0))
-
-    def model(image_NCHW: torch.Tensor) -> torch.Tensor:
-        return image_NCHW.flatten(1) @ weight.T / 50
-
-    picture = torch.randint(0, 256, (3, 3, 10, 10), dtype=torch.uint8)
-    mean = torch.full((3, 8, 8), 100.0)
-    cut = ten_views(picture, 8) if views == 10 else one_view(picture, 8)
-    expected = torch.stack(
-        [
-            torch.stack([model((view - mean)[None])[0].softmax(0) for view in all_views]).mean(0)
-            for all_views in cut
-        ]
-    )
-    torch.testing.assert_close(probabilities(model, picture, mean, views), expected)
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (77, 301), (64, 64), (31, 47)])
@@ -98,6 +49,16 @@ def test_every_exif_orientation_gives_the_same_picture(orientation: int) -> None
     assert np.array_equal(found, whole_picture(encoded(Image.fromarray(upright)), 64))
 
 
+def test_unreadable_exif_says_nothing_about_the_pixels(jpeg: bytes) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(jpeg))
+    marked = encoded(image, "JPEG", exif=exif, quality=95)
+    broken = marked.replace(b"Exif\0\0MM\0*", b"Exif\0\0M4\0*")
+    assert broken != marked
+    assert np.array_equal(whole_picture(broken), whole_picture(encoded(image, "JPEG", quality=95)))
+
+
 def test_every_mode_of_one_gray_is_that_gray() -> None:
     gray = Image.new("L", (50, 50), 100)
     sixteen = Image.fromarray(np.full((50, 50), 100 * 257, np.uint16))
@@ -117,6 +78,43 @@ def test_every_mode_of_one_gray_is_that_gray() -> None:
         encoded(gray, "GIF"),
     ):
         assert np.abs(whole_picture(data, 64).astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "1"])
+def test_large_pictures_shrink_to_the_same(mode: str) -> None:
+    """Ten times the size, each pixel a block, so that it shrinks before it is scaled."""
+    side = np.linspace(0, 255, 64)
+    small = Image.fromarray((side[:, None] / 2 + side / 2).astype(np.uint8))
+    if mode == "I;16":
+        small = Image.fromarray(np.asarray(small).astype(np.uint16) * 257)
+    elif mode == "P":
+        small = small.quantize(64)
+    else:
+        small = small.convert(mode, dither=Image.Dither.NONE)
+    large = small.resize((640, 640), Image.Resampling.NEAREST)
+    found, expected = (whole_picture(encoded(image), 64) for image in (large, small))
+    assert np.abs(found.astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "WEBP", "progressive"])
+def test_the_largest_picture_takes_less_than_a_gibibyte(mode: str, tmp_path: Path) -> None:
+    side = int(MAX_PIXELS**0.5)
+    match mode:
+        case "WEBP":
+            data = encoded(Image.new("RGBA", (side, side), "red"), "WEBP", lossless=True, method=0)
+        case "progressive":
+            image = Image.new("RGB", (side, side), "red")
+            data = encoded(image, "JPEG", progressive=True, subsampling=0)
+        case _:
+            data = encoded(Image.new(mode, (side, side)), compress_level=1)
+    (tmp_path / "large").write_bytes(data)
+    code = f"""
+from pathlib import Path
+from alexnet.pixels import whole_picture
+whole_picture(Path({str(tmp_path / "large")!r}).read_bytes())
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert int(done.stdout) < 900 * 1024  # a Ray worker has 100 MiB of its own
 
 
 def test_transparent_is_white() -> None:

@@ -10,9 +10,11 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from alexnet.checkpoint import About, Checkpoint, ClassLabel, now
+from alexnet.checkpoint import About, Checkpoint, now
+from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import ten_views, whole_picture
+from alexnet.pixels import whole_picture
+from alexnet.views import ten_views
 from serving.app import create_app
 from serving.predictor import Predictor
 from serving.settings import Settings

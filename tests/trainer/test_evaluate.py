@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import centre_mean
+from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.evaluate import counts, evaluate

@@ -1,0 +1,56 @@
+"""What the network sees of a picture, and the mean of its answers; for validating and serving.
+
+Shapes: N pictures, V views, K classes, H rows, W columns, S rows and columns of a whole picture.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def centre(side: int, crop: int) -> int:
+    """First row (and column) of the centre crop: 16 for 224 of 256."""
+    return (side - crop) // 2
+
+
+def ten_views(picture_N3SS: Tensor, crop: int) -> Tensor:
+    """Four corners and the centre, then their mirrors (§4.1, convdata_jpeg.py).
+
+    (N, 3, S, S) -> (N, 10, 3, crop, crop).
+    """
+    last = picture_N3SS.shape[-1] - crop
+    middle = centre(picture_N3SS.shape[-1], crop)
+    corners = ((0, 0), (0, last), (middle, middle), (last, 0), (last, last))
+    views = [picture_N3SS[..., y : y + crop, x : x + crop] for y, x in corners]
+    return torch.stack(views + [view.flip(-1) for view in views], dim=1)
+
+
+def one_view(picture_N3SS: Tensor, crop: int) -> Tensor:
+    """The centre: (N, 3, S, S) -> (N, 1, 3, crop, crop)."""
+    start = centre(picture_N3SS.shape[-1], crop)
+    return picture_N3SS[:, None, :, start : start + crop, start : start + crop]
+
+
+def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
+    """The part of the mean picture subtracted from every crop, wherever cut, never mirrored.
+
+    (S, S, 3) float32 -> (3, crop, crop) float32. As released (convdata_jpeg.py).
+    """
+    return one_view(torch.from_numpy(mean_SS3).permute(2, 0, 1)[None], crop)[0, 0].contiguous()
+
+
+def probabilities(
+    model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
+) -> Tensor:
+    """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
+
+    Probabilities are averaged, not logits; one forward pass for all views of all pictures.
+    """
+    crop = mean_3HW.shape[-1]
+    cut = ten_views if views == 10 else one_view
+    view_NV3HW = cut(picture_N3SS, crop)
+    image_M3HW = view_NV3HW.flatten(0, 1).to(memory_format=torch.channels_last) - mean_3HW
+    probability_MK = model(image_M3HW).float().softmax(dim=1)
+    return probability_MK.unflatten(0, view_NV3HW.shape[:2]).mean(dim=1)
