@@ -7,7 +7,6 @@ models/NAME/current.json             which STEP to serve; replaced last
 
 import hashlib
 import json
-import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from alexnet import atomic
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
@@ -96,13 +96,11 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
             partial = Path(temporary) / target.name
             partial.mkdir()
-            _write(partial / "model.safetensors", weights)
-            _write(partial / "about.json", about.model_dump_json(indent=2).encode())
+            atomic.write(partial / "model.safetensors", weights)
+            atomic.write(partial / "about.json", about.model_dump_json(indent=2).encode())
             partial.rename(target)
     pointer = {"step": about.step, "directory": target.name, "sha256": about.weights_sha256}
-    _write(home / ".current.json", json.dumps(pointer).encode())
-    (home / ".current.json").replace(home / "current.json")
-    _sync(home)
+    atomic.write(home / "current.json", json.dumps(pointer).encode())
     return target
 
 
@@ -158,19 +156,3 @@ def current(directory: Path) -> Path:
 def now() -> datetime:
     """UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(path.parent)
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,6 +26,11 @@ def _pack(options: argparse.Namespace) -> int:
         f"{manifest.val.samples:,} validation pictures of {manifest.size} x {manifest.size}, "
         f"{len(manifest.classes)} classes, {manifest.quarantined} quarantined"
     )
+    if manifest.duplicates:
+        print(
+            f"{manifest.duplicates} validation pictures are also among the training pictures; "
+            f"{options.dataset / 'duplicates.jsonl'} says which"
+        )
     return 0
 
 

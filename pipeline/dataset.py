@@ -31,6 +31,8 @@ class ShardFile(BaseModel):
 
     file: str
     samples: int
+    size: int
+    """Bytes."""
     sha256: str
 
 
@@ -39,6 +41,7 @@ class SplitManifest(BaseModel):
 
     samples: int = Field(ge=1)
     shards: tuple[ShardFile, ...]
+    index_sha256: str
 
 
 class Colour(BaseModel):
@@ -71,6 +74,8 @@ class Manifest(BaseModel):
     mean_sha256: str
     quarantined: int = 0
     """Files of the source that are not in it; quarantine.jsonl says why."""
+    duplicates: int = 0
+    """Validation pictures that are among the training pictures; duplicates.jsonl says which."""
 
 
 class Split:

@@ -1,153 +1,180 @@
 """Photographs -> dataset: one Ray task a shard, the same bytes whatever the number of tasks."""
 
+import fcntl
 import hashlib
 import io
 import json
-import os
-import tarfile
+import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from alexnet.pixels import FILTER, PictureError, whole_picture
+from alexnet import atomic
+from alexnet.pixels import FILTER
 from pipeline.cluster import cluster
-from pipeline.dataset import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
+from pipeline.dataset import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import Progress
-from pipeline.sources import Sample, Source
-from pipeline.sources.source import Reader
+from pipeline.shard import JPEG_QUALITY, RECORDS, Job, PackedShard, pack_shard
+from pipeline.sources.source import Source
 from pipeline.statistics import Sums
 
 SHARD_SAMPLES = 1000
-JPEG_QUALITY = 90
 
 
-@dataclass
-class PackedShard:
-    """What one task made of its samples."""
+class Packed(NamedTuple):
+    """One finished task."""
 
-    file: ShardFile
-    index: np.ndarray
-    """INDEX rows."""
-    sums: Sums
-    source: bytes
-    """SHA-256 over key, label and bytes of every sample, the refused ones too."""
-    refused: list[dict[str, str]]
+    job: Job
+    shard: PackedShard
 
 
 def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> Manifest:
     """Write `source` as a dataset of size x size pictures into `directory`.
 
-    The manifest is written last: interrupted and run again, it ends with the same bytes. Raises
-    DatasetError if the directory holds a dataset already, or if more than the share
-    `max_quarantined` of all files cannot be used.
+    The manifest is written last. Interrupted and run again, it keeps finished shards and ends
+    with the same bytes. Raises DatasetError if the directory holds a dataset already, or if more
+    than the share `max_quarantined` of all files cannot be used.
     """
     if (directory / "manifest.json").exists():
+        shutil.rmtree(directory / RECORDS, ignore_errors=True)
         raise DatasetError(f"{directory} holds a dataset already; remove it or name another")
-    directory.mkdir(parents=True, exist_ok=True)
-    parts = [
-        (split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES])
+    jobs = [
+        Job(split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES], size)
         for split, samples in source.splits.items()
         for number in range(ceil(len(samples) / SHARD_SAMPLES))
     ]
-    for split in source.splits:
-        (directory / split).mkdir(exist_ok=True)
     total = sum(map(len, source.splits.values()))
-    with cluster() as ray, Progress("pack", total, "pictures") as progress:
-        pack_one = ray.remote(num_cpus=1)(pack_shard)
-        part_of = {
-            pack_one.remote(source.reader, part, directory.absolute() / split, number, size): part
-            for split, number, part in parts
-        }
-        waiting = list(part_of)
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            ray.get(done)  # a task that failed raises here, before the others are waited for
-            progress.advance(sum(len(part_of[task]) for task in done))
-        packed: list[PackedShard] = ray.get(list(part_of))
-
-    refused = [row for shard in packed for row in shard.refused]
-    _write(directory / "quarantine.jsonl", "".join(json.dumps(r) + "\n" for r in refused).encode())
-    _judge(refused, total, directory, max_quarantined)
-
-    sums, digest = Sums.zero(size), hashlib.sha256()
-    splits = {}
     for split in source.splits:
-        shards = [shard for (name, *_), shard in zip(parts, packed, strict=True) if name == split]
-        index = np.concatenate([shard.index for shard in shards])
-        _write(directory / split / "index.npy", _npy(index))
-        splits[split] = SplitManifest(
-            samples=len(index), shards=tuple(shard.file for shard in shards)
+        (directory / split).mkdir(parents=True, exist_ok=True)
+    with _alone(directory):
+        sums = Sums.zero(size)
+        packed = sorted(_run(source, jobs, directory, total, sums), key=_place)
+        _sweep(directory, packed)
+        refused = [row for _, shard in packed for row in shard.refused]
+        atomic.write(directory / "quarantine.jsonl", _lines(refused))
+        _judge(refused, total, directory, max_quarantined)
+        _check_classes(source, packed)
+        pairs = duplicates(packed)
+        atomic.write(directory / "duplicates.jsonl", _lines(pairs))
+        mean = _npy(sums.mean_picture())
+        atomic.write(directory / "mean.npy", mean)
+        manifest = Manifest(
+            size=size,
+            filter=FILTER.name.lower(),
+            jpeg_quality=JPEG_QUALITY,
+            classes=source.classes,
+            source=hashlib.sha256("".join(s.source for _, s in packed).encode()).hexdigest(),
+            train=_split(directory, "train", packed),
+            val=_split(directory, "val", packed),
+            colour=sums.colour(),
+            mean_sha256=hashlib.sha256(mean).hexdigest(),
+            quarantined=len(refused),
+            duplicates=len(pairs),
         )
-        for shard in shards:
-            digest.update(shard.source)
-            if split == "train":
-                sums.merge(shard.sums)
-    mean = _npy(sums.mean_picture())
-    _write(directory / "mean.npy", mean)
-    manifest = Manifest(
-        size=size,
-        filter=FILTER.name.lower(),
-        jpeg_quality=JPEG_QUALITY,
-        classes=source.classes,
-        source=digest.hexdigest(),
-        train=splits["train"],
-        val=splits["val"],
-        colour=sums.colour(),
-        mean_sha256=hashlib.sha256(mean).hexdigest(),
-        quarantined=len(refused),
-    )
-    _write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
+        atomic.write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
+    shutil.rmtree(directory / RECORDS)
     return manifest
 
 
-def pack_shard(
-    reader: Reader, samples: list[Sample], directory: Path, number: int, size: int
-) -> PackedShard:
-    """Write tar `number` of a split. What cannot be read or decoded is left out and listed."""
-    digest, sums, rows = hashlib.sha256(), Sums.zero(size), []
-    refused: list[dict[str, str]] = []
-    shard = io.BytesIO()
-    with tarfile.open(fileobj=shard, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for sample in samples:
-            digest.update(f"{sample.key}\0{sample.label}\0".encode("utf-8", "surrogateescape"))
-            try:
-                data = reader.read(sample.location)
-                digest.update(hashlib.sha256(data).digest())
-                jpeg = encode(whole_picture(data, size))
-            except (PictureError, OSError) as error:
-                kind = error.kind if isinstance(error, PictureError) else "unreadable"
-                refused.append({"file": sample.location, "kind": kind, "reason": str(error)})
-                continue
-            offset = _add(tar, f"{sample.key}.jpg", jpeg)
-            _add(tar, f"{sample.key}.cls", str(sample.label).encode())
-            rows.append((number, len(jpeg), offset, sample.label))
-            # Of what is in the shard, not of what was encoded: it can be computed again from it.
-            sums.add(np.asarray(Image.open(io.BytesIO(jpeg))))
-    content = shard.getvalue()
-    name = f"{number:05d}.tar"
-    _write(directory / name, content)
-    file = ShardFile(file=name, samples=len(rows), sha256=hashlib.sha256(content).hexdigest())
-    return PackedShard(file, np.array(rows, INDEX), sums, digest.digest(), refused)
+def duplicates(packed: list[Packed]) -> list[dict[str, str]]:
+    """Validation pictures that are among the training pictures, to the byte once packed.
+
+    Accuracy on them says nothing about pictures never seen.
+    """
+    val: dict[bytes, list[str]] = {}
+    for digest, key in _digests(packed, "val"):
+        val.setdefault(digest, []).append(key)
+    return [
+        {"val": held_out, "train": key}
+        for digest, key in _digests(packed, "train")
+        for held_out in val.pop(digest, ())
+    ]
 
 
-def encode(picture_SS3: np.ndarray) -> bytes:
-    """JPEG with chroma at half resolution (4:2:0): a third faster to decode than 4:4:4."""
-    file = io.BytesIO()
-    Image.fromarray(picture_SS3).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
-    return file.getvalue()
+def _digests(packed: list[Packed], split: SplitName) -> Iterator[tuple[bytes, str]]:
+    """(digest of the JPEG, key) of every picture of a split, in order."""
+    for job, shard in packed:
+        if job.split == split:
+            for position, digest_D in zip(shard.packed, shard.digest_ND, strict=True):
+                yield digest_D.tobytes(), job.samples[position].key
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Append one file, with nothing in its header but name and size; returns where it starts."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    tar.addfile(header, io.BytesIO(data))
-    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return tar.offset - padded
+def _run(
+    source: Source, jobs: list[Job], directory: Path, total: int, sums: Sums
+) -> Iterator[Packed]:
+    """Every job as a Ray task, in whatever order they end; adds up the training sums."""
+    with cluster() as ray, Progress("pack", total, "pictures") as progress:
+        task = ray.remote(num_cpus=1, num_returns=2)(pack_shard)
+        reader, waiting = ray.put(source.reader), iter(jobs)
+        running: dict = {}  # {reference to a shard: (its job, reference to its sums)}
+        while True:
+            # A few more than there are processors: what waits holds its list of samples in memory.
+            room = 2 * int(ray.cluster_resources()["CPU"]) - len(running)
+            for job in islice(waiting, room):
+                shard, shard_sums = task.remote(reader, job, directory.absolute())
+                running[shard] = job, shard_sums
+            if not running:
+                return
+            done, _ = ray.wait(list(running))
+            for reference in done:
+                job, shard_sums = running.pop(reference)
+                try:
+                    if job.split == "train":
+                        sums.merge(ray.get(shard_sums))
+                    yield Packed(job, ray.get(reference))
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None
+                except ray.exceptions.RayError as error:
+                    raise DatasetError(
+                        f"{directory / job.split / job.file}: its task died ({error}); "
+                        "run the same command again, finished shards are kept"
+                    ) from None
+                progress.advance(len(job.samples))
+
+
+def _split(directory: Path, split: SplitName, packed: list[Packed]) -> SplitManifest:
+    """Write the split's index."""
+    shards = [shard for job, shard in packed if job.split == split]
+    index = np.concatenate([shard.index for shard in shards])
+    data = _npy(index)
+    atomic.write(directory / split / "index.npy", data)
+    return SplitManifest(
+        samples=len(index),
+        shards=tuple(shard.file for shard in shards),
+        index_sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _sweep(directory: Path, packed: list[Packed]) -> None:
+    """Remove shards of an earlier, larger source, and what killed processes were writing."""
+    ours = {directory / job.split / job.file for job, _ in packed}
+    for path in (*directory.glob("*/*.tar"), *directory.rglob(f".*{atomic.PARTIAL}")):
+        if path not in ours:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Nobody else packs into `directory`. The lock goes with the process, however it ends."""
+    (directory / RECORDS).mkdir(exist_ok=True)
+    with (directory / RECORDS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(
+                f"{directory}: another process is packing there; wait for it"
+            ) from None
+        yield
+
+
+def _place(packed: Packed) -> tuple[str, int]:
+    return packed.job.split, packed.job.number
 
 
 def _judge(
@@ -163,17 +190,21 @@ def _judge(
         )
 
 
+def _check_classes(source: Source, packed: list[Packed]) -> None:
+    train = np.concatenate([shard.index["label"] for job, shard in packed if job.split == "train"])
+    for label, count in enumerate(np.bincount(train, minlength=len(source.classes))):
+        if not count:
+            raise DatasetError(
+                f"class {source.classes[label].id} has no training picture that can be used; "
+                "repair its files or leave the class out"
+            )
+
+
+def _lines(rows: list[dict[str, str]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
 def _npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: under a temporary name, synced, renamed."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

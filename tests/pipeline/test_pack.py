@@ -1,11 +1,15 @@
 """Packing: the same bytes every time, nothing lost silently, readable by others."""
 
+import contextlib
 import hashlib
 import io
 import json
-import signal
+import random
+import shutil
+import struct
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +21,10 @@ from PIL import Image
 
 from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
-from pipeline.pack import encode
+from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
+
+ROOT = Path(__file__).parents[2]
 
 
 def content(directory: Path) -> dict[str, str]:
@@ -41,16 +47,22 @@ def test_each_sample_is_its_photograph(dataset: Path, photographs: Path) -> None
             assert split.label_N[number] == samples[number].label
 
 
-def test_mean_and_colour_are_those_of_the_packed_pictures(dataset: Path) -> None:
-    packed = Dataset(dataset)
+def test_mean_and_colour_are_those_of_the_training_pictures(
+    dataset: Path, photographs: Path
+) -> None:
+    packed, source = Dataset(dataset), folder_source(photographs, 0.1, {})
     pictures = np.stack(
+        [whole_picture(Path(s.location).read_bytes(), 128) for s in source.splits["train"]]
+    )
+    assert np.array_equal(packed.mean_SS3, pictures.mean(axis=0).astype(np.float32))
+    assert np.allclose(packed.manifest.colour.mean, pictures.mean(axis=(0, 1, 2)), atol=1e-5)
+    decoded = np.stack(
         [
             np.asarray(Image.open(io.BytesIO(packed.train.jpeg(n).tobytes())))
             for n in range(len(packed.train))
         ]
     )
-    assert np.array_equal(packed.mean_SS3, pictures.mean(axis=0).astype(np.float32))
-    assert np.allclose(packed.manifest.colour.mean, pictures.mean(axis=(0, 1, 2)), atol=1e-5)
+    assert np.abs(decoded.mean(axis=(0, 1, 2)) - packed.manifest.colour.mean).max() < 0.2
 
 
 @pytest.mark.filterwarnings("ignore")  # webdataset leaves closing to the garbage collector
@@ -66,20 +78,111 @@ def test_shards_are_webdataset_and_their_hashes_are_right(dataset: Path) -> None
         assert int(row["cls"]) == packed.train.label_N[number]
 
 
-def test_interrupted_and_rerun_it_ends_with_the_same_bytes(
-    dataset: Path, photographs: Path, tmp_path: Path, run: Callable
-) -> None:
-    again = tmp_path / "again"
-    command = [sys.executable, "-m", "pipeline", "pack", photographs, again, "--size", "128"]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(again.glob("train/*.tar")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+@pytest.fixture(scope="module")
+def many(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four shards' worth of photographs: links to the same ones."""
+    folder = tmp_path_factory.mktemp("many")
+    for path in photographs.glob("*/*.jpg"):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        for copy in range(28):
+            (folder / path.parent.name / f"{path.stem}-{copy}.jpg").hardlink_to(path)
+    return folder
+
+
+def pack_and_kill(source: Path, directory: Path, after_s: float) -> None:
+    command = [sys.executable, "-m", "pipeline", "pack", source, directory, "--size", "64"]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after_s)
+    process.kill()
     process.wait()
-    assert not (again / "manifest.json").exists()
-    done = run("pipeline", "pack", photographs, again, "--size", 128)
+
+
+def test_interrupted_and_rerun_it_keeps_what_is_finished(
+    many: Path, tmp_path: Path, run: Callable
+) -> None:
+    directory = tmp_path / "packed"
+    command = [sys.executable, "-m", "pipeline", "pack", many, directory, "--size", "64"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    while process.poll() is None and not any(directory.glob(f"{RECORDS}/train-*.npz")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (directory / "manifest.json").exists()
+    record = next(directory.glob(f"{RECORDS}/train-*.npz")).stem
+    kept = directory / f"{record.replace('-', '/')}.tar"
+    before = kept.stat().st_ino, kept.read_bytes()
+    done = run("pipeline", "pack", many, directory, "--size", 64)
     assert done.returncode == 0, done.stderr
-    assert content(again) == content(dataset)
+    assert (kept.stat().st_ino, kept.read_bytes()) == before
+    assert not (directory / RECORDS).exists()
+    assert len(Dataset(directory).manifest.train.shards) == 4
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_it_ends_with_the_same_bytes(
+    many: Path, tmp_path: Path, run: Callable
+) -> None:
+    start = time.monotonic()
+    assert run("pipeline", "pack", many, tmp_path / "undisturbed", "--size", 64).returncode == 0
+    usual_s = time.monotonic() - start
+    expected = content(tmp_path / "undisturbed")
+    moment = random.Random(2012)
+    for number in range(20):
+        directory = tmp_path / f"killed-{number // 4}"
+        pack_and_kill(many, directory, moment.uniform(0.2, 1) * usual_s)
+        for name, digest in content(directory).items():  # what has its name is whole
+            if not Path(name).name.startswith(".") and RECORDS not in name:
+                assert digest == expected[name], name
+        if number % 4 == 3:
+            done = run("pipeline", "pack", many, directory, "--size", 64)
+            assert done.returncode == 0 or "holds a dataset already" in done.stderr, done.stderr
+            assert content(directory) == expected
+
+
+def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_path: Path) -> None:
+    source = folder_source(photographs, 0.1, {})
+    (tmp_path / "train").mkdir()
+    (tmp_path / RECORDS).mkdir()
+    job = Job("train", 0, source.splits["train"][:20], 64)
+    first, sums = pack_shard(source.reader, job, tmp_path)
+    again, same_sums = pack_shard(source.reader, job, tmp_path)
+    assert first.file == again.file
+    assert np.array_equal(first.index, again.index)
+    assert np.array_equal(sums.pixel_SS3, same_sums.pixel_SS3)
+    assert (sums.pictures, sums.product_33.tolist()) == (20, same_sums.product_33.tolist())
+
+    (tmp_path / "train" / job.file).write_bytes(b"damaged since")
+    assert pack_shard(source.reader, job, tmp_path)[0].file == first.file
+    assert hashlib.sha256((tmp_path / "train" / job.file).read_bytes()).hexdigest() == (
+        first.file.sha256
+    )
+    smaller = Job("train", 0, job.samples[:19], 64)
+    assert pack_shard(source.reader, smaller, tmp_path)[0].file.samples == 19
+    other = Job("train", 0, job.samples, 80)
+    assert pack_shard(source.reader, other, tmp_path)[0].file.sha256 != first.file.sha256
+
+
+def test_validation_pictures_seen_in_training_are_reported(
+    photographs: Path, tmp_path: Path, run: Callable
+) -> None:
+    source = tmp_path / "source"
+    for number, path in enumerate(sorted(photographs.glob("*/*.jpg"))):
+        split = "val" if number % 4 == 0 else "train"
+        target = source / split / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    twin = next(source.glob("val/disc/*.jpg"))
+    (source / "train" / "ring" / "twin.jpg").write_bytes(twin.read_bytes())
+    done = run("pipeline", "pack", source, tmp_path / "packed", "--size", 64)
+    assert done.returncode == 0, done.stderr
+    assert "1 validation pictures are also among the training pictures" in done.stdout
+    assert json.loads((tmp_path / "packed" / "duplicates.jsonl").read_text()) == {
+        "val": f"disc/{twin.stem}", "train": "ring/twin",
+    }  # fmt: skip
+    assert Dataset(tmp_path / "packed").manifest.duplicates == 1
 
 
 def test_bad_files_are_quarantined_up_to_a_share(
@@ -145,3 +248,113 @@ def test_an_existing_dataset_is_not_touched(
     assert done.returncode == 2
     assert "holds a dataset already" in done.stderr
     assert content(dataset) == before
+
+
+def test_every_odd_file_is_packed_right_or_quarantined(
+    test_data: Path, photographs: Path, tmp_path: Path, run: Callable
+) -> None:
+    """Fuzz corpora, odd encodings and every EXIF orientation in one source."""
+    source = tmp_path / "source"
+    for name in ("nasty-images", "exif-orientation"):
+        (source / name).mkdir(parents=True)
+        for path in (test_data / name).iterdir():
+            if path.suffix != ".jsonl" and path.name[0] != ".":
+                (source / name / path.name).symlink_to(path)
+    (source / "nasty-images" / "60000x60000.jpg").write_bytes(declared_jpeg(60_000, 60_000))
+    tall = io.BytesIO()
+    Image.new("L", (1, 60_000), 7).save(tall, "PNG")
+    (source / "nasty-images" / "1x60000.png").write_bytes(tall.getvalue())
+    files = sum(path.is_file() for path in source.glob("*/*"))
+    assert files >= 623 + 18 + 2
+
+    packed = tmp_path / "packed"
+    done = run("pipeline", "pack", source, packed, "--size", 64, "--max-quarantined", 1)
+    assert done.returncode == 0, done.stderr
+    dataset = Dataset(packed)
+    rows = [json.loads(line) for line in (packed / "quarantine.jsonl").read_text().splitlines()]
+    assert len(dataset.train) + len(dataset.val) + len(rows) == files
+    refused = {Path(row["file"]).name: row for row in rows}
+    assert "too many pixels" in refused["60000x60000.jpg"]["reason"]
+    assert "1x60000.png" not in refused
+    assert all(row["reason"] for row in rows)
+
+    keys = webdataset_keys(packed)
+    assert len(keys) == len(dataset.train) + len(dataset.val)
+    turned = {key: jpeg for key, jpeg in keys.items() if key.startswith("exif-orientation/")}
+    assert len(turned) == 18
+    for name in ("Landscape", "Portrait"):
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+            for key, jpeg in turned.items()
+            if f"/{name}" in key
+        ]
+        assert len(pictures) == 9
+        for picture in pictures[1:]:
+            assert np.abs(picture - pictures[0]).mean() < 4  # each was compressed by itself
+
+
+def declared_jpeg(width: int, height: int) -> bytes:
+    """A small JPEG whose header says it is large."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    data = file.getvalue()
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + struct.pack(">HH", height, width) + data[start + 4 :]
+
+
+def webdataset_keys(packed: Path) -> dict[str, bytes]:
+    """{key: JPEG} of both splits."""
+    found = {}
+    for shard in packed.glob("*/*.tar"):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if member.name.endswith(".jpg"):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    found[member.name.removesuffix(".jpg")] = content.read()
+    return found
+
+
+def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount, visible to itself alone."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-rm", "true"], check=False).returncode:
+        pytest.skip("this machine allows no user namespaces, so nothing can be mounted")
+    return subprocess.run(
+        [unshare, "-rm", "bash", "-euc", script, "bash", sys.executable, *map(str, words)],
+        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
+    many: Path, tmp_path: Path
+) -> None:
+    done = in_own_mounts(
+        """
+        mount -t tmpfs -o size=6m tmpfs "$3"
+        "$1" -m pipeline pack "$2" "$3/packed" --size 64 || echo "status $?"
+        find "$3" -name '*.partial' -o -name manifest.json
+        """,
+        many,
+        tmp_path,
+    )
+    assert done.stdout.splitlines()[-1] == "status 2", done
+    assert "No space left on device" in done.stderr
+    assert "put that right and run the same command again" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_read_only_dataset_can_be_read_and_not_written(dataset: Path, tmp_path: Path) -> None:
+    done = in_own_mounts(
+        """
+        mount --bind "$2" "$2"
+        mount -o remount,bind,ro "$2"
+        "$1" -m pipeline verify "$2"
+        "$1" -m pipeline pack builtin "$2/new" || echo "status $?"
+        """,
+        dataset,
+    )
+    assert done.stdout.splitlines()[-1] == "status 2", done
+    assert "no damage" in done.stdout
+    assert "Read-only file system" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,35 @@
+"""Files that are found whole or not at all."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from alexnet.command import UserError
+
+PARTIAL = ".partial"
+"""Ending of files that are being written; a killed process can leave one behind."""
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, replacing what is there: written elsewhere, synced, renamed.
+
+    Raises UserError where the disk is full, read-only or the like; nothing of it stays behind.
+    """
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); nothing half-written is left: "
+            "put that right and run the same command again"
+        ) from None
