@@ -1,8 +1,12 @@
 """Files that are found whole or not at all."""
 
+import hashlib
+import io
 import os
 from pathlib import Path
 from uuid import uuid4
+
+import numpy as np
 
 from alexnet.command import UserError
 
@@ -33,3 +37,11 @@ def write(path: Path, data: bytes) -> None:
             f"{path}: cannot be written ({error.strerror}); nothing half-written is left: "
             "put that right and run the same command again"
         ) from None
+
+
+def write_array(path: Path, array: np.ndarray) -> str:
+    """Put `array` at `path` as an .npy file; returns the file's SHA-256."""
+    file = io.BytesIO()
+    np.save(file, array)
+    write(path, file.getvalue())
+    return hashlib.sha256(file.getvalue()).hexdigest()

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from alexnet.command import Parser, run
 from alexnet.pixels import SIZE
-from pipeline.dataset import DatasetError
+from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
 from pipeline.sources import BUILTIN, open_source
+from pipeline.sources.source import VAL_FRACTION
+from pipeline.verify import damages
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +37,22 @@ def _pack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    dataset = Dataset(options.dataset)
+    found = 0
+    for found, line in enumerate(damages(dataset), 1):  # noqa: B007
+        print(line)
+    if found:
+        print(f"{options.dataset}: damaged; copy it again, or pack the source again")
+        return 1
+    manifest = dataset.manifest
+    print(
+        f"{options.dataset}: no damage in {manifest.train.samples + manifest.val.samples:,} "
+        f"pictures of {len(manifest.train.shards) + len(manifest.val.shards)} shards"
+    )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -51,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "--val-fraction",
         type=float,
-        default=0.1,
+        default=VAL_FRACTION,
         help="share of each class held out where SOURCE has no val/ (%(default)s)",
     )
     pack.add_argument(
@@ -63,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
         default=0.01,
         help="fail above this share of files that cannot be used (%(default)s)",
     )
+
+    verify = commands.add_parser("verify", help="check every hash, index entry and JPEG")
+    verify.set_defaults(run=_verify)
+    verify.add_argument("dataset", type=Path)
     return parser
 
 

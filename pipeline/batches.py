@@ -1,6 +1,9 @@
 """Batches on the worker's device: pure functions of dataset, shard, seed, epoch and position."""
 
-from collections.abc import Iterator
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,16 +11,26 @@ import torch
 from torch import Tensor
 
 from alexnet.views import centre_mean
-from pipeline.dataset import Dataset, Split
-from pipeline.graph import train_graph, whole_graph
-from pipeline.order import Shard, epoch_order, share, variation
+from pipeline.dataset import Dataset
+from pipeline.graph import Decoder, Output, train_graph, whole_graph
+from pipeline.manifest import DatasetError, Mean, SplitName
+from pipeline.order import Shard, epoch_order, replacement, share, variation
+from pipeline.pictures import Damage, Pictures
+
+MAX_REPLACED = 0.01
+"""Share of a split that may be damaged, at least one picture, before `replace` gives up too."""
+
+Columns = tuple[Any, ...]
+"""What a graph is fed: (file, ..., label, real, sample), a row for each sample."""
+
+log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
     """All that crosses from pipeline to trainer."""
 
     image_NCHW: Tensor
-    """Training: float32 crop minus mean. Evaluation: uint8 whole picture. Both channels_last."""
+    """Training: crop minus mean. Evaluation: uint8 whole picture. Both channels_last."""
     label_N: Tensor
     """int64."""
     real_N: Tensor
@@ -26,20 +39,125 @@ class Batch(NamedTuple):
     """int64, index in the split."""
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How a worker turns files into pixels."""
+
+    threads: int
+    """Of the CPU."""
+    damage: Damage = "error"
+    hw_load: float = 0.65
+    """Share of a GPU's decoding that goes to its JPEG engines, 0..1 (pipeline.decoder)."""
+
+
+class Batches:
+    """An iterator of Batch; DALI decodes the next ones while the caller works.
+
+    Raises DatasetError where the data is damaged, as `Decoding.damage` says.
+    """
+
+    replaced = 0
+    """Damaged pictures so far."""
+
+    def __init__(
+        self,
+        split: Pictures,
+        decoding: Decoding,
+        shard: Shard,
+        rows: int,
+        graph: Callable[..., Any],
+        feed: Iterable[Columns],
+        substitute: Callable[[Columns, int], Columns],
+    ) -> None:
+        """`graph` takes a feed and DALI's options; `substitute` gives what stands in for a single
+        damaged row, at the given attempt."""
+        self._split, self._decoding, self._substitute = split, decoding, substitute
+        self._build = lambda feed, rows, ahead: graph(
+            feed,
+            batch_size=rows,
+            num_threads=decoding.threads,
+            device_id=shard.device_id,
+            prefetch_queue_depth=ahead,
+        )
+        self._fed: deque[Columns] = deque()
+        self._pipe = self._build(self._remembered(feed), rows, 2)
+        self._pipe.build()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            tensors = _tensors(self._pipe.run())
+        except RuntimeError as error:
+            # This batch is lost, those after it are not.
+            tensors = self._repaired(self._fed.popleft(), error)
+        else:
+            self._fed.popleft()
+        # The same memory seen as channels_last, no copy.
+        return Batch(tensors[0].permute(0, 3, 1, 2), *tensors[1:])
+
+    def _remembered(self, feed: Iterable[Columns]) -> Iterator[Columns]:
+        for columns in feed:
+            self._fed.append(columns)
+            yield columns
+
+    def _repaired(self, columns: Columns, error: RuntimeError) -> list[Tensor]:
+        """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
+        rows = [tuple(column[n : n + 1] for column in columns) for n in range(len(columns[0]))]
+        waiting: deque[Columns] = deque()
+        single = self._build(iter(waiting.popleft, None), 1, 1)
+        single.build()
+        before = self.replaced
+        repaired = [self._row(row, waiting, single) for row in rows]
+        if self.replaced == before:
+            raise error  # each decodes by itself: not damage
+        return [torch.cat(column) for column in zip(*repaired, strict=True)]
+
+    def _row(self, row: Columns, waiting: deque[Columns], single: Any) -> list[Tensor]:
+        attempt, stand_in = 0, row
+        while True:
+            waiting.append(stand_in)
+            try:
+                return _tensors(single.run())
+            except RuntimeError:
+                self._count_damage(int(stand_in[-1][0]))
+            stand_in = self._substitute(row, attempt)
+            attempt += 1
+
+    def _count_damage(self, sample: int) -> None:
+        place = f"{self._split.place(sample)} (sample {sample})"
+        remedy = "python -m pipeline verify finds all damage; copy the dataset again"
+        if self._decoding.damage == "error":
+            raise DatasetError(
+                f"{place}: cannot be decoded; {remedy}, or train on with --damage replace"
+            ) from None
+        self.replaced += 1
+        log.warning("%s: cannot be decoded, left out; so far %d", place, self.replaced)
+        if self.replaced > max(1, MAX_REPLACED * len(self._split)):
+            raise DatasetError(
+                f"{place}: the {self.replaced}th that cannot be decoded, of {len(self._split)}; "
+                f"{remedy}"
+            ) from None
+
+
 def train_batches(
     dataset: Dataset,
     shard: Shard,
+    decoding: Decoding,
     *,
     seed: int,
     epoch: int,
     start: int,
     batch: int,
     crop: int,
-    threads: int,
-) -> Iterator[Batch]:
+    mean: Mean = "pixel",
+    output: Output = "float32",
+) -> Batches:
     """This shard's part of the global batches of `batch` samples, from position `start` on.
 
-    Every sample of the epoch comes once, in one shard; a last, smaller batch is padded.
+    Every sample of the epoch comes once, in one shard; a last, smaller batch is padded. `output`
+    uint8 is the crop, mirrored at random, with neither colour nor mean.
     """
     split = dataset.train
     order_N = epoch_order(len(split), seed, epoch)
@@ -48,54 +166,80 @@ def train_batches(
     # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py): the
     # root of the eigenvalue, which the paper's text leaves out.
     component_33 = np.array(colour.eigenvectors) * np.sqrt(colour.eigenvalues)
+    mean_HW3, mean_3 = None, np.zeros(3)
+    if output != "uint8" and mean == "pixel":
+        mean_HW3 = centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0).numpy()
+    elif output != "uint8":
+        mean_3 = np.array(colour.mean)
 
-    def feed() -> Iterator[tuple[Any, ...]]:
+    def feed() -> Iterator[Columns]:
         for first, stop, rows in _shares(len(split), start, batch, shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
             vary = variation(first, first + rows, seed, epoch, margin)
+            # The colour is added by subtracting its negative: the graph takes a mean per sample.
+            offset_N3 = vary.alpha_N3 @ component_33.T if output != "uint8" else np.zeros((rows, 3))
             yield (
-                [split.jpeg(sample) for sample in sample_N],
+                [split.jpeg(sample) for sample in sample_N.tolist()],
                 (vary.crop_N2 / max(margin, 1)).astype(np.float32),
                 vary.mirror_N,
-                (vary.alpha_N3 @ component_33.T).astype(np.float32),
-                split.label_N[sample_N],
+                (mean_3 - offset_N3).astype(np.float32),
+                split.label(sample_N),
                 real_N,
                 sample_N,
             )
 
-    gpu = shard.device_id is not None
-    return _run(
-        train_graph(
-            feed(),
-            crop,
-            centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0).numpy(),
-            gpu,
-            batch_size=-(-batch // shard.count),
-            num_threads=threads,
-            device_id=shard.device_id,
-            prefetch_queue_depth=2,
-        )
+    def substitute(row: Columns, attempt: int) -> Columns:
+        sample = replacement(int(row[-1][0]), attempt, len(split), seed, epoch)
+        sample_N = np.array([sample])
+        return [split.jpeg(sample)], *row[1:4], split.label(sample_N), row[5], sample_N
+
+    return Batches(
+        split,
+        decoding,
+        shard,
+        -(-batch // shard.count),
+        lambda feed, **options: train_graph(
+            feed, _decoder(dataset, decoding, shard), crop, mean_HW3, output, **options
+        ),
+        feed(),
+        substitute,
     )
 
 
-def whole_batches(split: Split, shard: Shard, *, batch: int, threads: int) -> Iterator[Batch]:
+def whole_batches(
+    dataset: Dataset, name: SplitName, shard: Shard, decoding: Decoding, *, batch: int
+) -> Batches:
     """This shard's part of a split in order, whole pictures; each is real in one shard, once."""
+    split = dataset.split(name)
 
-    def feed() -> Iterator[tuple[Any, ...]]:
+    def feed() -> Iterator[Columns]:
         for first, stop, rows in _shares(len(split), 0, batch, shard):
             sample_N, real_N = _padded(np.arange(first, stop), rows)
-            jpegs = [split.jpeg(sample) for sample in sample_N]
-            yield jpegs, split.label_N[sample_N], real_N, sample_N
+            files = [split.jpeg(sample) for sample in sample_N.tolist()]
+            yield files, split.label(sample_N), real_N, sample_N
 
-    return _run(
-        whole_graph(
-            feed(),
-            shard.device_id is not None,
-            batch_size=-(-batch // shard.count),
-            num_threads=threads,
-            device_id=shard.device_id,
-            prefetch_queue_depth=2,
-        )
+    def substitute(row: Columns, attempt: int) -> Columns:
+        """The next one, as padding: it counts where it stands itself."""
+        sample = (int(row[-1][0]) + attempt + 1) % len(split)
+        return [split.jpeg(sample)], row[1], np.array([False]), np.array([sample])
+
+    return Batches(
+        split,
+        decoding,
+        shard,
+        -(-batch // shard.count),
+        lambda feed, **options: whole_graph(feed, _decoder(dataset, decoding, shard), **options),
+        feed(),
+        substitute,
+    )
+
+
+def _decoder(dataset: Dataset, decoding: Decoding, shard: Shard) -> Decoder:
+    return Decoder(
+        size=dataset.manifest.size,
+        scale=dataset.manifest.original,
+        gpu=shard.device_id is not None,
+        hw_load=decoding.hw_load,
     )
 
 
@@ -111,14 +255,5 @@ def _padded(sample_N: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return padded_N, np.arange(rows) < len(sample_N)
 
 
-def _run(pipe: Any) -> Iterator[Batch]:
-    """Iterate a built graph; DALI decodes the next batches while the caller works."""
-    pipe.build()
-    while True:
-        try:
-            outputs = pipe.run()
-        except StopIteration:
-            return
-        image_NHWC, *rest = (torch.from_dlpack(output.as_tensor()) for output in outputs)
-        # The same memory seen as channels_last, no copy.
-        yield Batch(image_NHWC.permute(0, 3, 1, 2), *rest)
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [torch.from_dlpack(output.as_tensor()) for output in outputs]

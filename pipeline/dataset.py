@@ -9,97 +9,12 @@ train/index.npy  where each sample's JPEG lies
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from alexnet.classes import ClassLabel
-from alexnet.command import UserError
-
-VERSION: Literal[1] = 1
-INDEX = np.dtype([("shard", "<u4"), ("size", "<u4"), ("offset", "<u8"), ("label", "<u4")])
-SplitName = Literal["train", "val"]
-
-
-class DatasetError(UserError):
-    """A source or dataset that cannot be used; the text names file, value and remedy."""
-
-
-class ShardFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    samples: int
-    size: int
-    """Bytes."""
-    sha256: str
-
-
-class SplitManifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    samples: int = Field(ge=1)
-    shards: tuple[ShardFile, ...]
-    index_sha256: str
-
-
-class Colour(BaseModel):
-    """RGB over all pixels of the training pictures, 0..255 scale."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mean: tuple[float, float, float]
-    eigenvalues: tuple[float, float, float]
-    """Of the 3x3 covariance, ascending; their roots are standard deviations in grey levels."""
-    eigenvectors: tuple[tuple[float, float, float], ...]
-    """Columns, in the order of the eigenvalues: row c is channel c."""
-
-
-class Manifest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = VERSION
-    size: int
-    """Rows and columns of every picture."""
-    filter: str
-    jpeg_quality: int
-    classes: tuple[ClassLabel, ...]
-    """Label order."""
-    source: str
-    """SHA-256 over keys, labels and bytes of the source."""
-    train: SplitManifest
-    val: SplitManifest
-    colour: Colour
-    mean_sha256: str
-    quarantined: int = 0
-    """Files of the source that are not in it; quarantine.jsonl says why."""
-    duplicates: int = 0
-    """Validation pictures that are among the training pictures; duplicates.jsonl says which."""
-
-
-class Split:
-    """Random access to the JPEGs of one split, by memory map."""
-
-    def __init__(self, directory: Path, manifest: SplitManifest) -> None:
-        self._files = [directory / shard.file for shard in manifest.shards]
-        self._maps: dict[int, np.ndarray] = {}
-        self.index = np.load(directory / "index.npy", mmap_mode="r")
-        self.label_N = self.index["label"].astype(np.int64)
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def jpeg(self, sample: int) -> np.ndarray:
-        """File bytes of one sample, (size,) uint8; a view, nothing is copied."""
-        shard, size, offset, _ = self.index[sample].tolist()
-        return self._map(shard)[offset : offset + size]
-
-    def _map(self, shard: int) -> np.ndarray:
-        if shard not in self._maps:
-            # A plain array over the map: slicing np.memmap itself costs four times as much.
-            self._maps[shard] = np.asarray(np.memmap(self._files[shard], mode="r"))
-        return self._maps[shard]
+from pipeline.manifest import VERSION, DatasetError, Manifest, Mean, SplitManifest, SplitName
+from pipeline.pictures import Packed, Photographs, Pictures
 
 
 class Dataset:
@@ -126,17 +41,30 @@ class Dataset:
         return hashlib.sha256(self._json).hexdigest()
 
     @cached_property
-    def train(self) -> Split:
-        return Split(self.directory / "train", self.manifest.train)
+    def train(self) -> Pictures:
+        return self._open("train", self.manifest.train)
 
     @cached_property
-    def val(self) -> Split:
-        return Split(self.directory / "val", self.manifest.val)
+    def val(self) -> Pictures:
+        return self._open("val", self.manifest.val)
+
+    def split(self, name: SplitName) -> Pictures:
+        return self.train if name == "train" else self.val
+
+    def _open(self, name: SplitName, manifest: SplitManifest) -> Pictures:
+        kind = Photographs if self.manifest.original else Packed
+        return kind(self.directory / name, manifest)
 
     @cached_property
     def mean_SS3(self) -> np.ndarray:
         """Mean over the training pictures, (size, size, 3) float32."""
         return np.load(self.directory / "mean.npy")
+
+    def mean_picture(self, mean: Mean) -> np.ndarray:
+        """What is subtracted from a whole picture, (size, size, 3) float32."""
+        if mean == "pixel":
+            return self.mean_SS3
+        return np.full_like(self.mean_SS3, self.manifest.colour.mean)
 
 
 def _refusal(path: Path, error: ValidationError) -> str:

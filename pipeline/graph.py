@@ -1,26 +1,47 @@
-"""The DALI graphs: JPEG bytes to pixels. What varies from sample to sample comes in as data.
+"""The DALI graphs: file bytes to pixels. What varies from sample to sample comes in as data.
 
-On the CPU and on the GPU the same graph; only the decoder and what follows it move.
+On the CPU and on the GPU the same graph; only the decoder and what follows it move. Named
+arguments (crop positions, mirrors, means) stay on the CPU in both.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
 Feed = Iterable[tuple[Any, ...]]
+Output = Literal["float32", "float16", "uint8"]
+OUTPUT = {"float32": types.FLOAT, "float16": types.FLOAT16, "uint8": types.UINT8}
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How files become pixels."""
+
+    size: int
+    """Rows and columns of the whole picture."""
+    scale: bool
+    """False: files are whole pictures. True: photographs of any size, whose centre square is
+    scaled; close to what packing makes of them, not the same to the bit."""
+    gpu: bool
+    hw_load: float
+    """Share of a GPU's work that goes to its JPEG engines, 0..1; the rest runs in CUDA."""
 
 
 @pipeline_def
-def train_graph(feed: Feed, crop: int, mean_HW3: np.ndarray, gpu: bool) -> tuple[DataNode, ...]:
-    """Feed of (jpeg, crop_yx, mirror, colour, label, real, sample) -> the batch.
+def train_graph(
+    feed: Feed, decoder: Decoder, crop: int, mean_HW3: np.ndarray | None, output: Output
+) -> tuple[DataNode, ...]:
+    """Feed of (file, crop_yx, mirror, mean, label, real, sample) -> the batch.
 
-    image: (crop, crop, 3) float32, cropped, mirrored, colour added, mean picture subtracted (§4.1);
-    label int64, real bool, sample int64 as fed. `crop_yx` is 0..1 of what is left around the crop.
+    image: (crop, crop, 3), cropped, mirrored, minus the sample's `mean` (3 values) and minus
+    `mean_HW3` where there is one (§4.1); label int64, real bool, sample int64 as fed. `crop_yx`
+    is 0..1 of what is left around the crop.
     """
-    jpeg, crop_yx, mirror, colour, *passed = fn.external_source(
+    file, crop_yx, mirror, mean, *passed = fn.external_source(
         source=feed,
         num_outputs=7,
         batch=True,
@@ -30,35 +51,66 @@ def train_graph(feed: Feed, crop: int, mean_HW3: np.ndarray, gpu: bool) -> tuple
         ],
     )  # fmt: skip
     place = {"crop_pos_y": crop_yx[0], "crop_pos_x": crop_yx[1]}
-    if gpu:
-        image_HW3 = fn.decoders.image(
-            jpeg, device="mixed", output_type=types.RGB, jpeg_fancy_upsampling=True
-        )
-        image_HW3 = fn.crop(image_HW3, crop=(crop, crop), **place)
+    if decoder.gpu or decoder.scale:
+        image_HW3 = fn.crop(_whole(file, decoder), crop=(crop, crop), **place)
     else:  # decodes no more rows and blocks than the crop needs
-        image_HW3 = fn.decoders.image_crop(jpeg, crop=(crop, crop), output_type=types.RGB, **place)
-    # The colour is added by subtracting its negative: normalisation takes a mean per sample.
+        image_HW3 = fn.decoders.image_crop(file, crop=(crop, crop), output_type=types.RGB, **place)
     image_HW3 = fn.crop_mirror_normalize(
-        image_HW3, mirror=mirror, mean=-colour, dtype=types.FLOAT, output_layout="HWC"
+        image_HW3,
+        mirror=mirror,
+        mean=mean,
+        dtype=OUTPUT[output] if mean_HW3 is None else types.FLOAT,
+        output_layout="HWC",
     )
-    device = "gpu" if gpu else "cpu"
-    image_HW3 -= types.Constant(mean_HW3, device=device, layout="HWC")
-    return (image_HW3, *(value.gpu() if gpu else value for value in passed))
+    if mean_HW3 is not None:
+        device = "gpu" if decoder.gpu else "cpu"
+        image_HW3 -= types.Constant(mean_HW3, device=device, layout="HWC")
+        if output != "float32":
+            image_HW3 = fn.cast(image_HW3, dtype=OUTPUT[output])
+    return (image_HW3, *(value.gpu() if decoder.gpu else value for value in passed))
 
 
 @pipeline_def
-def whole_graph(feed: Feed, gpu: bool) -> tuple[DataNode, ...]:
-    """Feed of (jpeg, label, real, sample) -> pictures, (size, size, 3) uint8, and the rest."""
-    jpeg, *passed = fn.external_source(
+def whole_graph(feed: Feed, decoder: Decoder) -> tuple[DataNode, ...]:
+    """Feed of (file, label, real, sample) -> pictures, (size, size, 3) uint8, and the rest."""
+    file, *passed = fn.external_source(
         source=feed,
         num_outputs=4,
         batch=True,
         dtype=[types.UINT8, types.INT64, types.BOOL, types.INT64],
     )
+    return (
+        _whole(file, decoder),
+        *(value.gpu() if decoder.gpu else value for value in passed),
+    )
+
+
+def _whole(file: DataNode, decoder: Decoder) -> DataNode:
+    """Files -> whole pictures, (size, size, 3) uint8."""
+    options: dict[str, Any] = {}
+    if decoder.gpu:
+        options["hw_decoder_load"] = decoder.hw_load
+        if not decoder.scale:  # all of one size: the memory for it is taken once
+            options["preallocate_width_hint"] = options["preallocate_height_hint"] = decoder.size
     image_HW3 = fn.decoders.image(
-        jpeg,
-        device="mixed" if gpu else "cpu",
+        file,
+        device="mixed" if decoder.gpu else "cpu",
         output_type=types.RGB,
         jpeg_fancy_upsampling=True,
+        **options,
     )
-    return (image_HW3, *(value.gpu() if gpu else value for value in passed))
+    if not decoder.scale:
+        return image_HW3
+    shape = image_HW3.shape()
+    rows, columns = shape[0], shape[1]
+    short = math.min(rows, columns)
+    start = fn.stack((rows - short) / 2, (columns - short) / 2)
+    end = fn.stack((rows + short) / 2, (columns + short) / 2)
+    return fn.resize(
+        image_HW3,
+        size=(decoder.size, decoder.size),
+        roi_start=start,
+        roi_end=end,
+        interp_type=types.INTERP_CUBIC,
+        antialias=True,
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Streams of one key, told apart by the highest word of Philox's 256-bit counter.
-_ORDER, _VARIATION = 0, 1
+_ORDER, _VARIATION, _REPLACEMENT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ class Variation(NamedTuple):
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Position in the epoch -> sample: a permutation, (samples,) int64."""
-    return np.random.Generator(_philox(seed, epoch, 0, _ORDER)).permutation(samples)
+    """Position in the epoch -> sample: a permutation, (samples,) uint32."""
+    order_N = np.arange(samples, dtype=np.uint32)
+    np.random.Generator(_philox(seed, epoch, 0, _ORDER)).shuffle(order_N)
+    return order_N
 
 
 def variation(start: int, stop: int, seed: int, epoch: int, margin: int) -> Variation:
@@ -61,6 +63,12 @@ def variation(start: int, stop: int, seed: int, epoch: int, margin: int) -> Vari
         mirror_N=(word_N4[:, 3] & np.uint64(1)).astype(np.int32),
         alpha_N3=0.1 * normal_N3,
     )
+
+
+def replacement(sample: int, attempt: int, samples: int, seed: int, epoch: int) -> int:
+    """The sample that takes the place of a damaged one, or of an earlier, damaged replacement."""
+    counter = [sample, attempt, 0, _REPLACEMENT]
+    return int(np.random.Philox(key=[seed, epoch], counter=counter).random_raw()) % samples
 
 
 def share(samples: int, start: int, batch: int, shard: Shard) -> tuple[int, int, int]:

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import io
 import json
 import shutil
 from collections import Counter
@@ -18,7 +17,7 @@ import numpy as np
 from alexnet import atomic
 from alexnet.pixels import FILTER
 from pipeline.cluster import cluster
-from pipeline.dataset import DatasetError, Manifest, SplitManifest, SplitName
+from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import Progress
 from pipeline.shard import JPEG_QUALITY, RECORDS, Job, PackedShard, pack_shard
 from pipeline.sources.source import Source
@@ -62,8 +61,6 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         _check_classes(source, packed)
         pairs = duplicates(packed)
         atomic.write(directory / "duplicates.jsonl", _lines(pairs))
-        mean = _npy(sums.mean_picture())
-        atomic.write(directory / "mean.npy", mean)
         manifest = Manifest(
             size=size,
             filter=FILTER.name.lower(),
@@ -73,7 +70,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
             train=_split(directory, "train", packed),
             val=_split(directory, "val", packed),
             colour=sums.colour(),
-            mean_sha256=hashlib.sha256(mean).hexdigest(),
+            mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_picture()),
             quarantined=len(refused),
             duplicates=len(pairs),
         )
@@ -142,12 +139,10 @@ def _split(directory: Path, split: SplitName, packed: list[Packed]) -> SplitMani
     """Write the split's index."""
     shards = [shard for job, shard in packed if job.split == split]
     index = np.concatenate([shard.index for shard in shards])
-    data = _npy(index)
-    atomic.write(directory / split / "index.npy", data)
     return SplitManifest(
         samples=len(index),
         shards=tuple(shard.file for shard in shards),
-        index_sha256=hashlib.sha256(data).hexdigest(),
+        index_sha256=atomic.write_array(directory / split / "index.npy", index),
     )
 
 
@@ -202,9 +197,3 @@ def _check_classes(source: Source, packed: list[Packed]) -> None:
 
 def _lines(rows: list[dict[str, str]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from alexnet import atomic
 from alexnet.pixels import FILTER, PictureError, whole_picture
-from pipeline.dataset import INDEX, ShardFile, SplitName
+from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.dataset import Colour
+from pipeline.manifest import Colour
 
 
 @dataclass

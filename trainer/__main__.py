@@ -3,9 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import get_args
 
 from alexnet.command import Parser, run
 from pipeline.dataset import Dataset
+from pipeline.manifest import Mean
+from pipeline.photographs import index_photographs
+from pipeline.pictures import Damage
+from pipeline.shard import RECORDS
+from pipeline.sources.folder import folder_source
+from pipeline.sources.source import VAL_FRACTION
 from trainer.config import RECIPES, Recipe, Run, RunError, open_run
 from trainer.launch import Resources, launch
 from trainer.publish import publish
@@ -17,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    dataset = Dataset(options.data)
+    dataset = _dataset(options)
     recipe = _recipe(options, dataset)
 
     def plan(resources: Resources) -> Run:
@@ -27,11 +34,13 @@ def _train(options: argparse.Namespace) -> int:
         run = Run(
             name=options.name,
             recipe=recipe,
-            data=options.data.absolute(),
+            data=dataset.directory.absolute(),
             dataset=dataset.digest,
             runs=options.runs.absolute(),
             workers=workers,
             gpu=gpu,
+            damage=options.damage,
+            hw_load=options.hw_decoder_load,
         )
         return open_run(run, options.resume)
 
@@ -50,10 +59,21 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _dataset(options: argparse.Namespace) -> Dataset:
+    """A packed dataset, or the photographs of a folder of class folders as one."""
+    data: Path = options.data
+    marks = ("manifest.json", RECORDS)
+    if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
+        return Dataset(data)
+    directory = options.runs / options.name / "photographs"
+    size = RECIPES[options.recipe]().size
+    return index_photographs(folder_source(data, VAL_FRACTION, {}), directory, size)
+
+
 def _recipe(options: argparse.Namespace, dataset: Dataset) -> Recipe:
     """The named recipe for the classes of the dataset, with the options given."""
     recipe = RECIPES[options.recipe]()
-    changes = {name: getattr(options, name) for name in ("epochs", "batch", "seed")}
+    changes = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
     fields = recipe.model_dump() | {name: v for name, v in changes.items() if v is not None}
     # The author's runs at twice the batch matched at twice the rate (layer-params-170-256-double).
     scale = fields["batch"] / recipe.batch
@@ -91,7 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a network and publish it")
     train.set_defaults(run=_train)
     train.add_argument("--recipe", choices=RECIPES, default="small", help="(%(default)s)")
-    train.add_argument("--data", type=Path, required=True, help="a packed dataset")
+    train.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="a packed dataset, or a folder of class folders to be read as it is, which is slower",
+    )
     train.add_argument("--name", required=True, help="of the run, and of the model it publishes")
     train.add_argument(
         "--resume", action="store_true", help="go on with the run of that name where it stopped"
@@ -107,6 +132,23 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=_positive, help="instead of the recipe's; the rates scale with it"
     )
     train.add_argument("--seed", type=int, help="instead of the recipe's")
+    train.add_argument(
+        "--mean",
+        choices=get_args(Mean),
+        help="what is subtracted: the mean picture, as in 2012, or the mean colour",
+    )
+    train.add_argument(
+        "--damage",
+        choices=get_args(Damage),
+        default="error",
+        help="a picture that cannot be decoded ends the run, or another takes its place "
+        "(%(default)s)",
+    )
+    train.add_argument(
+        "--hw-decoder-load",
+        type=float,
+        help="share of a GPU's decoding for its JPEG engines, 0..1 (tried out at the start)",
+    )
     train.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
     train.add_argument("--models", type=Path, default=Path("models"), help="(%(default)s)")
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alexnet.command import UserError
 from alexnet.model import AlexNetConfig
+from pipeline.manifest import Mean
+from pipeline.pictures import Damage
 
 
 class RunError(UserError):
@@ -32,6 +34,8 @@ class Recipe(BaseModel):
     """(part of the run from which on, rate of the weights); biases learn twice as fast."""
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
+    mean: Mean = "pixel"
+    """What is subtracted: the mean picture, or the mean of each channel."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast on hardware that multiplies in it, else float32."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -86,6 +90,10 @@ class Run(BaseModel):
     """Directory of all runs, absolute, seen by every worker."""
     workers: int = Field(ge=1)
     gpu: bool
+    damage: Damage = "error"
+    """What to do about a picture that cannot be decoded."""
+    hw_load: float | None = Field(None, ge=0, le=1)
+    """Share of a GPU's decoding for its JPEG engines; None: each worker tries which is fastest."""
 
     @property
     def directory(self) -> Path:

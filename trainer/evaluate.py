@@ -6,8 +6,8 @@ from torch import Tensor, distributed
 from alexnet.checkpoint import Accuracy
 from alexnet.model import AlexNet
 from alexnet.views import probabilities
-from pipeline.batches import whole_batches
-from pipeline.dataset import Split
+from pipeline.batches import Decoding, whole_batches
+from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.config import autocast
 
@@ -18,20 +18,20 @@ VIEWS_PER_FORWARD = 128
 def evaluate(
     model: AlexNet,
     mean_3HW: Tensor,
-    split: Split,
+    dataset: Dataset,
     shard: Shard,
     *,
     views: int,
     precision: str,
-    threads: int,
+    decoding: Decoding,
 ) -> Accuracy:
-    """Counts over the whole split, summed over all workers; the same on every one of them."""
+    """Counts over the validation split, summed over all workers; the same on every one of them."""
     training = model.training
     model.eval()
     total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
     batch = shard.count * max(1, VIEWS_PER_FORWARD // views)
     with torch.inference_mode(), autocast(precision, mean_3HW.device):
-        for part in whole_batches(split, shard, batch=batch, threads=threads):
+        for part in whole_batches(dataset, "val", shard, decoding, batch=batch):
             probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)
             total_3 += counts(probability_NK, part.label_N, part.real_N)
     model.train(training)

@@ -63,11 +63,12 @@ class Progress:
 
     def _training(self, event: dict[str, Any]) -> str:
         epochs = self._run.recipe.epochs
+        damaged = f", {event['replaced']} damaged pictures replaced" if event["replaced"] else ""
         left_s = (epochs - event["epoch"]) * self._samples / event["images_per_s"]
         return (
             f"epoch {event['epoch']:.2f} of {epochs}, {event['images_per_s']:,.0f} images/s, "
             f"loss {event['loss']:.3f}, top-1 {event['top1']:.1%}, "
-            f"{int(left_s // 60)}:{int(left_s % 60):02d} left"
+            f"{int(left_s // 60)}:{int(left_s % 60):02d} left{damaged}"
         )
 
     @staticmethod

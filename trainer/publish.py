@@ -31,5 +31,5 @@ def publish(run: Run, state_directory: Path, accuracy: list[dict[str, Any]], mod
         trained_at=checkpoint.now(),
         versions={name: version(name) for name in ("torch", "ray", "nvidia-dali-cuda130")},
     )
-    mean_3HW = centre_mean(dataset.mean_SS3, run.recipe.network.crop)
+    mean_3HW = centre_mean(dataset.mean_picture(run.recipe.mean), run.recipe.network.crop)
     return checkpoint.save(model, mean_3HW, about, models)

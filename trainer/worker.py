@@ -16,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.checkpoint import Accuracy
 from alexnet.views import centre_mean
-from pipeline.batches import train_batches
+from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
+from pipeline.decoder import best_hw_load
 from pipeline.order import Shard
 from trainer.config import Run, RunError, resolve_precision
 from trainer.evaluate import evaluate
@@ -51,14 +52,15 @@ class Worker:
             context.get_world_size(),
             device.index if device.type == "cuda" else None,
         )
-        self.threads = max(1, torch.get_num_threads())
         self.precision = resolve_precision(run.recipe.precision, device)
         self.dataset = Dataset(run.data)
+        self.decoding = self.choose_decoding()
         self.state = State.begin(run, device)
         if checkpoint := ray.train.get_checkpoint():
             with checkpoint.as_directory() as directory:
                 self.state.restore(Path(directory))
-        self.mean_3HW = centre_mean(self.dataset.mean_SS3, run.recipe.network.crop).to(device)
+        mean_SS3 = self.dataset.mean_picture(run.recipe.mean)
+        self.mean_3HW = centre_mean(mean_SS3, run.recipe.network.crop).to(device)
         self.model: torch.nn.Module = self.state.model
         if self.shard.count > 1:
             self.model = DistributedDataParallel(
@@ -67,6 +69,16 @@ class Worker:
                 gradient_as_bucket_view=True,
             )
         self.log = Log(run.metrics if self.shard.index == 0 else None)
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.shard.device_id is not None
+
+    def choose_decoding(self) -> Decoding:
+        threads, hw_load = max(1, torch.get_num_threads()), self.run.hw_load
+        if self.on_gpu and hw_load is None:
+            hw_load = best_hw_load(self.dataset, self.shard, threads)
+        return Decoding(threads, self.run.damage, Decoding.hw_load if hw_load is None else hw_load)
 
     def train(self) -> dict[str, Any]:
         accuracy: Accuracy | None = None
@@ -84,30 +96,35 @@ class Worker:
         """From the state's position to the end of its epoch; False if asked to stop on the way."""
         state, recipe, samples = self.state, self.run.recipe, len(self.dataset.train)
         global_batch = min(recipe.batch, samples)  # more would be padding
-        sums_4 = torch.zeros(4, dtype=torch.float64, device=self.mean_3HW.device)
+        sums_5 = torch.zeros(5, dtype=torch.float64, device=self.mean_3HW.device)
         began = time.monotonic()
-        for batch in train_batches(
+        batches = train_batches(
             self.dataset,
             self.shard,
+            self.decoding,
             seed=recipe.seed,
             epoch=state.epoch,
             start=state.position,
             batch=global_batch,
             crop=recipe.network.crop,
-            threads=self.threads,
-        ):
+            mean=recipe.mean,
+            # On a CPU converting to 16 bits takes longer than it saves.
+            output="float16" if self.precision == "bf16" and self.on_gpu else "float32",
+        )
+        for batch in batches:
             real = min(global_batch, samples - state.position)
             progress = (state.epoch + state.position / samples) / recipe.epochs
             state.optimizer.set_rate(rate_at(progress, recipe.rates))
             seed_dropout(recipe.seed, state.epoch, state.position, self.shard.index)
-            sums_4[:3] += train_step(
+            sums_5[:3] += train_step(
                 self.model, state.optimizer, batch, self.shard.count / real, self.precision
             )
             state.position += real
             state.step += 1
             if state.step % SUM_STEPS == 0 or state.position == samples:
-                sums_4[3] = float(self.shard.index == 0 and self.run.stop.exists())
-                loss, right, seen, stop = self.sum(sums_4).tolist()
+                sums_5[3] = float(self.shard.index == 0 and self.run.stop.exists())
+                sums_5[4] = batches.replaced
+                loss, right, seen, stop, replaced = self.sum(sums_5).tolist()
                 if not isfinite(loss):
                     raise RunError(
                         f"the loss is {loss} at step {state.step}: the run diverged; "
@@ -123,8 +140,9 @@ class Worker:
                     loss=loss / seen,
                     top1=right / seen,
                     images_per_s=seen / (now - began),
+                    replaced=int(replaced),
                 )
-                sums_4.zero_()
+                sums_5.zero_()
                 began = now
                 if stop and state.position < samples:
                     return False
@@ -134,11 +152,11 @@ class Worker:
         accuracy = evaluate(
             self.state.model,
             self.mean_3HW,
-            self.dataset.val,
+            self.dataset,
             self.shard,
             views=views,
             precision=self.precision,
-            threads=self.threads,
+            decoding=self.decoding,
         )
         self.log.write(
             kind="val", epoch=self.state.epoch, step=self.state.step, **accuracy.model_dump()

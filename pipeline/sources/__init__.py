@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import Sample, Source, read_class_names

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from alexnet.classes import ClassLabel
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
 
 

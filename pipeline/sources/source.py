@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from alexnet.classes import ClassLabel
-from pipeline.dataset import DatasetError, SplitName
+from pipeline.manifest import DatasetError, SplitName
+
+VAL_FRACTION = 0.1
+"""Share of each class that is held out where nobody says otherwise."""
 
 
 class Sample(NamedTuple):

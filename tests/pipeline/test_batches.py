@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.batches import Batch, train_batches, whole_batches
+from pipeline.batches import Batch, Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, epoch_order, variation
 
 CROP, BATCH, SEED = 112, 24, 5
+DECODING = Decoding(threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,12 @@ def batches(
         train_batches(
             dataset,
             Shard(index, count, None),
+            DECODING,
             seed=SEED,
             epoch=epoch,
             start=start,
             batch=BATCH,
             crop=CROP,
-            threads=1,
         )
     )
 
@@ -61,7 +62,7 @@ def test_a_batch_is_what_pillow_and_numpy_make_of_it(opened: Dataset) -> None:
                 crop = crop[:, ::-1]
             offset = vector @ (vary.alpha_N3[0] * deviation)
             assert batch.sample_N[row] == sample
-            assert batch.label_N[row] == opened.train.label_N[sample]
+            assert batch.label_N[row] == opened.train.label(sample)
             found = batch.image_NCHW[row].permute(1, 2, 0).numpy()
             assert np.abs(found - (crop + offset - mean)).max() < 1e-4
             assert np.array_equal((found + mean - offset).round(), crop)
@@ -71,7 +72,7 @@ def test_a_batch_is_what_pillow_and_numpy_make_of_it(opened: Dataset) -> None:
 
 def test_whole_pictures_are_pillows_to_the_last_bit(opened: Dataset) -> None:
     seen = []
-    for batch in whole_batches(opened.val, Shard(0, 1, None), batch=5, threads=1):
+    for batch in whole_batches(opened, "val", Shard(0, 1, None), DECODING, batch=5):
         for row in range(len(batch.real_N)):
             if batch.real_N[row]:
                 jpeg = opened.val.jpeg(int(batch.sample_N[row])).tobytes()
@@ -115,6 +116,6 @@ def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
 def test_each_validation_picture_counts_once(opened: Dataset, count: int) -> None:
     seen = []
     for index in range(count):
-        for batch in whole_batches(opened.val, Shard(index, count, None), batch=8, threads=1):
+        for batch in whole_batches(opened, "val", Shard(index, count, None), DECODING, batch=8):
             seen += batch.sample_N[batch.real_N].tolist()
     assert sorted(seen) == list(range(len(opened.val)))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import Dataset, DatasetError
+from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
 
 
 def test_no_dataset(tmp_path: Path) -> None:

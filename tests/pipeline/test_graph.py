@@ -1,22 +1,26 @@
 """The GPU graphs, defined where there is no GPU: DALI checks devices and arguments by then."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from nvidia.dali import fn, pipeline_def
 
-from pipeline.graph import train_graph, whole_graph
+from pipeline.graph import Decoder, Output, train_graph, whole_graph
 
 OPTIONS = {"batch_size": 4, "num_threads": 1, "device_id": None}
 
 
+@pytest.mark.parametrize("output", get_args(Output))
+@pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("gpu", [False, True])
-def test_both_graphs_put_everything_on_one_device(gpu: bool) -> None:
-    mean_HW3 = np.zeros((112, 112, 3), np.float32)
-    for pipe, outputs in (
-        (train_graph((), 112, mean_HW3, gpu, **OPTIONS), 4),
-        (whole_graph((), gpu, **OPTIONS), 4),
-    ):
-        assert [node.device for node in pipe._graph_out] == [("cpu", "gpu")[gpu]] * outputs
+def test_both_graphs_put_everything_on_one_device(gpu: bool, scale: bool, output: Output) -> None:
+    decoder = Decoder(size=128, scale=scale, gpu=gpu, hw_load=0.5)
+    for mean_HW3 in (None, np.zeros((112, 112, 3), np.float32)):
+        pipe = train_graph((), decoder, 112, mean_HW3, output, **OPTIONS)
+        assert [node.device for node in pipe._graph_out] == [("cpu", "gpu")[gpu]] * 4
+    pipe = whole_graph((), decoder, **OPTIONS)
+    assert [node.device for node in pipe._graph_out] == [("cpu", "gpu")[gpu]] * 4
 
 
 def test_a_misplaced_argument_is_caught_by_definition() -> None:

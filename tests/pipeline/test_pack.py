@@ -44,7 +44,7 @@ def test_each_sample_is_its_photograph(dataset: Path, photographs: Path) -> None
         for number in range(0, len(samples), 7):
             expected = encode(whole_picture(Path(samples[number].location).read_bytes(), 128))
             assert split.jpeg(number).tobytes() == expected
-            assert split.label_N[number] == samples[number].label
+            assert split.label(number) == samples[number].label
 
 
 def test_mean_and_colour_are_those_of_the_training_pictures(
@@ -75,7 +75,7 @@ def test_shards_are_webdataset_and_their_hashes_are_right(dataset: Path) -> None
     assert len(rows) == shard.samples
     for number, row in enumerate(rows):
         assert row["jpg"] == packed.train.jpeg(number).tobytes()
-        assert int(row["cls"]) == packed.train.label_N[number]
+        assert int(row["cls"]) == packed.train.label(number)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.views import centre_mean
+from pipeline.batches import Decoding
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.evaluate import counts, evaluate
@@ -22,7 +23,13 @@ def test_counts_are_those_of_one_picture_after_another(dataset: Path, views: int
     torch.manual_seed(0)
     model = AlexNet(AlexNetConfig(classes=3, width=0.2, crop=112)).train()
     found = evaluate(
-        model, mean, packed.val, Shard(0, 1, None), views=views, precision="fp32", threads=1
+        model,
+        mean,
+        packed,
+        Shard(0, 1, None),
+        views=views,
+        precision="fp32",
+        decoding=Decoding(threads=1),
     )
     assert model.training
 
@@ -36,7 +43,7 @@ def test_counts_are_those_of_one_picture_after_another(dataset: Path, views: int
         crops += [crop.flip(-1) for crop in crops] if views == 10 else []
         with torch.no_grad():
             each = [model((crop - mean)[None]).softmax(1)[0] for crop in crops]
-        top1 += int(torch.stack(each).mean(0).argmax() == packed.val.label_N[sample])
+        top1 += int(torch.stack(each).mean(0).argmax() == packed.val.label(sample))
     assert (found.pictures, found.top1, found.top5) == (len(packed.val), top1, len(packed.val))
 
 

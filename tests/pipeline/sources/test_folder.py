@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import _keys, folder_source

@@ -1,0 +1,91 @@
+"""A folder of photographs as a dataset, without packing it.
+
+Decoded at their full size in every epoch, they cost several times the processor time of a packed
+dataset. Mean and colours are those of some of them, and what a decoder cannot take is found while
+training: packing is the better way, this the shorter one.
+"""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from alexnet import atomic
+from alexnet.pixels import PictureError, whole_picture
+from pipeline.dataset import Dataset
+from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
+from pipeline.pictures import FILES
+from pipeline.progress import Progress
+from pipeline.sources import Source
+from pipeline.statistics import Sums
+
+STATISTICS_SAMPLES = 5000
+"""Training photographs, the first in hashed order, that mean and colours are taken from."""
+
+
+def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
+    """Write a dataset into `directory` that lists the files of `source`, to be scaled to `size`.
+
+    What is there already is kept: a run goes on with the list it began with.
+    """
+    if (directory / "manifest.json").exists():
+        return Dataset(directory)
+    splits = {}
+    for split, samples in source.splits.items():
+        (directory / split).mkdir(parents=True, exist_ok=True)
+        paths = [Path(sample.location).absolute() for sample in samples]
+        rows = [(0, p.stat().st_size, 0, s.label) for p, s in zip(paths, samples, strict=True)]
+        index = np.array(rows, INDEX)
+        files = json.dumps(list(map(str, paths))).encode()
+        atomic.write(directory / split / FILES, files)
+        digest = hashlib.sha256(files).hexdigest()
+        splits[split] = SplitManifest(
+            samples=len(rows),
+            shards=(ShardFile(file=FILES, samples=len(rows), size=len(files), sha256=digest),),
+            index_sha256=atomic.write_array(directory / split / "index.npy", index),
+        )
+    sums = _sums(source, size)
+    manifest = Manifest(
+        original=True,
+        size=size,
+        filter="cubic",
+        jpeg_quality=None,
+        classes=source.classes,
+        source=_stamps(source),
+        train=splits["train"],
+        val=splits["val"],
+        colour=sums.colour(),
+        mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_picture()),
+    )
+    atomic.write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
+    return Dataset(directory)
+
+
+def _sums(source: Source, size: int) -> Sums:
+    samples, sums = source.splits["train"][:STATISTICS_SAMPLES], Sums.zero(size)
+
+    def picture(location: str) -> np.ndarray | None:
+        try:
+            return whole_picture(source.reader.read(location), size)
+        except (PictureError, OSError):
+            return None  # the decoder of the batches will have its own opinion
+
+    with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "pictures") as progress:
+        for picture_SS3 in pool.map(picture, (sample.location for sample in samples)):
+            if picture_SS3 is not None:
+                sums.add(picture_SS3)
+            progress.advance(1)
+    if not sums.pictures:
+        raise DatasetError(f"{samples[0].location} and {len(samples) - 1} more: no picture at all")
+    return sums
+
+
+def _stamps(source: Source) -> str:
+    digest = hashlib.sha256()
+    for samples in source.splits.values():
+        for sample in samples:
+            words = f"{sample.key}\0{sample.label}\0{source.reader.stamp(sample.location)}\0"
+            digest.update(words.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

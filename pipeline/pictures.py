@@ -1,0 +1,115 @@
+"""The files of one split, by number: pictures in shards, or photographs where they lie."""
+
+import json
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from pipeline.manifest import DatasetError, ShardFile, SplitManifest
+
+FILES = "files.json"
+"""The paths of photographs that were not packed, in the order of the index."""
+
+Damage = Literal["error", "replace"]
+"""What to do about a file that cannot be decoded: end, or `replace`: train on another sample in
+its place, leave it out of the evaluation."""
+
+
+class Pictures(Protocol):
+    """One split, packed or not."""
+
+    def __len__(self) -> int: ...
+
+    def label(self, sample_N: np.ndarray) -> np.ndarray:
+        """Labels of some samples, (N,) int64."""
+
+    def jpeg(self, sample: int) -> np.ndarray:
+        """File bytes of one sample, (size,) uint8. Raises DatasetError."""
+
+    def place(self, sample: int) -> str:
+        """Where a sample lies, for people."""
+
+
+class Packed:
+    """Random access to the JPEGs of one split, by memory map: opening it reads nothing."""
+
+    def __init__(self, directory: Path, manifest: SplitManifest) -> None:
+        self._directory, self._shards = directory, manifest.shards
+        self._maps: dict[int, np.ndarray] = {}
+        self.index = _map(directory / "index.npy")
+        if len(self.index) != manifest.samples:
+            raise DatasetError(
+                f"{directory / 'index.npy'}: {len(self.index)} samples, the manifest says "
+                f"{manifest.samples}; copy the dataset again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def label(self, sample_N: np.ndarray) -> np.ndarray:
+        return self.index["label"][sample_N].astype(np.int64)
+
+    def jpeg(self, sample: int) -> np.ndarray:
+        """A view, nothing is copied. DatasetError: the shard is missing or has another length."""
+        shard, size, offset, _ = self.index[sample].tolist()
+        if shard not in self._maps:
+            self._maps[shard] = self._open(self._shards[shard])
+        return self._maps[shard][offset : offset + size]
+
+    def place(self, sample: int) -> str:
+        shard, _, offset, _ = self.index[sample].tolist()
+        return f"{self._directory / self._shards[shard].file} at {offset}"
+
+    def _open(self, shard: ShardFile) -> np.ndarray:
+        path = self._directory / shard.file
+        content = _map(path)
+        if len(content) != shard.size:
+            raise DatasetError(
+                f"{path}: {len(content):,} bytes, the manifest says {shard.size:,}; copy it again"
+            )
+        return content
+
+
+class Photographs:
+    """Random access to photographs that were not packed (pipeline.photographs)."""
+
+    def __init__(self, directory: Path, manifest: SplitManifest) -> None:
+        self._files: list[str] = json.loads((directory / FILES).read_bytes())
+        self.index = _map(directory / "index.npy")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def label(self, sample_N: np.ndarray) -> np.ndarray:
+        return self.index["label"][sample_N].astype(np.int64)
+
+    def jpeg(self, sample: int) -> np.ndarray:
+        """Raises DatasetError where the file is missing or has another length."""
+        size = int(self.index["size"][sample])
+        try:
+            content = np.fromfile(self._files[sample], np.uint8)
+        except OSError as error:
+            raise DatasetError(f"{self._files[sample]}: {error.strerror}; put it back") from None
+        if len(content) != size:
+            raise DatasetError(
+                f"{self._files[sample]}: {len(content):,} bytes, when the run began {size:,}; "
+                "restore it, or begin another run"
+            )
+        return content
+
+    def place(self, sample: int) -> str:
+        return self._files[sample]
+
+
+def _map(path: Path) -> np.ndarray:
+    """A file as an array: of an .npy file its content, else its bytes."""
+    try:
+        content = (
+            np.load(path, mmap_mode="r") if path.suffix == ".npy" else np.memmap(path, mode="r")
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path}: {reason}; copy the dataset again") from None
+    # A plain array over the map: slicing np.memmap itself costs four times as much.
+    return np.asarray(content)

@@ -1,0 +1,105 @@
+"""Is a packed dataset what its manifest says, down to every picture?"""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.dataset import Dataset
+from pipeline.manifest import INDEX, ShardFile, SplitManifest
+from pipeline.progress import Progress
+
+
+def damages(dataset: Dataset) -> Iterator[str]:
+    """One line for each thing that is not as the manifest says; none if all is well."""
+    manifest = dataset.manifest
+    yield from _digest(dataset.directory, "mean.npy", manifest.mean_sha256)
+    total = manifest.train.samples + manifest.val.samples
+    with Progress("verify", total, "pictures") as progress:
+        for name, split in (("train", manifest.train), ("val", manifest.val)):
+            yield from _digest(dataset.directory, f"{name}/index.npy", split.index_sha256)
+            index = _index(dataset.directory / name / "index.npy")
+            if index is None:
+                yield f"{name}/index.npy: not an index of pictures"
+                continue
+            if wrong := np.flatnonzero(index["label"] >= len(manifest.classes)).tolist():
+                yield f"{name}/index.npy: row {wrong[0]} has label {index['label'][wrong[0]]}"
+            check = partial(_shard, dataset.directory, name, split, index, manifest.size)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL
+                for shard, lines in zip(split.shards, pool.map(check, split.shards), strict=True):
+                    yield from lines
+                    progress.advance(shard.samples)
+
+
+def _shard(
+    directory: Path, split: str, manifest: SplitManifest, index: np.ndarray, size: int,
+    shard: ShardFile,
+) -> list[str]:  # fmt: skip
+    name = f"{split}/{shard.file}"
+    try:
+        content = (directory / name).read_bytes()
+    except OSError as error:
+        return [f"{name}: {error.strerror}"]
+    lines = []
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        lines.append(f"{name}: its bytes changed since it was packed (SHA-256)")
+    rows = index[index["shard"] == manifest.shards.index(shard)]
+    if len(rows) != shard.samples:
+        lines.append(f"{name}: {len(rows)} pictures in the index, {shard.samples} in the manifest")
+    for row in rows:
+        if fault := _sample(content, row, size):
+            lines.append(f"{name}: {fault}")
+    return lines
+
+
+def _sample(content: bytes, row: np.ndarray, size: int) -> str | None:
+    """What is wrong with the picture and label that an index row points at."""
+    _, length, offset, label = row.tolist()
+    try:
+        header = _header(content, offset)
+        if not header.name.endswith(".jpg") or header.size != length:
+            return f"the index says a JPEG of {length} bytes at {offset}, there is {header.name}"
+        padded = -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        after = offset + padded + tarfile.BLOCKSIZE
+        text = content[after : after + _header(content, after).size]
+        if text != str(label).encode():
+            return f"{header.name}: its label is {text.decode()}, in the index {label}"
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        return f"no picture at {offset}, where the index has one ({error})"
+    try:
+        image = Image.open(io.BytesIO(content[offset : offset + length]), formats=["JPEG"])
+        image.load()
+    except Exception as error:  # decoders of damaged files raise almost anything
+        return f"{header.name}: damaged JPEG ({error})"
+    if image.size != (size, size) or image.mode != "RGB":
+        return f"{header.name}: {image.mode} of {image.width} x {image.height}, not {size} x {size}"
+    return None
+
+
+def _header(content: bytes, offset: int) -> tarfile.TarInfo:
+    """Of the tar member whose data starts at `offset`."""
+    block = content[max(offset - tarfile.BLOCKSIZE, 0) : offset]
+    return tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+
+
+def _digest(directory: Path, name: str, sha256: str) -> Iterator[str]:
+    try:
+        if hashlib.sha256((directory / name).read_bytes()).hexdigest() != sha256:
+            yield f"{name}: its bytes changed since it was packed (SHA-256)"
+    except OSError as error:
+        yield f"{name}: {error.strerror}"
+
+
+def _index(path: Path) -> np.ndarray | None:
+    try:
+        index = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return index if index.dtype == INDEX and index.ndim == 1 else None

@@ -1,0 +1,84 @@
+"""Each kind of damage is found, named and placed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.dataset import Dataset
+from pipeline.verify import damages
+
+
+@pytest.fixture
+def copy(dataset: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(dataset, tmp_path / "copy"))
+
+
+def flip(path: Path, offset: int, length: int = 1) -> None:
+    data = bytearray(path.read_bytes())
+    for position in range(offset, offset + length):
+        data[position] ^= 0x55
+    path.write_bytes(data)
+
+
+def test_an_undamaged_dataset_has_no_damage(dataset: Path) -> None:
+    assert list(damages(Dataset(dataset))) == []
+
+
+def test_a_flipped_bit_is_found_in_its_shard(copy: Path) -> None:
+    row = np.load(copy / "train" / "index.npy")[5]
+    flip(copy / "train" / "00000.tar", int(row["offset"]) + int(row["size"]) // 2)
+    lines = list(damages(Dataset(copy)))
+    assert lines[0] == "train/00000.tar: its bytes changed since it was packed (SHA-256)"
+
+
+def test_a_destroyed_jpeg_is_named(copy: Path) -> None:
+    row = np.load(copy / "val" / "index.npy")[2]
+    flip(copy / "val" / "00000.tar", int(row["offset"]), 300)
+    lines = list(damages(Dataset(copy)))
+    assert len(lines) == 2
+    assert lines[1].startswith("val/00000.tar: disc/")
+    assert "damaged JPEG" in lines[1]
+
+
+def test_an_index_that_points_elsewhere(copy: Path) -> None:
+    index = np.load(copy / "train" / "index.npy")
+    index["offset"][3] += 512
+    index["label"][7] += 1
+    index["label"][9] = 77
+    np.save(copy / "train" / "index.npy", index)
+    lines = "\n".join(damages(Dataset(copy)))
+    assert "train/index.npy: its bytes changed" in lines
+    assert "row 9 has label 77" in lines
+    assert f"no picture at {index['offset'][3]}, where the index has one" in lines
+    assert f"in the index {index['label'][7]}" in lines
+
+
+def test_what_is_missing_or_cut(copy: Path) -> None:
+    (copy / "mean.npy").unlink()
+    (copy / "train" / "index.npy").write_bytes(b"")
+    shard = copy / "val" / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    lines = list(damages(Dataset(copy)))
+    assert "mean.npy: No such file or directory" in lines
+    assert "train/index.npy: not an index of pictures" in lines
+    assert "val/00000.tar: its bytes changed since it was packed (SHA-256)" in lines
+    assert sum("where the index has one" in line for line in lines) >= 10
+
+
+def test_the_command_exits_1_on_damage(copy: Path, run: Callable) -> None:
+    done = run("pipeline", "verify", copy)
+    assert done.returncode == 0
+    assert "no damage in 120 pictures of 2 shards" in done.stdout
+    (copy / "val" / "00000.tar").unlink()
+    done = run("pipeline", "verify", copy)
+    assert done.returncode == 1
+    assert "val/00000.tar: No such file or directory" in done.stdout
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 9}))
+    done = run("pipeline", "verify", copy)
+    assert done.returncode == 2
+    assert "dataset version 9, this program reads version 1" in done.stderr
