@@ -15,15 +15,19 @@ def centre(side: int, crop: int) -> int:
     return (side - crop) // 2
 
 
+def five_places(side: int, crop: int) -> tuple[tuple[int, int], ...]:
+    """First row and column of each crop: top left, top right, centre, bottom left and right."""
+    last, middle = side - crop, centre(side, crop)
+    return (0, 0), (0, last), (middle, middle), (last, 0), (last, last)
+
+
 def ten_views(picture_N3SS: Tensor, crop: int) -> Tensor:
     """Four corners and the centre, then their mirrors (§4.1, convdata_jpeg.py).
 
     (N, 3, S, S) -> (N, 10, 3, crop, crop).
     """
-    last = picture_N3SS.shape[-1] - crop
-    middle = centre(picture_N3SS.shape[-1], crop)
-    corners = ((0, 0), (0, last), (middle, middle), (last, 0), (last, last))
-    views = [picture_N3SS[..., y : y + crop, x : x + crop] for y, x in corners]
+    places = five_places(picture_N3SS.shape[-1], crop)
+    views = [picture_N3SS[..., y : y + crop, x : x + crop] for y, x in places]
     return torch.stack(views + [view.flip(-1) for view in views], dim=1)
 
 

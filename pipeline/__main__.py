@@ -10,6 +10,7 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
 from pipeline.sources import BUILTIN, open_source
 from pipeline.sources.source import VAL_FRACTION
+from pipeline.table import describe
 from pipeline.verify import damages
 
 
@@ -34,6 +35,19 @@ def _pack(options: argparse.Namespace) -> int:
             f"{manifest.duplicates} validation pictures are also among the training pictures; "
             f"{options.dataset / 'duplicates.jsonl'} says which"
         )
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    dataset = Dataset(options.dataset)
+    print(describe(dataset))
+    crop = options.crop or dataset.manifest.size * 7 // 8
+    if not 0 < crop <= dataset.manifest.size:
+        raise DatasetError(f"--crop is {crop}, the pictures are {dataset.manifest.size} wide")
+    from pipeline.sheet import draw_sheet  # DALI and torch; the table needs neither
+
+    draw_sheet(dataset, crop, options.sheet)
+    print(f"\n{options.sheet}: what the network sees of some of them")
     return 0
 
 
@@ -81,6 +95,19 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.01,
         help="fail above this share of files that cannot be used (%(default)s)",
+    )
+
+    show = commands.add_parser("show", help="what is in a dataset, and how the network sees it")
+    show.set_defaults(run=_show)
+    show.add_argument("dataset", type=Path)
+    show.add_argument(
+        "--sheet",
+        type=Path,
+        default=Path("sheet.png"),
+        help="the contact sheet to write (%(default)s)",
+    )
+    show.add_argument(
+        "--crop", type=int, help="rows and columns of a crop (7/8 of the pictures: 224 of 256)"
     )
 
     verify = commands.add_parser("verify", help="check every hash, index entry and JPEG")

@@ -17,8 +17,8 @@ from pipeline.manifest import DatasetError, Mean, SplitName
 from pipeline.order import Shard, epoch_order, replacement, share, variation
 from pipeline.pictures import Damage, Pictures
 
-MAX_REPLACED = 0.01
-"""Share of a split that may be damaged, at least one picture, before `replace` gives up too."""
+MAX_REPLACED, FEW = 0.01, 5
+"""Share of a split that may be damaged, or a few pictures, before `replace` gives up too."""
 
 Columns = tuple[Any, ...]
 """What a graph is fed: (file, ..., label, real, sample), a row for each sample."""
@@ -134,10 +134,10 @@ class Batches:
             ) from None
         self.replaced += 1
         log.warning("%s: cannot be decoded, left out; so far %d", place, self.replaced)
-        if self.replaced > max(1, MAX_REPLACED * len(self._split)):
+        if self.replaced > max(FEW, MAX_REPLACED * len(self._split)):
             raise DatasetError(
-                f"{place}: the {self.replaced}th that cannot be decoded, of {len(self._split)}; "
-                f"{remedy}"
+                f"{place}: cannot be decoded, and {self.replaced - 1} before it of "
+                f"{len(self._split):,}: too many to replace; {remedy}"
             ) from None
 
 
@@ -207,13 +207,19 @@ def train_batches(
 
 
 def whole_batches(
-    dataset: Dataset, name: SplitName, shard: Shard, decoding: Decoding, *, batch: int
+    dataset: Dataset,
+    name: SplitName,
+    shard: Shard,
+    decoding: Decoding,
+    *,
+    batch: int,
+    start: int = 0,
 ) -> Batches:
     """This shard's part of a split in order, whole pictures; each is real in one shard, once."""
     split = dataset.split(name)
 
     def feed() -> Iterator[Columns]:
-        for first, stop, rows in _shares(len(split), 0, batch, shard):
+        for first, stop, rows in _shares(len(split), start, batch, shard):
             sample_N, real_N = _padded(np.arange(first, stop), rows)
             files = [split.jpeg(sample) for sample in sample_N.tolist()]
             yield files, split.label(sample_N), real_N, sample_N

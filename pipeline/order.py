@@ -75,12 +75,12 @@ def share(samples: int, start: int, batch: int, shard: Shard) -> tuple[int, int,
     """This shard's part of the global batch that starts at position `start` of `samples`.
 
     Returns (first, stop, rows): real positions first .. stop-1, and how many rows every batch of
-    this shard has; rows beyond the real ones are padding. The shares of all shards, in order of
+    every shard has; rows beyond the real ones are padding. The shares of all shards, in order of
     rank, are the positions start .. min(start + batch, samples) - 1, each once.
     """
     edge = [start + batch * index // shard.count for index in (shard.index, shard.index + 1)]
     first, stop = (min(position, samples) for position in edge)
-    return first, stop, edge[1] - edge[0]
+    return first, stop, -(-batch // shard.count)
 
 
 def _philox(seed: int, epoch: int, counter: int, stream: int) -> np.random.Philox:

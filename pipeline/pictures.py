@@ -19,6 +19,9 @@ its place, leave it out of the evaluation."""
 class Pictures(Protocol):
     """One split, packed or not."""
 
+    index: np.ndarray
+    """INDEX rows, one a sample."""
+
     def __len__(self) -> int: ...
 
     def label(self, sample_N: np.ndarray) -> np.ndarray:

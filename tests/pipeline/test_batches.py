@@ -1,15 +1,21 @@
 """DALI's batches against Pillow and numpy on the same samples."""
 
 import io
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.batches import Batch, Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
 from pipeline.order import Shard, epoch_order, variation
 
 CROP, BATCH, SEED = 112, 24, 5
@@ -22,20 +28,29 @@ def opened(dataset: Path) -> Dataset:
 
 
 def batches(
-    dataset: Dataset, index: int = 0, count: int = 1, epoch: int = 0, start: int = 0
-) -> list[Batch]:
+    dataset: Dataset, index: int = 0, count: int = 1, epoch: int = 0, start: int = 0,
+    batch: int = BATCH, decoding: Decoding = DECODING, **options: Any,
+) -> list[Batch]:  # fmt: skip
     return list(
         train_batches(
             dataset,
             Shard(index, count, None),
-            DECODING,
+            decoding,
             seed=SEED,
             epoch=epoch,
             start=start,
-            batch=BATCH,
+            batch=batch,
             crop=CROP,
+            **options,
         )
     )
+
+
+@pytest.fixture(scope="module")
+def whole_epoch(opened: Dataset) -> Batch:
+    """Epoch 0 as one worker sees it, in one batch."""
+    (batch,) = batches(opened, batch=len(opened.train))
+    return batch
 
 
 def decoded(dataset: Dataset, sample: int) -> np.ndarray:
@@ -89,22 +104,22 @@ def test_channels_last_without_a_copy(opened: Dataset) -> None:
     assert image.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_workers_together_see_what_one_sees(opened: Dataset, count: int) -> None:
-    alone = batches(opened)
-    shared = [batches(opened, index, count) for index in range(count)]
-    for step, whole in enumerate(alone):
-        parts = [worker[step] for worker in shared]
-        for name in Batch._fields:
-            joined = torch.cat([getattr(part, name)[part.real_N] for part in parts])
-            assert torch.equal(joined, getattr(whole, name)[whole.real_N]), (step, name)
-
-
-def test_started_in_the_middle_the_rest_is_the_same(opened: Dataset) -> None:
-    whole, rest = batches(opened), batches(opened, start=2 * BATCH)
-    assert len(rest) == len(whole) - 2
-    for batch, expected in zip(rest, whole[2:], strict=True):
-        assert all(map(torch.equal, batch, expected))
+@given(count=st.integers(1, 5), batch=st.integers(1, 60), start=st.integers(0, 107))
+@settings(max_examples=15, deadline=None)
+def test_any_number_of_workers_from_any_position_sees_the_same(
+    opened: Dataset, whole_epoch: Batch, count: int, batch: int, start: int
+) -> None:
+    """Pixels, labels and order are those that one worker sees from the start."""
+    workers = [batches(opened, index, count, start=start, batch=batch) for index in range(count)]
+    position = start
+    for parts in zip(*workers, strict=True):  # every worker takes as many steps
+        for part in parts:
+            real = int(part.real_N.sum())
+            for name in Batch._fields:
+                expected = getattr(whole_epoch, name)[position : position + real]
+                assert torch.equal(getattr(part, name)[part.real_N], expected), (position, name)
+            position += real
+    assert position == len(opened.train)
 
 
 def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
@@ -112,10 +127,123 @@ def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
     assert not torch.equal(first.sample_N, second.sample_N)
 
 
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_each_validation_picture_counts_once(opened: Dataset, count: int) -> None:
+@given(count=st.integers(1, 14), batch=st.integers(1, 30))
+@settings(max_examples=15, deadline=None)
+def test_each_validation_picture_counts_once(opened: Dataset, count: int, batch: int) -> None:
     seen = []
     for index in range(count):
-        for batch in whole_batches(opened, "val", Shard(index, count, None), DECODING, batch=8):
-            seen += batch.sample_N[batch.real_N].tolist()
+        for part in whole_batches(opened, "val", Shard(index, count, None), DECODING, batch=batch):
+            seen += part.sample_N[part.real_N].tolist()
     assert sorted(seen) == list(range(len(opened.val)))
+
+
+def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Batch) -> None:
+    size = len(opened.train)
+    (half,) = batches(opened, batch=size, output="float16")
+    assert half.image_NCHW.dtype == torch.float16
+    rounded = whole_epoch.image_NCHW.half()
+    torch.testing.assert_close(half.image_NCHW, rounded, atol=0, rtol=2**-10)  # ties differ
+
+    (channel,) = batches(opened, batch=size, mean="channel")
+    change = torch.from_numpy(opened.mean_SS3[8:120, 8:120] - opened.mean_picture("channel")[0, 0])
+    expected = whole_epoch.image_NCHW + change.permute(2, 0, 1)
+    torch.testing.assert_close(channel.image_NCHW, expected, atol=1e-4, rtol=0)
+
+    (raw,) = batches(opened, batch=size, output="uint8")
+    assert raw.image_NCHW.dtype == torch.uint8
+    order = epoch_order(size, SEED, 0)
+    vary = variation(0, size, SEED, 0, margin=128 - CROP)
+    for row in range(0, size, 9):
+        y, x = vary.crop_N2[row]
+        crop = decoded(opened, order[row])[y : y + CROP, x : x + CROP]
+        crop = crop[:, ::-1] if vary.mirror_N[row] else crop
+        assert np.array_equal(raw.image_NCHW[row].permute(1, 2, 0).numpy(), crop)
+
+
+class TestDamage:
+    """Two training pictures and one validation picture whose bytes are gone from the disk."""
+
+    @pytest.fixture
+    def damaged(self, dataset: Path, tmp_path: Path) -> Dataset:
+        copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
+        order = epoch_order(len(copy.train), SEED, 0)
+        for split, samples in (("train", order[[30, 31]]), ("val", [4])):
+            for sample in samples:
+                _, size, offset, _ = copy.split(split).index[sample].tolist()
+                with (copy.directory / split / "00000.tar").open("r+b") as shard:
+                    shard.seek(offset)
+                    shard.write(bytes(size))
+        return copy
+
+    def test_error_names_the_place_and_the_iteration_goes_on(
+        self, damaged: Dataset, opened: Dataset
+    ) -> None:
+        found = train_batches(
+            damaged, Shard(0, 1, None), DECODING,
+            seed=SEED, epoch=0, start=0, batch=BATCH, crop=CROP,
+        )  # fmt: skip
+        expected = batches(opened)
+        assert all(map(torch.equal, next(found), expected[0]))
+        with pytest.raises(DatasetError, match=r"train/00000.tar at \d+ .*--damage replace"):
+            next(found)
+        for batch in expected[2:]:
+            assert all(map(torch.equal, next(found), batch))
+        assert next(found, None) is None
+
+    def test_replace_puts_the_same_other_sample_for_any_number_of_workers(
+        self, damaged: Dataset, whole_epoch: Batch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        replacing = Decoding(threads=1, damage="replace")
+        size = len(damaged.train)
+        (alone,) = batches(damaged, batch=size, decoding=replacing)
+        assert "cannot be decoded, left out; so far 1" in caplog.text
+        parts = [
+            part
+            for index in range(3)
+            for part in batches(damaged, index, 3, batch=size, decoding=replacing)
+        ]
+        for name in Batch._fields:
+            joined = torch.cat([getattr(part, name)[part.real_N] for part in parts])
+            assert torch.equal(joined, getattr(alone, name))
+        changed = [30, 31]
+        kept = [row for row in range(size) if row not in changed]
+        for name in Batch._fields:
+            assert torch.equal(getattr(alone, name)[kept], getattr(whole_epoch, name)[kept])
+        for row in changed:
+            assert alone.sample_N[row] != whole_epoch.sample_N[row]
+            assert alone.label_N[row] == damaged.train.label(alone.sample_N[row].numpy())
+
+    def test_in_evaluation_it_is_left_out(self, damaged: Dataset, opened: Dataset) -> None:
+        one = Shard(0, 1, None)
+        with pytest.raises(DatasetError, match=r"val/00000\.tar"):
+            list(whole_batches(damaged, "val", one, DECODING, batch=5))
+        replacing = Decoding(threads=1, damage="replace")
+        parts = list(whole_batches(damaged, "val", one, replacing, batch=5))
+        seen = [n for part in parts for n in part.sample_N[part.real_N].tolist()]
+        assert seen == [n for n in range(len(opened.val)) if n != 4]
+
+    def test_too_much_damage_is_refused(self, damaged: Dataset) -> None:
+        shard = damaged.directory / "train" / "00000.tar"
+        content = bytearray(shard.read_bytes())
+        for _, size, offset, _ in damaged.train.index[10:40].tolist():
+            content[offset : offset + size] = bytes(size)
+        shard.write_bytes(content)
+        with pytest.raises(DatasetError, match="and 5 before it of 108: too many to replace"):
+            batches(damaged, decoding=Decoding(threads=1, damage="replace"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda shard: shard.unlink(), "No such file or directory; copy the dataset again"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-512]), "the manifest says"),
+    ],
+    ids=["missing", "cut short"],
+)
+def test_a_shard_that_is_not_whole(
+    dataset: Path, tmp_path: Path, change: Callable[[Path], object], text: str
+) -> None:
+    copy = Path(shutil.copytree(dataset, tmp_path / "copy"))
+    change(copy / "train" / "00000.tar")
+    with pytest.raises(DatasetError, match=rf"train/00000.tar: .*{text}"):
+        batches(Dataset(copy))

@@ -25,7 +25,7 @@ def test_shares_are_the_epoch_in_order_each_sample_once(
     for position in range(start, samples, batch):
         for index in range(count):
             first, stop, rows = share(samples, position, batch, Shard(index, count, None))
-            assert 0 <= stop - first <= rows <= -(-batch // count)
+            assert 0 <= stop - first <= rows == -(-batch // count)
             seen += range(first, stop)
     assert seen == list(range(start, samples))
 

@@ -1,0 +1,54 @@
+"""A dataset's manifest, for people."""
+
+import numpy as np
+
+from pipeline.dataset import Dataset
+
+BAR = 40
+CLASSES = 30
+
+
+def describe(dataset: Dataset) -> str:
+    """The manifest as a table, and how many training and validation pictures each class has."""
+    manifest = dataset.manifest
+    train, val, colour = manifest.train, manifest.val, manifest.colour
+    quality = "as they are" if manifest.jpeg_quality is None else f"JPEG {manifest.jpeg_quality}"
+    deviations = " ".join(f"{root:.1f}" for root in np.sqrt(colour.eigenvalues))
+    rows = {
+        "pictures": f"{train.samples:,} to train on, {val.samples:,} to validate",
+        "classes": f"{len(manifest.classes):,}",
+        "size": f"{manifest.size} x {manifest.size}, {manifest.filter}, {quality}",
+        "shards": f"{len(train.shards):,} and {len(val.shards):,}, "
+        f"{sum(shard.size for shard in (*train.shards, *val.shards)) / 1e6:,.1f} MB",
+        "mean red, green, blue": " ".join(f"{value:.2f}" for value in colour.mean),
+        "deviation along the principal colours": deviations,
+        "quarantined files": f"{manifest.quarantined:,}",
+        "validation pictures also trained on": f"{manifest.duplicates:,}",
+        "digest": dataset.digest,
+        "digest of the source": manifest.source,
+    }
+    width = max(map(len, rows))
+    lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
+    return "\n".join([*lines, "", *_histogram(dataset)])
+
+
+def _histogram(dataset: Dataset) -> list[str]:
+    """A bar a class, in label order; of many classes the smallest and the largest."""
+    classes = dataset.manifest.classes
+    train_K, val_K = (
+        np.bincount(split.index["label"], minlength=len(classes))
+        for split in (dataset.train, dataset.val)
+    )
+    shown = np.arange(len(classes))
+    if len(classes) > CLASSES:
+        by_size = np.argsort(train_K, kind="stable")
+        shown = np.concatenate([by_size[: CLASSES // 2], by_size[-CLASSES // 2 :]])
+    width = min(24, max(len(classes[label].name) for label in shown))
+    lines = [f"{'class':<{width}}  {'train':>7}  {'val':>6}"]
+    for label in shown:
+        bar = "█" * max(1, round(BAR * train_K[label] / train_K.max()))
+        name = classes[label].name[:width]
+        lines.append(f"{name:<{width}}  {train_K[label]:>7,}  {val_K[label]:>6,}  {bar}")
+    if len(shown) < len(classes):
+        lines.append(f"(the {CLASSES} smallest and largest of {len(classes):,} classes)")
+    return lines

@@ -1,0 +1,95 @@
+"""Photographs of any size, without packing: the same batches but for how they are scaled."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.pixels import whole_picture
+from pipeline.batches import Decoding, train_batches, whole_batches
+from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
+from pipeline.order import Shard, epoch_order, variation
+from pipeline.photographs import index_photographs
+from pipeline.sources.folder import folder_source
+
+ALONE, DECODING = Shard(0, 1, None), Decoding(threads=2)
+
+
+@pytest.fixture
+def listed(photographs: Path, tmp_path: Path) -> Dataset:
+    return index_photographs(folder_source(photographs, 0.1, {}), tmp_path / "listed", 128)
+
+
+def test_pictures_are_those_that_packing_makes_but_for_rounding(
+    listed: Dataset, photographs: Path
+) -> None:
+    samples = folder_source(photographs, 0.1, {}).splits["val"]
+    seen = 0
+    for batch in whole_batches(listed, "val", ALONE, DECODING, batch=5):
+        for row in range(len(batch.real_N)):
+            if batch.real_N[row]:
+                sample = samples[int(batch.sample_N[row])]
+                expected = whole_picture(Path(sample.location).read_bytes(), 128).astype(int)
+                found = batch.image_NCHW[row].permute(1, 2, 0).numpy()
+                assert np.abs(found - expected).mean() < 1
+                assert batch.label_N[row] == sample.label
+                seen += 1
+    assert seen == len(samples)
+
+
+def test_training_crops_are_cut_from_them(listed: Dataset) -> None:
+    (whole,) = whole_batches(listed, "train", ALONE, DECODING, batch=len(listed.train))
+    (batch,) = train_batches(
+        listed, ALONE, DECODING,
+        seed=1, epoch=0, start=0, batch=len(listed.train), crop=112, output="uint8",
+    )  # fmt: skip
+    order = epoch_order(len(listed.train), 1, 0).astype(int)
+    vary = variation(0, len(order), 1, 0, margin=16)
+    for row, sample in enumerate(order):
+        y, x = vary.crop_N2[row]
+        crop = whole.image_NCHW[sample][:, y : y + 112, x : x + 112]
+        crop = crop.flip(-1) if vary.mirror_N[row] else crop
+        assert torch.equal(batch.image_NCHW[row], crop)
+
+
+def test_every_exif_orientation_gives_the_same_picture(test_data: Path, tmp_path: Path) -> None:
+    for name in ("Landscape", "Portrait"):
+        (tmp_path / "turned" / name).mkdir(parents=True)
+        for path in (test_data / "exif-orientation").glob(f"{name}_*.jpg"):
+            (tmp_path / "turned" / name / path.name).symlink_to(path)
+    source = folder_source(tmp_path / "turned", 0.1, {})
+    listed = index_photographs(source, tmp_path / "listed", 64)
+    (batch,) = whole_batches(listed, "train", ALONE, DECODING, batch=16)
+    for label in (0, 1):
+        pictures = batch.image_NCHW[batch.label_N == label].float()
+        assert len(pictures) == 8
+        assert (pictures - pictures[0]).abs().mean(dim=(1, 2, 3)).max() < 4
+
+
+def test_mean_is_that_of_the_training_photographs(listed: Dataset, dataset: Path) -> None:
+    assert np.array_equal(listed.mean_SS3, Dataset(dataset).mean_SS3)
+    assert listed.manifest.colour == Dataset(dataset).manifest.colour
+    assert listed.manifest.original
+
+
+def test_a_second_time_the_list_is_kept(listed: Dataset, photographs: Path, tmp_path: Path) -> None:
+    source = folder_source(photographs, 0.2, {})
+    assert index_photographs(source, listed.directory, 128).digest == listed.digest
+
+
+def test_a_photograph_that_changed_is_named(photographs: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for path in photographs.glob("*/00*.jpg"):
+        (copy / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (copy / path.parent.name / path.name).write_bytes(path.read_bytes())
+    listed = index_photographs(folder_source(copy, 0.1, {}), tmp_path / "listed", 64)
+    path = Path(listed.train.place(3))
+    data = path.read_bytes()
+    path.write_bytes(data[:-10])
+    with pytest.raises(DatasetError, match=f"{path.name}: .* bytes, when the run began"):
+        list(whole_batches(listed, "train", ALONE, DECODING, batch=4))
+    path.unlink()
+    with pytest.raises(DatasetError, match=f"{path.name}: No such file"):
+        list(whole_batches(listed, "train", ALONE, DECODING, batch=4))
