@@ -1,6 +1,7 @@
 """python -m trainer: a packed dataset to a published model."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import get_args
@@ -13,7 +14,7 @@ from pipeline.pictures import Damage
 from pipeline.shard import RECORDS
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
-from trainer.config import RECIPES, Recipe, Run, RunError, open_run
+from trainer.config import NAME, RECIPES, Recipe, Run, RunError, open_run
 from trainer.launch import Resources, launch
 from trainer.publish import publish
 from trainer.report import draw_curves
@@ -117,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="a packed dataset, or a folder of class folders to be read as it is, which is slower",
     )
-    train.add_argument("--name", required=True, help="of the run, and of the model it publishes")
+    train.add_argument(
+        "--name", type=_name, required=True, help="of the run, and of the model it publishes"
+    )
     train.add_argument(
         "--resume", action="store_true", help="go on with the run of that name where it stopped"
     )
@@ -158,6 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("picture", type=Path, help="where to, without the ending")
     curve.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
     return parser
+
+
+def _name(text: str) -> str:
+    if not re.match(NAME, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, . _ and -")
+    return text
 
 
 def _positive(text: str) -> int:

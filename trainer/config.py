@@ -12,6 +12,9 @@ from alexnet.model import AlexNetConfig
 from pipeline.manifest import Mean
 from pipeline.pictures import Damage
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A run's name is a directory's."""
+
 
 class RunError(UserError):
     """A run that cannot start or go on; the text names the value and the remedy."""
@@ -80,7 +83,7 @@ class Run(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME)
     recipe: Recipe
     data: Path
     """Dataset directory, absolute."""

@@ -23,8 +23,7 @@ from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
 
 
 def content(directory: Path) -> dict[str, str]:

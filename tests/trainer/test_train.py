@@ -1,6 +1,7 @@
 """Whole runs as a user starts them: real Ray, two worker processes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,13 +137,44 @@ def test_a_worker_that_fails_is_named(
     assert "00000.tar" in done.stderr
 
 
+def test_damaged_pictures_are_replaced_and_counted(
+    dataset: Path, run: Callable, tmp_path: Path
+) -> None:
+    copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
+    _, size, offset, _ = copy.train.index[7].tolist()
+    with (copy.directory / "train" / "00000.tar").open("r+b") as shard:
+        shard.seek(offset)
+        shard.write(bytes(size))
+    words = arguments("patched", copy.directory, tmp_path)
+    words[words.index("--epochs") + 1] = "1"
+    done = run(*words, "--damage", "replace")
+    assert done.returncode == 0, done.stderr
+    assert [e["replaced"] for e in events(tmp_path, "patched") if e["kind"] == "train"][-1] == 1
+
+
+def test_photographs_train_without_packing(
+    photographs: Path, run: Callable, tmp_path: Path
+) -> None:
+    words = arguments("unpacked", photographs, tmp_path)
+    words[words.index("--epochs") + 1] = "1"
+    done = run(*words, "--mean", "channel")
+    assert done.returncode == 0, done.stderr
+    _, mean_3HW, about = load(tmp_path / "models" / "unpacked")
+    assert torch.equal(mean_3HW, mean_3HW[:, :1, :1].expand_as(mean_3HW))
+    listed = Dataset(tmp_path / "runs" / "unpacked" / "photographs")
+    assert torch.allclose(mean_3HW[:, 0, 0], torch.tensor(listed.manifest.colour.mean))
+    assert about.dataset == listed.digest
+    assert about.recipe["mean"] == "channel"
+    assert [(a.views, a.pictures) for a in about.accuracy] == [(1, 12), (10, 12)]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         (("--recipe", "large"), "invalid choice: 'large' (choose from"),
         (("--depth", "9"), "unrecognized arguments: --depth 9"),
         (("--epochs", "0"), "argument --epochs: 0 is less than 1"),
-        (("--name", "a/b"), "name is 'a/b'"),
+        (("--name", "a/b"), "argument --name: 'a/b' is not made of letters"),
         (("--device", "gpu"), "1 GPU(s) asked for, this cluster has 0; lower --workers, or use"),
         (("--workers", "999"), "--workers is 999, this cluster has"),
         (("--recipe", "paper"), "recipe paper takes 256; pack them with --size 256"),
