@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
+from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.source import Sample, Source, read_class_names
 
 __all__ = ["Sample", "Source", "open_source"]
@@ -21,4 +22,7 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
         raise DatasetError(
             f"{folder} is not a folder; give a folder of class folders, or the word {BUILTIN}"
         )
-    return folder_source(folder, val_fraction, read_class_names(class_names))
+    names = read_class_names(class_names)
+    if (folder / TRAIN).is_file():
+        return ilsvrc_source(folder, names)
+    return folder_source(folder, val_fraction, names)

@@ -1,0 +1,162 @@
+"""ImageNet as its challenge of 2012 distributes it, read in place: nothing is unpacked.
+
+ILSVRC2012_img_train.tar     a tar WNID.tar for each class, of WNID_NUMBER.JPEG
+ILSVRC2012_img_val.tar       ILSVRC2012_val_NUMBER.JPEG
+ILSVRC2012_devkit_t12.tar.gz the development kit, also unpacked, or from its data/ only these two:
+  meta.mat                   the classes: devkit id, WNID, words
+  ILSVRC2012_validation_ground_truth.txt  line n is the devkit id of validation picture n
+
+Two numberings meet here. A devkit id, from 1, is the kit's own; a label, from 0, is the place of
+the WNID among all sorted ones, as in synset_words.txt and in every published network.
+"""
+
+import io
+import re
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from alexnet.checkpoint import ClassLabel
+from pipeline.dataset import DatasetError
+from pipeline.progress import Progress
+from pipeline.sources.source import Sample, Source, ordered
+from pipeline.sources.tar import Member, Members, list_members, list_nested
+
+TRAIN = "ILSVRC2012_img_train.tar"
+VAL = "ILSVRC2012_img_val.tar"
+DEVKIT = "ILSVRC2012_devkit_t12"
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
+
+
+def ilsvrc_source(folder: Path, class_names: dict[str, str]) -> Source:
+    """Names come from `class_names` ({WNID: name}), else from the devkit. Raises DatasetError."""
+    leaves = _leaves(folder, class_names)
+    classes = tuple(sorted(leaves.values(), key=lambda leaf: leaf.id))
+    label_of = {leaf.id: label for label, leaf in enumerate(classes)}
+    val = [
+        Sample(f"{wnid}/{Path(picture.name).stem}", label_of[wnid], picture.location)
+        for picture, wnid in _validation(folder, leaves)
+    ]
+    train = [
+        Sample(f"{wnid}/{stem}", label_of[wnid], picture.location)
+        for wnid, pictures in _training(folder, set(label_of)).items()
+        for stem, picture in pictures.items()
+    ]
+    return Source(classes, ordered(train, val), Members())
+
+
+def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
+    """{WNID: {file name without ending: picture}}."""
+    path = folder / TRAIN
+    tars = {Path(tar.name).stem: tar for tar in list_members(path) if tar.name.endswith(".tar")}
+    if unknown := sorted(tars.keys() - wnids):
+        raise DatasetError(
+            f"{path} holds {tars[unknown[0]].name}, no class of {META}; "
+            "take archives and devkit of the same year, 2012"
+        )
+    if absent := sorted(wnids - tars.keys()):
+        raise DatasetError(f"{path} lacks {absent[0]}.tar, a class of {META}; download it again")
+    classes = {}
+    with Progress(f"list {TRAIN}", len(tars), "classes") as progress:
+        for wnid in sorted(tars):
+            classes[wnid] = {
+                Path(picture.name).stem.replace(".", "_"): picture
+                for picture in list_nested(tars[wnid])
+            }
+            if not classes[wnid]:
+                raise DatasetError(f"{path}: {tars[wnid].name} is empty; download it again")
+            progress.advance(1)
+    return classes
+
+
+def _validation(folder: Path, leaves: dict[int, ClassLabel]) -> list[tuple[Member, str]]:
+    """Each picture with the WNID of its class."""
+    path = folder / VAL
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing; put it beside {TRAIN}, from image-net.org")
+    pictures = {}
+    for picture in list_members(path):
+        if not (match := re.fullmatch(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG", picture.name)):
+            raise DatasetError(
+                f"{path} holds {picture.name}, not a picture ILSVRC2012_val_NUMBER.JPEG; "
+                "take the archive as it is distributed"
+            )
+        pictures[int(match[1])] = picture
+    ids = _ground_truth(folder, len(leaves))
+    if len(ids) != len(pictures):
+        raise DatasetError(
+            f"{path} holds {len(pictures):,} pictures and {GROUND_TRUTH} {len(ids):,} lines; "
+            "take both of the same year, 2012, and whole"
+        )
+    if beyond := [number for number in pictures if not 1 <= number <= len(ids)]:
+        raise DatasetError(
+            f"{path} holds {pictures[beyond[0]].name}, and {GROUND_TRUTH} only lines 1 to "
+            f"{len(ids):,}; take both of the same year, 2012"
+        )
+    return [(picture, leaves[ids[number - 1]].id) for number, picture in sorted(pictures.items())]
+
+
+def _ground_truth(folder: Path, count: int) -> list[int]:
+    """The devkit ids, 1 to `count`, of all validation pictures in the order of their numbers."""
+    data, path = _devkit(folder, GROUND_TRUTH)
+    ids = []
+    for number, line in enumerate(data.rstrip().splitlines(), 1):
+        if not line.strip().isdigit() or not 1 <= int(line) <= count:
+            raise DatasetError(
+                f"{path}, line {number}: {line.decode(errors='replace')!r} is no devkit id, "
+                f"a number from 1 to {count:,}; download the devkit again"
+            )
+        ids.append(int(line))
+    return ids
+
+
+def _leaves(folder: Path, class_names: dict[str, str]) -> dict[int, ClassLabel]:
+    """{devkit id: class}; the inner nodes of the hierarchy are left out."""
+    from scipy.io import loadmat  # half a second to import, for this source alone
+
+    data, path = _devkit(folder, META)
+    try:
+        synsets = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True)["synsets"])
+        words_of = {
+            int(synset["ILSVRC2012_ID"]): (str(synset["WNID"]), str(synset["words"]))
+            for synset in synsets
+            if synset["num_children"] == 0
+        }
+    except Exception as error:  # whatever scipy stumbles over
+        raise DatasetError(
+            f"{path}: cannot read `synsets` ({type(error).__name__}: {error}); "
+            "download the devkit again"
+        ) from None
+    if sorted(words_of) != list(range(1, len(words_of) + 1)):
+        raise DatasetError(
+            f"{path}: the ids of its {len(words_of):,} classes are not 1 to {len(words_of):,}; "
+            f"take {DEVKIT}, of tasks 1 and 2"
+        )
+    return {
+        i: ClassLabel(id=wnid, name=class_names.get(wnid, words))
+        for i, (wnid, words) in words_of.items()
+    }
+
+
+def _devkit(folder: Path, name: str) -> tuple[bytes, str]:
+    """A file of the devkit's data/, and where it was found."""
+    for path in (folder / name, folder / DEVKIT / "data" / name):
+        if path.is_file():
+            return path.read_bytes(), str(path)
+    archive = folder / f"{DEVKIT}.tar.gz"
+    if not archive.is_file():
+        raise DatasetError(
+            f"{folder / name} is missing, and so is {archive.name}, which holds it; "
+            f"put one of them beside {TRAIN}, from image-net.org"
+        )
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            file = tar.extractfile(f"{DEVKIT}/data/{name}")
+            if file is None:
+                raise KeyError(f"{name} is not a file")
+            return file.read(), f"{archive}, {name}"
+    except (KeyError, tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DatasetError(f"{archive}: no {name} in it ({error}); download it again") from None
