@@ -6,6 +6,7 @@ from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
+from pipeline.sources.shards import list_shards, shards_source
 from pipeline.sources.source import Sample, Source, read_class_names
 
 __all__ = ["Sample", "Source", "open_source"]
@@ -25,4 +26,6 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
     names = read_class_names(class_names)
     if (folder / TRAIN).is_file():
         return ilsvrc_source(folder, names)
+    if list_shards(folder) or list_shards(folder / "train"):
+        return shards_source(folder, val_fraction, names)
     return folder_source(folder, val_fraction, names)

@@ -89,10 +89,16 @@ def read_class_names(path: Path | None) -> dict[str, str]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot read class names ({error})") from None
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    if bad := next((number for number, pair in enumerate(pairs, 1) if len(pair) < 2), None):
-        raise DatasetError(f"{path}, line {bad}: expected `ID name`, as in synset_words.txt")
-    return {pair[0]: pair[1].strip() for pair in pairs}
+    names: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split(maxsplit=1)
+        if len(words) == 1:
+            raise DatasetError(f"{path}, line {number}: expected `ID name`, as in synset_words.txt")
+        if words and words[0] in names:  # shards count the lines: one too many moves the others
+            raise DatasetError(f"{path}, line {number}: {words[0]} is named already; keep one line")
+        if words:
+            names[words[0]] = words[1].strip()
+    return names
 
 
 def _hash(sample: Sample) -> bytes:

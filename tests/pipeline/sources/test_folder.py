@@ -100,5 +100,8 @@ def test_other_bad_arguments(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a apple\nb\n")
     with pytest.raises(DatasetError, match=r"names.txt, line 2: expected `ID name`"):
         read_class_names(tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("a apple\n\na pear\n")
+    with pytest.raises(DatasetError, match=r"names.txt, line 3: a is named already; keep one"):
+        read_class_names(tmp_path / "names.txt")
     with pytest.raises(DatasetError, match="cannot read class names"):
         read_class_names(tmp_path / "none.txt")

@@ -1,0 +1,164 @@
+"""WebDataset shards, read in place: tars in which the files of one sample share a name.
+
+https://github.com/webdataset/webdataset; our own packed datasets are of this form too.
+"""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from alexnet.checkpoint import ClassLabel
+from pipeline.dataset import DatasetError
+from pipeline.progress import Progress
+from pipeline.sources.source import Sample, Source, hold_out, ordered
+from pipeline.sources.tar import Member, Members, list_members
+
+PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+
+
+def list_shards(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.tar") if path.name[0] != ".")
+
+
+def shards_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
+    """A folder with train/*.tar and val/*.tar, or one without val/: then a share is held out.
+
+    Class n is entry n of `class_names` ({ID: name}), else of manifest.json as a packed dataset has
+    it, else the number n itself. Raises DatasetError.
+    """
+    train = _samples(list_shards(folder / "train") or _unsplit(folder))
+    held_out = list_shards(folder / "val")
+    val = _samples(held_out) if held_out else []
+    classes = _classes(folder, train, val, class_names)
+    splits = ordered(train, val) if held_out else hold_out(train, val_fraction)
+    return Source(classes, splits, Members())
+
+
+def _unsplit(folder: Path) -> list[Path]:
+    """The shards in the folder itself, as long as their names do not speak of two splits."""
+    shards = list_shards(folder)
+    val = [path for path in shards if re.search(r"(?<![a-z])val", path.name.lower())]
+    if val and len(val) < len(shards):
+        raise DatasetError(
+            f"{folder} holds {val[0].name} beside shards of another split; "
+            "put or link them into train/ and val/"
+        )
+    return shards
+
+
+def _samples(shards: list[Path]) -> list[Sample]:
+    """Keys that repeat over the shards are put below the name of their shard."""
+    found: list[tuple[Path, str, int, str]] = []
+    with Progress(f"list {shards[0].parent}", len(shards), "shards") as progress:
+        for shard in shards:
+            for key, fields in _fields(shard).items():
+                picture, label = _read(f"{shard}, sample {key}", fields)
+                found.append((shard, key, label, picture.location))
+            progress.advance(1)
+    if not found:
+        raise DatasetError(f"{shards[0].parent}: no sample in its shards; write them again")
+    repeated = len({key for _, key, _, _ in found}) < len(found)
+    samples: dict[str, Sample] = {}
+    for shard, key, label, location in found:
+        unique = (f"{shard.stem}/{key}" if repeated else key).replace(".", "_")
+        if unique in samples:
+            raise DatasetError(
+                f"{location}: its key {unique} is that of {samples[unique].location} too, with _ "
+                "for every dot; rename one"
+            )
+        samples[unique] = Sample(unique, label, location)
+    return list(samples.values())
+
+
+def _fields(shard: Path) -> dict[str, dict[str, Member]]:
+    """{key: {field: file}}: the key ends at the first dot of the file's name, the field begins."""
+    fields: dict[str, dict[str, Member]] = defaultdict(dict)
+    for member in list_members(shard):
+        folder, slash, name = member.name.removeprefix("./").rpartition("/")
+        stem, dot, field = name.partition(".")
+        if stem and dot:
+            fields[f"{folder}{slash}{stem}"][field.lower()] = member
+    return fields
+
+
+def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
+    """Where the picture lies, and the label."""
+    picture = next((fields[field] for field in PICTURES if field in fields), None)
+    if picture is None:
+        raise DatasetError(
+            f"{sample} has no picture, only {', '.join(sorted(fields))}; "
+            f"add one as {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, or remove the sample"
+        )
+    field = next((field for field in ("cls", "json") if field in fields), None)
+    if field is None:
+        raise DatasetError(
+            f"{sample} has no label, only {', '.join(sorted(fields))}; "
+            "add a number as cls, or json with an integer `label`, or remove the sample"
+        )
+    content = Members().read(fields[field].location)
+    try:
+        return picture, _label(field, content)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{sample}: no label in {field} ({error}); put it right") from None
+
+
+def _label(field: str, content: bytes) -> int:
+    if field == "cls":
+        label: object = int(content) if content.strip().isdigit() else content[:40]
+    else:
+        values = json.loads(content)
+        if not isinstance(values, dict):
+            raise ValueError("no object with `label`")
+        label = values.get("label", values.get("cls"))
+    if type(label) is not int or label < 0:
+        raise ValueError(f"{label!r} is not a whole number from 0")
+    return label
+
+
+def _classes(
+    folder: Path, train: list[Sample], val: list[Sample], class_names: dict[str, str]
+) -> tuple[ClassLabel, ...]:
+    highest = max(train + val, key=lambda sample: sample.label)
+    count = highest.label + 1
+    if class_names:
+        listed = tuple(ClassLabel(id=i, name=name) for i, name in class_names.items())[:count]
+    else:
+        listed = _manifest_classes(folder / "manifest.json")
+    if listed and len(listed) < count:
+        raise DatasetError(
+            f"{highest.location} has label {highest.label}, and "
+            f"{'--class-names' if class_names else folder / 'manifest.json'} lists only "
+            f"{len(listed)} classes; line n of --class-names is class n, from 0"
+        )
+    count = max(count, len(listed))
+    if count < 2:
+        raise DatasetError(f"{folder}: all labels are 0; a classifier needs at least two classes")
+    trained = {sample.label for sample in train}
+    absent = next((label for label in range(count) if label not in trained), None)
+    if absent is not None:
+        raise DatasetError(
+            f"{folder}: no training picture has label {absent}, of 0 to {count - 1}; "
+            "add some, or number the classes without a gap"
+        )
+    return listed or tuple(ClassLabel(id=str(n), name=str(n)) for n in range(count))
+
+
+class _Manifest(BaseModel):
+    """What is read of a manifest.json here; another program's may lack it."""
+
+    classes: tuple[ClassLabel, ...] = ()
+
+
+def _manifest_classes(path: Path) -> tuple[ClassLabel, ...]:
+    if not path.exists():
+        return ()
+    try:
+        return _Manifest.model_validate_json(path.read_bytes()).classes
+    except ValidationError as error:
+        raise DatasetError(
+            f"{path}: cannot read its classes ({error.errors()[0]['msg']}); "
+            "name them with --class-names"
+        ) from None

@@ -1,0 +1,193 @@
+"""WebDataset shards of ours and of others, read where they lie."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from pipeline.dataset import Dataset, DatasetError
+from pipeline.sources import open_source
+from pipeline.sources.shards import shards_source
+
+
+@pytest.fixture
+def write(tmp_path: Path, tar: Callable[..., bytes]) -> Callable[..., Path]:
+    """{shard: {member: content}} -> a folder of these shards."""
+
+    def shards(files: dict[str, dict[str, bytes]]) -> Path:
+        for name, members in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(tar(members))
+        return tmp_path
+
+    return shards
+
+
+def samples(labels: str, start: int = 0) -> dict[str, bytes]:
+    """A picture and its label for each digit."""
+    return {
+        name: data
+        for number, label in enumerate(labels, start)
+        for name, data in ((f"{number:03d}.jpg", b"jpeg"), (f"{number:03d}.cls", label.encode()))
+    }
+
+
+def test_a_packed_dataset_is_a_source_again(dataset: Path) -> None:
+    packed, source = Dataset(dataset), open_source(str(dataset), 0.1, None)
+    assert source.classes == packed.manifest.classes
+    for split in (packed.train, packed.val):
+        found = source.splits["train" if split is packed.train else "val"]
+        pictures = {(source.reader.read(s.location), s.label) for s in found}
+        expected = {(bytes(split.jpeg(n)), int(split.label_N[n])) for n in range(len(split))}
+        assert pictures == expected
+    # In the packed order too, for both follow from the keys.
+    first = source.splits["train"][0]
+    assert source.reader.read(first.location) == bytes(packed.train.jpeg(0))
+
+
+@pytest.mark.parametrize("field", ["cls", "json"])
+def test_shards_as_the_webdataset_library_writes_them(
+    tmp_path: Path, test_data: Path, field: str
+) -> None:
+    pictures = {}
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for shard in range(2):
+            with webdataset.TarWriter(str(tmp_path / split / f"x-{shard:06d}.tar")) as writer:
+                for label, wnid in enumerate(("n01440764", "n03888257")):
+                    paths = sorted((test_data / "imagenette" / split / wnid).iterdir())
+                    for path in paths[3 * shard : 3 * shard + 3]:
+                        pictures[f"{wnid}/{path.stem}"] = (path.read_bytes(), label)
+                        value = label if field == "cls" else {"label": label, "width": 224}
+                        writer.write(
+                            {
+                                "__key__": f"{wnid}/{path.stem}",
+                                "JPEG": path.read_bytes(),
+                                field: value,
+                            }
+                        )
+    source = open_source(str(tmp_path), 0.1, None)
+    assert [len(source.splits[split]) for split in ("train", "val")] == [12, 12]
+    found = {
+        sample.key: (source.reader.read(sample.location), sample.label)
+        for split in source.splits.values()
+        for sample in split
+    }
+    assert found == pictures
+    assert [(c.id, c.name) for c in source.classes] == [("0", "0"), ("1", "1")]
+
+
+def test_without_val_a_share_is_held_out(write: Callable[..., Path]) -> None:
+    folder = write({"a.tar": samples("01" * 20), "b.tar": samples("01" * 10, start=40)})
+    source = open_source(str(folder), 0.1, None)
+    assert sorted(sample.label for sample in source.splits["val"]) == [0] * 3 + [1] * 3
+    assert len(source.splits["train"]) == 54
+
+
+def test_a_name_ends_at_its_first_dot_and_fields_are_told_by_ending(
+    write: Callable[..., Path],
+) -> None:
+    shard = {
+        "./v1.0/a.seg.png": b"no picture of the sample",
+        "./v1.0/a.PNG": b"picture 0",
+        "./v1.0/a.cls": b"0\n",
+        "v1.0/b.webp": b"picture 1",
+        "v1.0/b.json": json.dumps({"cls": 1}).encode(),
+        "v1.0/b.txt": b"a caption",
+        "README": b"no sample",
+        ".hidden.jpg": b"no sample",
+    }
+    source = shards_source(write({"train/x.tar": shard, "val/x.tar": shard}), 0.1, {})
+    read = [(s.key, s.label, source.reader.read(s.location)) for s in source.splits["val"]]
+    assert read == [("v1_0/a", 0, b"picture 0"), ("v1_0/b", 1, b"picture 1")]
+
+
+def test_keys_that_repeat_carry_the_name_of_their_shard(write: Callable[..., Path]) -> None:
+    folder = write({f"train/s-{n}.tar": samples("01") for n in range(2)})
+    write({"val/only.tar": samples("01")})
+    splits = shards_source(folder, 0.1, {}).splits
+    assert sorted(s.key for s in splits["train"]) == ["s-0/000", "s-0/001", "s-1/000", "s-1/001"]
+    assert [s.key for s in splits["val"]] == ["000", "001"]
+
+
+def test_classes_by_line_or_from_a_manifest(write: Callable[..., Path]) -> None:
+    folder = write({"train/0.tar": samples("0102"), "val/0.tar": samples("2")})
+    names = folder / "names.txt"
+    names.write_text("n03 third of the alphabet\nn01 first\nn02 second\nn04 not in the shards\n")
+    (folder / "manifest.json").write_text('{"classes": [{"id": "a", "name": "A"}], "by": "others"}')
+    classes = open_source(str(folder), 0.1, names).classes
+    assert [(c.id, c.name) for c in classes] == [
+        ("n03", "third of the alphabet"), ("n01", "first"), ("n02", "second"),
+    ]  # fmt: skip
+    with pytest.raises(DatasetError, match=r"has label 2, and .*manifest\.json lists only 1 class"):
+        open_source(str(folder), 0.1, None)
+    names.write_text("n03 third\nn01 first\n")
+    with pytest.raises(DatasetError, match=r"0\.tar:\d+:4 has label 2, and --class-names lists"):
+        open_source(str(folder), 0.1, names)
+    (folder / "manifest.json").write_text('{"classes": ["a", "b", "c"]}')
+    with pytest.raises(
+        DatasetError, match=r"manifest\.json: cannot read its classes .*; name them"
+    ):
+        open_source(str(folder), 0.1, None)
+    (folder / "manifest.json").write_text('{"shards": 1}')
+    assert [c.name for c in open_source(str(folder), 0.1, None).classes] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("shard", "text"),
+    [
+        ({"k.cls": b"0"}, r"x\.tar, sample k has no picture, only cls; add one as jpg, .* or tiff"),
+        ({"k.jpg": b""}, r"x\.tar, sample k has no label, only jpg; add a number as cls, or json"),
+        (
+            {"k.jpg": b"", "k.cls": b"cat"},
+            r"x\.tar, sample k: no label in cls \(b'cat' is not a who",
+        ),
+        (
+            {"k.jpg": b"", "k.cls": b"-1"},
+            r"sample k: no label in cls \(b'-1' is not a whole number",
+        ),
+        ({"k.jpg": b"", "k.cls": b""}, r"sample k: no label in cls \(b'' is not a whole number"),
+        ({"k.jpg": b"", "k.cls": b"9" * 5000}, r"sample k: no label in cls \(Exceeds"),
+        ({"k.jpg": b"", "k.json": b"{"}, r"sample k: no label in json \(Expecting"),
+        ({"k.jpg": b"", "k.json": b"[" * 10**5}, r"sample k: no label in json \("),
+        ({"k.jpg": b"", "k.json": b"[1]"}, r"sample k: no label in json \(no object with"),
+        ({"k.jpg": b"", "k.json": b'{"label": true}'}, r"in json \(True is not a whole number"),
+        ({"k.jpg": b"", "k.json": b'{"label": "1"}'}, r"in json \('1' is not a whole number"),
+        ({"k.jpg": b"", "k.json": b"{}"}, r"in json \(None is not a whole number from 0\); put it"),
+        ({}, "no sample in its shards; write them again"),
+        (samples("000"), "all labels are 0; a classifier needs at least two classes"),
+        (samples("1122"), "no training picture has label 0, of 0 to 2; add some, or number the"),
+        (samples("0022"), "no training picture has label 1, of 0 to 2"),
+        (
+            samples("0") | {"k.jpg": b"", "k.cls": b"9" * 99},
+            "no training picture has label 1, of 0 to 999",
+        ),
+        (samples("001"), r"x\.tar:\d+:4 is the only picture of its class"),
+        (
+            {"a.b/k.jpg": b"", "a.b/k.cls": b"0", "a_b/k.jpg": b"", "a_b/k.cls": b"1"},
+            r"its key a_b/k is that of .*x\.tar:512:0 too, with _ for every dot; rename one",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    write: Callable[..., Path], shard: dict[str, bytes], text: str
+) -> None:
+    with pytest.raises(DatasetError, match=text):
+        shards_source(write({"x.tar": shard}), 0.1, {})
+
+
+def test_shards_of_two_splits_in_one_folder_are_not_mixed(write: Callable[..., Path]) -> None:
+    folder = write({"x-train-0.tar": samples("01"), "x-validation-0.tar": samples("01")})
+    with pytest.raises(DatasetError, match=r"x-validation-0\.tar beside .*; put or link them into"):
+        shards_source(folder, 0.1, {})
+    (folder / "x-validation-0.tar").unlink()
+    write({"retrieval.tar": samples("01")})
+    assert len(shards_source(folder, 0.5, {}).splits["val"]) == 2
+
+
+def test_a_class_in_val_alone_is_refused(write: Callable[..., Path]) -> None:
+    folder = write({"train/0.tar": samples("01"), "val/0.tar": samples("2")})
+    with pytest.raises(DatasetError, match="no training picture has label 2"):
+        shards_source(folder, 0.1, {})
