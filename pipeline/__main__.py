@@ -8,7 +8,8 @@ from alexnet.command import Parser, run
 from alexnet.pixels import SIZE
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
-from pipeline.sources import BUILTIN, open_source
+from pipeline.sources import BUILTIN, IMAGENETTE, open_source
+from pipeline.sources.ilsvrc import TRAIN, VAL
 from pipeline.sources.source import VAL_FRACTION
 from pipeline.table import describe
 from pipeline.verify import damages
@@ -75,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "source",
         help="a folder of class folders, or one with train/ and val/ of class folders each; "
-        f"or the word {BUILTIN}: two thousand drawn pictures of ten classes",
+        "a folder of WebDataset shards *.tar, or with train/ and val/ of them; "
+        f"a folder with {TRAIN}, {VAL} and the devkit, as distributed; "
+        f"or a word, {IMAGENETTE}: ten classes of ImageNet, 340 MB to download, "
+        f"or {BUILTIN}: two thousand drawn pictures of ten classes",
     )
     pack.add_argument("dataset", type=Path, help="the directory to write")
     pack.add_argument(
@@ -88,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
         help="share of each class held out where SOURCE has no val/ (%(default)s)",
     )
     pack.add_argument(
-        "--class-names", type=Path, help="file of lines `ID name`, as ImageNet's synset_words.txt"
+        "--class-names",
+        type=Path,
+        help="file of lines `ID name`, as ImageNet's synset_words.txt; "
+        "for shards line n is class n, from 0",
     )
     pack.add_argument(
         "--max-quarantined",

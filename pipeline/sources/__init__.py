@@ -6,24 +6,32 @@ from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
+from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.shards import list_shards, shards_source
 from pipeline.sources.source import Sample, Source, read_class_names
 
 __all__ = ["Sample", "Source", "open_source"]
 
 BUILTIN = "builtin"
+IMAGENETTE = "imagenette"
 
 
 def open_source(name: str, val_fraction: float, class_names: Path | None) -> Source:
-    """The source a user names: `builtin`, or a folder. Raises DatasetError."""
+    """The source a user names: a word, or a folder that tells by its content what it is.
+
+    Raises DatasetError.
+    """
     if name == BUILTIN:
         return builtin_source()
+    names = read_class_names(class_names)
+    if name == IMAGENETTE:
+        return imagenette_source(names)
     folder = Path(name)
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder} is not a folder; give a folder of class folders, or the word {BUILTIN}"
+            f"{folder} is not a folder; give a folder of class folders, of WebDataset shards or "
+            f"with {TRAIN}, or one of the words {BUILTIN} and {IMAGENETTE}"
         )
-    names = read_class_names(class_names)
     if (folder / TRAIN).is_file():
         return ilsvrc_source(folder, names)
     if list_shards(folder) or list_shards(folder / "train"):

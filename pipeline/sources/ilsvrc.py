@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet.checkpoint import ClassLabel
-from pipeline.dataset import DatasetError
+from alexnet.classes import ClassLabel
+from pipeline.manifest import DatasetError
 from pipeline.progress import Progress
 from pipeline.sources.source import Sample, Source, ordered
 from pipeline.sources.tar import Member, Members, list_members, list_nested

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from alexnet.checkpoint import ClassLabel
-from pipeline.dataset import DatasetError
+from alexnet.classes import ClassLabel
+from pipeline.manifest import DatasetError
 from pipeline.progress import Progress
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.tar import Member, Members, list_members

@@ -4,7 +4,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 
 
 class Member(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
 from pipeline.sources.ilsvrc import DEVKIT, GROUND_TRUTH, META, TRAIN, VAL, ilsvrc_source
 

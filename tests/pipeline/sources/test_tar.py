@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import DatasetError
+from pipeline.manifest import DatasetError
 from pipeline.sources.tar import Members, list_members, list_nested
 
 FILES = {"a/1.jpg": b"one" * 700, "b:2.jpg": b"", "c.cls": b"3"}
