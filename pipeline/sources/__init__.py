@@ -26,7 +26,7 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
     names = read_class_names(class_names)
     if name == IMAGENETTE:
         return imagenette_source(names)
-    folder = Path(name)
+    folder = Path(name).absolute()  # tasks run elsewhere
     if not folder.is_dir():
         raise DatasetError(
             f"{folder} is not a folder; give a folder of class folders, of WebDataset shards or "
