@@ -41,7 +41,7 @@ def test_a_packed_dataset_is_a_source_again(dataset: Path) -> None:
     for split in (packed.train, packed.val):
         found = source.splits["train" if split is packed.train else "val"]
         pictures = {(source.reader.read(s.location), s.label) for s in found}
-        expected = {(bytes(split.jpeg(n)), int(split.label(n)) for n in range(len(split))}
+        expected = {(bytes(split.jpeg(n)), int(split.label(n))) for n in range(len(split))}
         assert pictures == expected
     # In the packed order too, for both follow from the keys.
     first = source.splits["train"][0]
