@@ -9,10 +9,10 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint bench bench-loader clean
 
 help:  ## these lines
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class folders
 	@start=$$(date +%s) && $(MAKE) --no-print-directory .venv/run && \
@@ -37,6 +37,12 @@ bench: .venv/run  ## Imagenette as in BENCHMARKS.md; DATA=folder holds its train
 	time -p $(BIN)/python -m trainer train --recipe small --data bench/dataset --name imagenette \
 	  --workers 2 --runs bench/runs --models bench/models
 	$(BIN)/python -m trainer report imagenette bench/imagenette --runs bench/runs
+
+bench-loader: .venv/dev  ## loader and packer beside their peers, on the same DATA
+	@test -d "$(DATA)/train" || { echo "make bench-loader DATA=folder: with train/ and val/"; exit 2; }
+	test -f bench/dataset256/manifest.json || \
+	  $(BIN)/python -m pipeline pack "$(DATA)" bench/dataset256 --size 256
+	$(BIN)/python -m pipeline.bench bench/dataset256 --source "$(DATA)" --picture docs/loader
 
 clean:  ## remove the virtual environment and what demo made
 	rm -rf .venv demo bench

@@ -1,0 +1,169 @@
+"""What others would write, to be measured beside ours: each yields batches without end.
+
+Shapes: N pictures, C channels, H rows, W columns; batches are (N, C, H, W).
+"""
+
+import io
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+import torch.utils.data
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.plugin.pytorch import DALIClassificationIterator
+from PIL import Image
+from torch import Tensor
+
+from alexnet.views import centre_mean
+from pipeline.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """The same for every loader."""
+
+    dataset: Path
+    """Packed."""
+    files: Path
+    """The dataset's training JPEGs, the same bytes, as files in class folders."""
+    batch: int
+    crop: int
+    """Rows and columns."""
+    threads: int
+    """Or worker processes."""
+
+
+class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """JPEG files in class folders, cropped and mirrored at random, minus `mean_HW3` if given."""
+
+    def __init__(self, folder: Path, crop: int, mean_HW3: np.ndarray | None) -> None:
+        self.files = sorted(folder.glob("*/*"))
+        self.label = {path.name: label for label, path in enumerate(sorted(folder.iterdir()))}
+        self.crop, self.mean_HW3 = crop, mean_HW3
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        path = self.files[number]
+        image = decoded(path)
+        x, y = (int(torch.randint(side - self.crop + 1, ())) for side in image.size)
+        image = image.crop((x, y, x + self.crop, y + self.crop))
+        if torch.rand(()) < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image_HW3 = np.array(image)
+        if self.mean_HW3 is not None:
+            image_HW3 = image_HW3.astype(np.float32) - self.mean_HW3
+        return torch.from_numpy(image_HW3.transpose(2, 0, 1)), self.label[path.parent.name]
+
+
+def decoded(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def pillow_float32(task: Task) -> Iterator[Tensor]:
+    mean_3HW = centre_mean(Dataset(task.dataset).mean_SS3, task.crop)
+    return _data_loader(task, mean_3HW.permute(1, 2, 0).numpy())
+
+
+def pillow_uint8(task: Task) -> Iterator[Tensor]:
+    return _data_loader(task, None)
+
+
+def _data_loader(task: Task, mean_HW3: np.ndarray | None) -> Iterator[Tensor]:
+    loader = torch.utils.data.DataLoader(
+        Photographs(task.files, task.crop, mean_HW3),
+        batch_size=task.batch,
+        shuffle=True,
+        num_workers=task.threads,
+        persistent_workers=True,
+    )
+    while True:
+        for image_NCHW, _ in loader:
+            yield image_NCHW
+
+
+def decoder(task: Task) -> Iterator[np.ndarray]:
+    """JPEGs in memory, decoded whole and dropped: the limit of any loader that decodes so.
+
+    Yields a cut of the last picture as if it were all of them.
+    """
+    split = Dataset(task.dataset).train
+    jpegs = [split.jpeg(sample).tobytes() for sample in range(len(split))]
+    parts = [jpegs[first : first + task.batch] for first in range(0, len(jpegs), task.batch)]
+
+    def decode(part: list[bytes]) -> np.ndarray:
+        for jpeg in part:
+            image_HW3 = simplejpeg.decode_jpeg(jpeg)
+        image_3HW = image_HW3[: task.crop, : task.crop].transpose(2, 0, 1)
+        return np.broadcast_to(image_3HW, (len(part), *image_3HW.shape))
+
+    with ThreadPoolExecutor(task.threads) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        while True:
+            for part in parts:
+                waiting.append(pool.submit(decode, part))
+                if len(waiting) > 2 * task.threads:
+                    yield waiting.popleft().result()
+
+
+def dali_float32(task: Task) -> Iterator[Tensor]:
+    mean = Dataset(task.dataset).manifest.colour.mean
+    return _dali(task, types.FLOAT, list(mean))
+
+
+def dali_uint8(task: Task) -> Iterator[Tensor]:
+    return _dali(task, types.UINT8, [0.0])
+
+
+@pipeline_def
+def _graph(task: Task, dtype: types.DALIDataType, mean: list[float]) -> tuple[DataNode, DataNode]:
+    """As in DALI's guide to class folders and PyTorch, all on the CPU."""
+    jpeg, label = fn.readers.file(file_root=str(task.files), random_shuffle=True, name="train")
+    image = fn.decoders.image(jpeg, device="cpu", output_type=types.RGB)
+    image = fn.crop_mirror_normalize(
+        image,
+        crop=(task.crop, task.crop),
+        crop_pos_x=fn.random.uniform(range=(0.0, 1.0)),
+        crop_pos_y=fn.random.uniform(range=(0.0, 1.0)),
+        mirror=fn.random.coin_flip(),
+        dtype=dtype,
+        mean=mean,
+        output_layout="CHW",
+    )
+    return image, label
+
+
+def _dali(task: Task, dtype: types.DALIDataType, mean: list[float]) -> Iterator[Tensor]:
+    graph = _graph(task, dtype, mean, batch_size=task.batch, num_threads=task.threads)
+    loader = DALIClassificationIterator(graph, reader_name="train")
+    while True:
+        for (batch,) in loader:
+            yield batch["data"]
+
+
+def packing(files: list[Path], size: int) -> Iterator[np.ndarray]:
+    """A bare loop over photographs: the centre square, resized, as JPEG in memory.
+
+    Yields the bytes of each, (N,).
+    """
+    while True:
+        jpegs = [_pack(file, size) for file in files]
+        yield np.array([len(jpeg) for jpeg in jpegs], np.uint32)
+
+
+def _pack(path: Path, size: int) -> bytes:
+    image = decoded(path)
+    short = min(image.size)
+    left, top = (image.width - short) / 2, (image.height - short) / 2
+    box = (left, top, left + short, top + short)
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    file = io.BytesIO()
+    square.save(file, "JPEG", quality=90, subsampling="4:2:0")
+    return file.getvalue()

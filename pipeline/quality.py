@@ -1,0 +1,167 @@
+"""python -m pipeline.quality: what JPEG costs, in bytes, decibels and a network's answers."""
+
+import argparse
+import io
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from alexnet.checkpoint import Checkpoint, load
+from alexnet.command import Parser, UserError, run
+from alexnet.pixels import PictureError, whole_picture
+from alexnet.views import probabilities
+from pipeline.progress import Progress
+from pipeline.sources import Sample, open_source
+from pipeline.sources.source import VAL_FRACTION, Reader
+
+JPEGS = ((75, "4:2:0"), (85, "4:2:0"), (90, "4:2:0"), (90, "4:4:4"), (95, "4:2:0"))
+CODINGS: dict[str, dict[str, Any]] = {"lossless (PNG)": {"format": "PNG"}} | {
+    f"JPEG {quality}, {chroma}": {"format": "JPEG", "quality": quality, "subsampling": chroma}
+    for quality, chroma in JPEGS
+}
+"""As Pillow saves; the first is what the others are compared with."""
+ROUNDS = 3
+BATCH = 12
+"""Pictures; ten views of each go through the network at once."""
+
+
+@dataclass(frozen=True)
+class Row:
+    coding: str
+    bytes_per_picture: float
+    decoded_per_core_s: float
+    """Pictures per second of CPU time, Pillow on one thread, best round."""
+    psnr_db: float | None
+    """Against the pictures before encoding; None if all are equal."""
+    top1: int
+    """Pictures whose most probable label, of ten views, is the right one."""
+    changed: int
+    """Pictures whose most probable label differs from that of the lossless picture."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(_parser(), arguments)
+
+
+def _quality(options: argparse.Namespace) -> int:
+    checkpoint = load(options.model)
+    source = open_source(options.source, VAL_FRACTION, class_names=None)
+    if [c.id for c in source.classes] != [c.id for c in checkpoint.about.classes]:
+        raise UserError(f"{options.model} knows other classes than {options.source} holds")
+    samples = source.splits["val"]
+    every = math.ceil(len(samples) / options.limit) if options.limit else 1
+    samples = samples[::every]  # from all classes: they come in the order of their keys
+    size = options.size or checkpoint.about.size
+    pictures = [_whole(source.reader, sample, size) for sample in samples]
+    rows = measure(pictures, np.array([sample.label for sample in samples]), checkpoint)
+    print(f"\n{table(rows, len(samples))}\n")
+    print(json.dumps({"pictures": len(samples), "size": size, "rows": [asdict(r) for r in rows]}))
+    return 0
+
+
+def _whole(reader: Reader, sample: Sample, size: int) -> np.ndarray:
+    try:
+        return whole_picture(reader.read(sample.location), size)
+    except PictureError as error:
+        raise UserError(f"{sample.location}: {error}; take it out of the source") from None
+
+
+def measure(pictures: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpoint) -> list[Row]:
+    """A row for each of CODINGS; `pictures` are (size, size, 3) uint8."""
+    codings = {name: [encode(p, **save) for p in pictures] for name, save in CODINGS.items()}
+    rows, answered = [], []
+    with Progress("quality", len(CODINGS) * len(pictures), "pictures") as progress:
+        for (name, files), cpu_s in zip(codings.items(), decoding_s(codings), strict=True):
+            decoded = [decode(file) for file in files]
+            answered.append(answers(decoded, checkpoint, progress))
+            row = Row(
+                coding=name,
+                bytes_per_picture=sum(map(len, files)) / len(files),
+                decoded_per_core_s=len(files) / cpu_s,
+                psnr_db=psnr_db(pictures, decoded),
+                top1=int((answered[-1] == label_N).sum()),
+                changed=int((answered[-1] != answered[0]).sum()),
+            )
+            rows.append(row)
+    return rows
+
+
+def encode(picture_SS3: np.ndarray, **save: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture_SS3).save(file, **save)
+    return file.getvalue()
+
+
+def decode(data: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(data)))
+
+
+def decoding_s(codings: dict[str, list[bytes]]) -> list[float]:
+    """CPU seconds to decode all pictures of each coding: the best of interleaved rounds."""
+
+    def once(files: list[bytes]) -> float:
+        start_s = time.process_time()
+        for file in files:
+            decode(file)
+        return time.process_time() - start_s
+
+    rounds = [[once(files) for files in codings.values()] for _ in range(ROUNDS)]
+    return np.min(rounds, axis=0).tolist()
+
+
+@torch.inference_mode()
+def answers(pictures: list[np.ndarray], checkpoint: Checkpoint, progress: Progress) -> np.ndarray:
+    """The most probable label of each picture, of ten views, (N,) int64."""
+    labels = []
+    for first in range(0, len(pictures), BATCH):
+        picture_N3SS = torch.from_numpy(np.stack(pictures[first : first + BATCH])).movedim(-1, 1)
+        probability_NK = probabilities(
+            checkpoint.model, picture_N3SS, checkpoint.mean_3HW, views=10
+        )
+        labels.append(probability_NK.argmax(dim=1).numpy())
+        progress.advance(len(picture_N3SS))
+    return np.concatenate(labels)
+
+
+def psnr_db(before: list[np.ndarray], after: list[np.ndarray]) -> float | None:
+    """Peak signal (255) to noise over all values of all pictures; None without noise."""
+    pairs = zip(before, after, strict=True)
+    squares = sum(int(((a.astype(np.int64) - b) ** 2).sum()) for a, b in pairs)
+    return 10 * math.log10(255**2 * sum(a.size for a in before) / squares) if squares else None
+
+
+def table(rows: list[Row], pictures: int) -> str:
+    """Markdown."""
+    head = (
+        "| coding | bytes a picture | decoded per core-second | PSNR, dB | top-1, 10 views "
+        "| answers changed |\n|---|---|---|---|---|---|"
+    )
+    lines = [
+        f"| {row.coding} | {row.bytes_per_picture:,.0f} | {row.decoded_per_core_s:,.0f} "
+        f"| {'–' if row.psnr_db is None else f'{row.psnr_db:.2f}'} "
+        f"| {row.top1:,} = {100 * row.top1 / pictures:.2f} % | {row.changed:,} |"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m pipeline.quality", description=__doc__)
+    parser.set_defaults(run=_quality)
+    parser.add_argument("source", help="photographs, as for python -m pipeline pack")
+    parser.add_argument("model", type=Path, help="a published model of the same classes")
+    parser.add_argument("--size", type=int, help="rows and columns of each picture (the model's)")
+    parser.add_argument("--limit", type=int, help="at most so many validation pictures (all)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
