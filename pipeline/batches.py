@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
+from pipeline.finish import Finisher
 from pipeline.graph import Decoder, Output, train_graph, whole_graph
 from pipeline.manifest import DatasetError, Mean, SplitName
 from pipeline.order import Shard, epoch_order, replacement, share, variation
@@ -68,10 +69,13 @@ class Batches:
         graph: Callable[..., Any],
         feed: Iterable[Columns],
         substitute: Callable[[Columns, int], Columns],
+        finish: Callable[..., Tensor],
     ) -> None:
         """`graph` takes a feed and DALI's options; `substitute` gives what stands in for a single
-        damaged row, at the given attempt."""
-        self._split, self._decoding, self._substitute = split, decoding, substitute
+        damaged row, at the given attempt; `finish` makes the image of all but the last three
+        outputs of the graph."""
+        self._split, self._decoding = split, decoding
+        self._substitute, self._finish = substitute, finish
         self._build = lambda feed, rows, ahead: graph(
             feed,
             batch_size=rows,
@@ -95,7 +99,7 @@ class Batches:
         else:
             self._fed.popleft()
         # The same memory seen as channels_last, no copy.
-        return Batch(tensors[0].permute(0, 3, 1, 2), *tensors[1:])
+        return Batch(self._finish(*tensors[:-3]).permute(0, 3, 1, 2), *tensors[-3:])
 
     def _remembered(self, feed: Iterable[Columns]) -> Iterator[Columns]:
         for columns in feed:
@@ -168,7 +172,7 @@ def train_batches(
     component_33 = np.array(colour.eigenvectors) * np.sqrt(colour.eigenvalues)
     mean_HW3, mean_3 = None, np.zeros(3)
     if output != "uint8" and mean == "pixel":
-        mean_HW3 = centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0).numpy()
+        mean_HW3 = np.ascontiguousarray(centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0))
     elif output != "uint8":
         mean_3 = np.array(colour.mean)
 
@@ -203,6 +207,7 @@ def train_batches(
         ),
         feed(),
         substitute,
+        Finisher(mean_HW3, output) if shard.device_id is None else _as_it_is,
     )
 
 
@@ -237,6 +242,7 @@ def whole_batches(
         lambda feed, **options: whole_graph(feed, _decoder(dataset, decoding, shard), **options),
         feed(),
         substitute,
+        _as_it_is,
     )
 
 
@@ -259,6 +265,10 @@ def _padded(sample_N: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     padded_N = np.zeros(rows, np.int64)
     padded_N[: len(sample_N)] = sample_N
     return padded_N, np.arange(rows) < len(sample_N)
+
+
+def _as_it_is(image_NHW3: Tensor) -> Tensor:
+    return image_NHW3
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """The DALI graphs: file bytes to pixels. What varies from sample to sample comes in as data.
 
-On the CPU and on the GPU the same graph; only the decoder and what follows it move. Named
-arguments (crop positions, mirrors, means) stay on the CPU in both.
+On the CPU and on the GPU the same graph but for its end: mirror, colour and mean are DALI's on a
+GPU, and torch's on a CPU (pipeline.finish). Named arguments (crop positions, mirrors, means) stay
+on the CPU in both.
 """
 
 from collections.abc import Iterable
@@ -37,9 +38,9 @@ def train_graph(
 ) -> tuple[DataNode, ...]:
     """Feed of (file, crop_yx, mirror, mean, label, real, sample) -> the batch.
 
-    image: (crop, crop, 3), cropped, mirrored, minus the sample's `mean` (3 values) and minus
-    `mean_HW3` where there is one (§4.1); label int64, real bool, sample int64 as fed. `crop_yx`
-    is 0..1 of what is left around the crop.
+    On a GPU (image, label, real, sample), image `normalised`, (crop, crop, 3). On a CPU (image,
+    mirror, mean, label, real, sample), image the crop, uint8, for `pipeline.finish`. `crop_yx` is
+    0..1 of what is left around the crop.
     """
     file, crop_yx, mirror, mean, *passed = fn.external_source(
         source=feed,
@@ -55,6 +56,21 @@ def train_graph(
         image_HW3 = fn.crop(_whole(file, decoder), crop=(crop, crop), **place)
     else:  # decodes no more rows and blocks than the crop needs
         image_HW3 = fn.decoders.image_crop(file, crop=(crop, crop), output_type=types.RGB, **place)
+    if not decoder.gpu:
+        return image_HW3, mirror, mean, *passed
+    image_HW3 = normalised(image_HW3, mirror, mean, mean_HW3, output, device="gpu")
+    return image_HW3, *(value.gpu() for value in passed)
+
+
+def normalised(
+    image_HW3: DataNode,
+    mirror: DataNode,
+    mean: DataNode,
+    mean_HW3: np.ndarray | None,
+    output: Output,
+    device: str,
+) -> DataNode:
+    """Mirrored, minus the sample's `mean` (3 values) and, where there is one, `mean_HW3` (§4.1)."""
     image_HW3 = fn.crop_mirror_normalize(
         image_HW3,
         mirror=mirror,
@@ -63,11 +79,10 @@ def train_graph(
         output_layout="HWC",
     )
     if mean_HW3 is not None:
-        device = "gpu" if decoder.gpu else "cpu"
         image_HW3 -= types.Constant(mean_HW3, device=device, layout="HWC")
         if output != "float32":
             image_HW3 = fn.cast(image_HW3, dtype=OUTPUT[output])
-    return (image_HW3, *(value.gpu() if decoder.gpu else value for value in passed))
+    return image_HW3
 
 
 @pipeline_def

