@@ -46,7 +46,12 @@ class PictureError(ValueError):
 
 
 def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
-    """File bytes -> RGB (size, size, 3) uint8: short side scaled to `size`, centre kept (§2).
+    """`whole_image` as (size, size, 3) uint8."""
+    return np.array(whole_image(data, size, formats))
+
+
+def whole_image(data: bytes, size: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """File bytes -> RGB of size x size: short side scaled to `size`, centre kept (§2).
 
     Upright by its EXIF orientation, on white where transparent, first frame of an animation.
     Raises PictureError.
@@ -69,7 +74,7 @@ def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORM
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = (left, top, left + short, top + short)
-        return np.array(rgb.resize((size, size), FILTER, box=box))
+        return rgb.resize((size, size), FILTER, box=box)
     except Exception as error:  # as above
         raise _damaged(error) from error
 

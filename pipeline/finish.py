@@ -22,26 +22,29 @@ class Finisher:
 
     def __init__(self, mean_HW3: np.ndarray | None, output: Output) -> None:
         """`mean_HW3` is the mean picture, float32, if it is to be subtracted."""
-        self._mean_HW3 = None if mean_HW3 is None else torch.from_numpy(mean_HW3)
+        self._mean_HL = None
+        if mean_HW3 is not None:
+            self._mean_HL = torch.from_numpy(mean_HW3).flatten(1)
         self._output = output
         self._memory: list[np.ndarray] = []
 
     def __call__(self, image_NHW3: Tensor, mirror_N: Tensor, mean_N3: Tensor) -> Tensor:
         """Crops (N, H, W, 3) uint8 -> the same in the type of output: mirrored where `mirror_N`
         is 1, minus each sample's mean, minus the mean picture. uint8 is mirrored, and in place."""
-        for sample in mirror_N.nonzero().flatten().tolist():
-            image_3HW = image_NHW3[sample].permute(2, 0, 1)
-            image_3HW.copy_(image_3HW.flip(-1))
         if self._output == "uint8":
+            for sample in mirror_N.nonzero().flatten().tolist():
+                image_NHW3[sample] = _mirrored(image_NHW3[sample])
             return image_NHW3
         samples, rows, columns, _ = image_NHW3.shape
         # Lines of 3 x columns: broadcasting three values over the last axis is not vectorised.
         line_NL = mean_N3.repeat(1, columns)
         finished_NHL = self._take(samples, rows, 3 * columns)
-        for sample, finished_HL in enumerate(finished_NHL):  # each while it is in the cache
-            finished_HL.copy_(image_NHW3[sample].view(rows, -1)).sub_(line_NL[sample])
-            if self._mean_HW3 is not None:
-                finished_HL.sub_(self._mean_HW3.view(rows, -1))
+        todo = zip(finished_NHL, image_NHW3, mirror_N.tolist(), line_NL, strict=True)
+        for finished_HL, image_HW3, mirror, line_L in todo:  # each while it is in the cache
+            image_HW3 = _mirrored(image_HW3) if mirror else image_HW3
+            finished_HL.copy_(image_HW3.view(rows, -1)).sub_(line_L)
+            if self._mean_HL is not None:
+                finished_HL.sub_(self._mean_HL)
         finished_NHW3 = finished_NHL.view(image_NHW3.shape)
         return finished_NHW3.half() if self._output == "float16" else finished_NHW3
 
@@ -53,3 +56,8 @@ class Finisher:
                 return torch.from_numpy(memory)
         self._memory.append(np.empty(shape, np.float32))
         return torch.from_numpy(self._memory[-1])
+
+
+def _mirrored(image_HW3: Tensor) -> Tensor:
+    """Seen as channels, rows, columns, for which torch has a vectorised flip."""
+    return image_HW3.permute(2, 0, 1).flip(-1).permute(1, 2, 0)

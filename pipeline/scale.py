@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from PIL import Image
 
 from alexnet import atomic
 from alexnet.classes import ClassLabel
@@ -92,7 +93,7 @@ def measure(directory: Path) -> dict:
 def make_up(directory: Path, samples: int) -> None:
     """A dataset of one picture of 64 x 64, `samples` times in its index."""
     picture_SS3 = whole_picture(draw("0", seed=0), 64)
-    jpeg = encode(picture_SS3)
+    jpeg = encode(Image.fromarray(picture_SS3))
     index = np.zeros(samples, INDEX)
     index["size"] = len(jpeg)
     index["label"] = np.arange(samples) % 1000

@@ -1,6 +1,7 @@
 """Mean picture and principal colours of the training pictures, exact in any order of tasks."""
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -13,22 +14,26 @@ class Sums:
 
     pictures: int
     pixel_SS3: np.ndarray
-    """int64, (size, size, 3)."""
+    """(size, size, 3)."""
     product_33: np.ndarray
     """int64, sum over all pixels of channel i times channel j."""
 
     @classmethod
-    def zero(cls, size: int) -> "Sums":
-        return cls(0, np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64))
+    def zero(cls, size: int, dtype: type[np.integer] = np.int64) -> "Sums":
+        """`dtype` is that of the sum of pixels: uint32 is enough, and faster, for 16 million."""
+        return cls(0, np.zeros((size, size, 3), dtype), np.zeros((3, 3), np.int64))
 
     def add(self, picture_SS3: np.ndarray) -> None:
         """One uint8 picture."""
         self.pictures += 1
         self.pixel_SS3 += picture_SS3
-        # Exact in float64: a picture's sum of products is below 2^53 up to 370,000 x 370,000.
-        # Nine dot products: BLAS has nothing faster for a matrix of three long rows.
-        channel_3P = picture_SS3.reshape(-1, 3).T.astype(np.float64, order="C")
-        self.product_33 += np.array([[a @ b for b in channel_3P] for a in channel_3P], np.int64)
+        # Row by row these sums are whole numbers that float32 holds, up to 258 pixels; einsum
+        # takes a third of the time of a matrix product with so few rows.
+        dtype = np.float32 if len(picture_SS3) * 255**2 < 2**24 else np.float64
+        channel_3SS = np.ascontiguousarray(picture_SS3.transpose(2, 0, 1), dtype)
+        for one, other in combinations_with_replacement(range(3), 2):
+            row_S = np.einsum("ij,ij->i", channel_3SS[one], channel_3SS[other])
+            self.product_33[[one, other], [other, one]] += int(row_S.sum(dtype=np.float64))
 
     def merge(self, other: "Sums") -> None:
         self.pictures += other.pictures

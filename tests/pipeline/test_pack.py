@@ -19,7 +19,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image, whole_picture
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
@@ -41,7 +41,7 @@ def test_each_sample_is_its_photograph(dataset: Path, photographs: Path) -> None
         samples = source.splits[name]
         assert len(split) == len(samples)
         for number in range(0, len(samples), 7):
-            expected = encode(whole_picture(Path(samples[number].location).read_bytes(), 128))
+            expected = encode(whole_image(Path(samples[number].location).read_bytes(), 128))
             assert split.jpeg(number).tobytes() == expected
             assert split.label(number) == samples[number].label
 
