@@ -24,6 +24,7 @@ from torch import Tensor
 from alexnet.command import Parser, UserError, run
 from pipeline import peers
 from pipeline.batches import Decoding, train_batches, whole_batches
+from pipeline.cluster import MEMORY
 from pipeline.contender import Contender, Delivery
 from pipeline.dataset import Dataset
 from pipeline.graph import Output
@@ -91,7 +92,10 @@ def _loaders(task: Task) -> list[Contender]:
         "simplejpeg, decoding only": peers.decoder,
     }
     warm_up = WARM_UP_BATCHES * task.threads
-    return [Contender(name, warm_up, loader, task) for name, loader in deliver.items()]
+    return [
+        Contender(name, warm_up, loader, task, environment=_environment(name))
+        for name, loader in deliver.items()
+    ]
 
 
 def _packers(folder: Path, temporary: Path, size: int) -> list[Contender]:
@@ -100,9 +104,16 @@ def _packers(folder: Path, temporary: Path, size: int) -> list[Contender]:
     job = Job("train", 0, source.splits["train"][:PACKED_SAMPLES], size)
     files = [Path(sample.location) for sample in job.samples]
     return [
-        Contender("ours, packing", 1, ours_packing, source.reader, job, temporary),
-        Contender("Pillow loop, packing", 1, peers.packing, files, size),
+        Contender(
+            "ours, packing", 1, ours_packing, source.reader, job, temporary, environment=MEMORY
+        ),
+        Contender("Pillow loop, packing", 1, peers.packing, files, size, environment={}),
     ]
+
+
+def _environment(name: str) -> dict[str, str]:
+    """Ours as every task and worker of a cluster has it, others as their users do."""
+    return MEMORY if name.startswith("ours") else {}
 
 
 def ours_float32(task: Task) -> Iterator[Tensor]:

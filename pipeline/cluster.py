@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+MEMORY = {
+    # Keep freed memory: glibc would hand every large array back to the kernel and fault it in
+    # again, which costs a training step on the CPU, or the packing of a picture, a fifth of its
+    # time.
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
+
 ENVIRONMENT = {
     # Ray opens ports; without a token whoever reaches one runs code here.
     "RAY_AUTH_MODE": "token",
@@ -15,12 +24,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray runs its workers at nice 15; here they are the work, and DDP waits for the slowest.
     "RAY_worker_niceness": "0",
-    # Keep freed memory: glibc would hand every large tensor back to the kernel and fault it in
-    # again, which costs a training step on the CPU a fifth of its time.
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
+} | MEMORY
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One contender of a benchmark: a process of its own, measured over windows of time."""
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -44,18 +45,28 @@ class Window:
 class Contender:
     """Works in the windows it is told to and rests between them. A context manager.
 
-    `deliver` is called with `arguments` in the new process and yields without end.
+    `deliver` is called with `arguments` in the new process, which has the variables of
+    `environment` as well, and yields without end.
     `warm_up` deliveries before each window are not measured: more than it prefetches.
     """
 
     def __init__(
-        self, name: str, warm_up: int, deliver: Callable[..., Iterator[Delivery]], *arguments: Any
+        self,
+        name: str,
+        warm_up: int,
+        deliver: Callable[..., Iterator[Delivery]],
+        *arguments: Any,
+        environment: dict[str, str],
     ) -> None:
         self.name = name
         spawn = multiprocessing.get_context("spawn")  # DALI and OpenMP do not survive a fork
         self._pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_work, args=(theirs, warm_up, deliver, arguments))
+        before = dict(os.environ)
+        os.environ.update(environment)  # which the new process reads before it runs any code
         self._process.start()
+        os.environ.clear()
+        os.environ.update(before)
         theirs.close()  # the only other end is the process's: its death reads as end of file
 
     def __enter__(self) -> "Contender":

@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import PictureError, whole_picture
+from alexnet.pixels import PictureError, whole_image
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.pictures import FILES
@@ -66,16 +67,16 @@ def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
 def _sums(source: Source, size: int) -> Sums:
     samples, sums = source.splits["train"][:STATISTICS_SAMPLES], Sums.zero(size)
 
-    def picture(location: str) -> np.ndarray | None:
+    def picture(location: str) -> Image.Image | None:
         try:
-            return whole_picture(source.reader.read(location), size)
+            return whole_image(source.reader.read(location), size)
         except (PictureError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
     with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "pictures") as progress:
-        for picture_SS3 in pool.map(picture, (sample.location for sample in samples)):
-            if picture_SS3 is not None:
-                sums.add(picture_SS3)
+        for image in pool.map(picture, (sample.location for sample in samples)):
+            if image is not None:
+                sums.add(image)
             progress.advance(1)
     if not sums.pictures:
         raise DatasetError(f"{samples[0].location} and {len(samples) - 1} more: no picture at all")

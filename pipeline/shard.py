@@ -85,7 +85,7 @@ def encode(image: Image.Image) -> bytes:
 
 
 def _packed(reader: Reader, job: Job) -> tuple[bytes, PackedShard, Sums]:
-    source, sums = hashlib.sha256(), Sums.zero(job.size, np.uint32)
+    source, sums = hashlib.sha256(), Sums.zero(job.size, np.float32)
     rows, packed, digests = [], [], []
     refused: list[dict[str, str]] = []
     tar = bytearray()
@@ -102,7 +102,7 @@ def _packed(reader: Reader, job: Job) -> tuple[bytes, PackedShard, Sums]:
             continue
         # Before JPEG: a second decoding would cost a quarter of the time for a mean that
         # differs by rounding.
-        sums.add(np.asarray(image))
+        sums.add(image)
         jpeg = encode(image)
         offset = _add(tar, f"{sample.key}.jpg", jpeg)
         _add(tar, f"{sample.key}.cls", str(sample.label).encode())
@@ -187,7 +187,7 @@ def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums
                 packed=saved["packed"],
                 digest_ND=saved["digest_ND"],
             )
-            sums = Sums(int(saved["pictures"]), saved["pixel_SS3"], saved["product_33"])
+            sums = Sums(int(saved["pictures"]), saved["pixel_3SS"], saved["product_33"])
         same = hashlib.sha256(path.read_bytes()).hexdigest() == shard.file.sha256
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -32,7 +32,7 @@ def mortal() -> Iterator[np.ndarray]:
 
 
 def test_a_window_counts_pictures_and_the_cpu_time_of_all_processes() -> None:
-    with Contender("busy", 1, busy) as contender:
+    with Contender("busy", 1, busy, environment={}) as contender:
         assert contender.kind == ("float32", (3, 4))
         window = contender.window(1.0)
     assert window.wall_s >= 1.0
@@ -40,7 +40,7 @@ def test_a_window_counts_pictures_and_the_cpu_time_of_all_processes() -> None:
 
 
 def test_a_contender_that_dies_is_named() -> None:
-    with Contender("mortal", 1, mortal) as contender:
+    with Contender("mortal", 1, mortal, environment={}) as contender:
         assert contender.kind == ("float64", (3,))
         with pytest.raises(UserError, match="mortal: its process ended"):
             contender.window(1.0)

@@ -150,7 +150,7 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
     again, same_sums = pack_shard(source.reader, job, tmp_path)
     assert first.file == again.file
     assert np.array_equal(first.index, again.index)
-    assert np.array_equal(sums.pixel_SS3, same_sums.pixel_SS3)
+    assert np.array_equal(sums.pixel_3SS, same_sums.pixel_3SS)
     assert (sums.pictures, sums.product_33.tolist()) == (20, same_sums.product_33.tolist())
 
     (tmp_path / "train" / job.file).write_bytes(b"damaged since")
