@@ -187,7 +187,7 @@ def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums
                 packed=saved["packed"],
                 digest_ND=saved["digest_ND"],
             )
-            sums = Sums(int(saved["pictures"]), saved["pixel_3SS"], saved["product_33"])
+            sums = Sums(int(saved["pictures"]), saved["pixel_3SS"], saved["product_6"])
         same = hashlib.sha256(path.read_bytes()).hexdigest() == shard.file.sha256
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

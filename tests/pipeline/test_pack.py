@@ -151,7 +151,7 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
     assert first.file == again.file
     assert np.array_equal(first.index, again.index)
     assert np.array_equal(sums.pixel_3SS, same_sums.pixel_3SS)
-    assert (sums.pictures, sums.product_33.tolist()) == (20, same_sums.product_33.tolist())
+    assert (sums.pictures, sums.product_6.tolist()) == (20, same_sums.product_6.tolist())
 
     (tmp_path / "train" / job.file).write_bytes(b"damaged since")
     assert pack_shard(source.reader, job, tmp_path)[0].file == first.file
