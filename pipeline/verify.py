@@ -13,13 +13,15 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset import Dataset
-from pipeline.manifest import INDEX, ShardFile, SplitManifest
+from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest
 from pipeline.progress import Progress
 
 
 def damages(dataset: Dataset) -> Iterator[str]:
     """One line for each thing that is not as the manifest says; none if all is well."""
     manifest = dataset.manifest
+    if manifest.original:
+        raise DatasetError(f"{dataset.directory} lists photographs, nothing is packed there")
     yield from _digest(dataset.directory, "mean.npy", manifest.mean_sha256)
     total = manifest.train.samples + manifest.val.samples
     with Progress("verify", total, "pictures") as progress:

@@ -4,8 +4,12 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import random
+import secrets
 import shutil
+import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -20,6 +24,7 @@ import webdataset
 from PIL import Image
 
 from alexnet.pixels import whole_image, whole_picture
+from pipeline.cluster import ENVIRONMENT
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
@@ -357,3 +362,29 @@ def test_a_read_only_dataset_can_be_read_and_not_written(dataset: Path, tmp_path
     assert "no damage" in done.stdout
     assert "Read-only file system" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_packs_the_same_bytes(many: Path, tmp_path: Path) -> None:
+    """More tasks at once, on two Ray nodes started by hand."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | ENVIRONMENT | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    start = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=2"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    head = [*start, "--head", f"--port={port}", "--include-dashboard=false"]
+    node = [*start, f"--address=127.0.0.1:{port}"]
+    with contextlib.ExitStack() as stack:
+        for words in (head, node):
+            process = subprocess.Popen(words, env=environment, start_new_session=True, **quiet)
+            stack.callback(process.wait)
+            stack.callback(os.killpg, process.pid, signal.SIGTERM)
+            time.sleep(8)
+        cluster = environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        for name, variables in (("alone", os.environ), ("cluster", cluster)):
+            words = ["-m", "pipeline", "pack", str(many), str(tmp_path / name), "--size", "64"]
+            done = subprocess.run(
+                [sys.executable, *words], env=variables, cwd=ROOT, text=True, capture_output=True
+            )
+            assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "cluster") == content(tmp_path / "alone")

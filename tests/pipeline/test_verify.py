@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
+from pipeline.photographs import index_photographs
+from pipeline.sources.folder import folder_source
 from pipeline.verify import damages
 
 
@@ -82,3 +85,9 @@ def test_the_command_exits_1_on_damage(copy: Path, run: Callable) -> None:
     done = run("pipeline", "verify", copy)
     assert done.returncode == 2
     assert "dataset version 9, this program reads version 1" in done.stderr
+
+
+def test_photographs_that_were_not_packed(photographs: Path, tmp_path: Path) -> None:
+    listed = index_photographs(folder_source(photographs, 0.1, {}), tmp_path, 64)
+    with pytest.raises(DatasetError, match="lists photographs, nothing is packed there"):
+        list(damages(listed))

@@ -137,6 +137,7 @@ def test_a_worker_that_fails_is_named(
     assert "00000.tar" in done.stderr
 
 
+@pytest.mark.slow
 def test_damaged_pictures_are_replaced_and_counted(
     dataset: Path, run: Callable, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_damaged_pictures_are_replaced_and_counted(
     assert [e["replaced"] for e in events(tmp_path, "patched") if e["kind"] == "train"][-1] == 1
 
 
+@pytest.mark.slow
 def test_photographs_train_without_packing(
     photographs: Path, run: Callable, tmp_path: Path
 ) -> None:
