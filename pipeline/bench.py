@@ -64,13 +64,15 @@ def _bench(options: argparse.Namespace) -> int:
         raise UserError(f"--crop is {options.crop}, pictures have {dataset.manifest.size} pixels")
     if min(options.rounds, options.batch, options.threads) < 1 or options.seconds <= 0:
         raise UserError("--rounds, --batch, --threads and --seconds must be above zero")
+    if options.packing_only and not options.source:
+        raise UserError("--packing-only needs photographs: --source FOLDER")
     # As Ray does for tasks of one core: the threads that a contender is given are all it has.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="bench.") as temporary, ExitStack() as stack:
         files = Path(temporary) / "train"
         _write_files(dataset, files)
         task = Task(options.dataset, files, options.batch, options.crop, options.threads)
-        contenders = _loaders(task)
+        contenders = [] if options.packing_only else _loaders(task)
         if options.source:
             contenders += _packers(options.source, Path(temporary), dataset.manifest.size)
         for contender in contenders:
@@ -215,6 +217,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("dataset", type=Path, help="a packed dataset; 256 x 256 for the defaults")
     parser.add_argument(
         "--source", type=Path, help="photographs in class folders: packing is measured as well"
+    )
+    parser.add_argument(
+        "--packing-only", action="store_true", help="with --source: leave the loaders out"
     )
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (%(default)s)")
     parser.add_argument(
