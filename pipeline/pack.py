@@ -112,8 +112,8 @@ def _run(
         running: dict = {}  # {reference to a shard: (its job, reference to its sums)}
         while True:
             # A few more than there are processors: what waits holds its list of samples in memory.
-            room = 2 * int(ray.cluster_resources()["CPU"]) - len(running)
-            for job in islice(waiting, room):
+            room = 2 * max(1, int(ray.cluster_resources().get("CPU", 0))) - len(running)
+            for job in islice(waiting, max(0, room)):
                 shard, shard_sums = task.remote(reader, job, directory.absolute())
                 running[shard] = job, shard_sums
             if not running:
