@@ -54,10 +54,11 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     dataset = Dataset(options.dataset)
-    found = 0
-    for found, line in enumerate(damages(dataset), 1):  # noqa: B007
+    damaged = False
+    for line in damages(dataset):
+        damaged = True
         print(line)
-    if found:
+    if damaged:
         print(f"{options.dataset}: damaged; copy it again, or pack the source again")
         return 1
     manifest = dataset.manifest

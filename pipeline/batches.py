@@ -57,9 +57,6 @@ class Batches:
     Raises DatasetError where the data is damaged, as `Decoding.damage` says.
     """
 
-    replaced = 0
-    """Damaged pictures so far."""
-
     def __init__(
         self,
         split: Pictures,
@@ -84,8 +81,15 @@ class Batches:
             prefetch_queue_depth=ahead,
         )
         self._fed: deque[Columns] = deque()
+        self._failures = 0
+        self._damaged: set[int] = set()  # padding repeats a sample, which is damaged but once
         self._pipe = self._build(self._remembered(feed), rows, 2)
         self._pipe.build()
+
+    @property
+    def replaced(self) -> int:
+        """Damaged pictures so far."""
+        return len(self._damaged)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -112,9 +116,9 @@ class Batches:
         waiting: deque[Columns] = deque()
         single = self._build(iter(waiting.popleft, None), 1, 1)
         single.build()
-        before = self.replaced
+        before = self._failures
         repaired = [self._row(row, waiting, single) for row in rows]
-        if self.replaced == before:
+        if self._failures == before:
             raise error  # each decodes by itself: not damage
         return [torch.cat(column) for column in zip(*repaired, strict=True)]
 
@@ -136,7 +140,8 @@ class Batches:
             raise DatasetError(
                 f"{place}: cannot be decoded; {remedy}, or train on with --damage replace"
             ) from None
-        self.replaced += 1
+        self._failures += 1
+        self._damaged.add(sample)
         log.warning("%s: cannot be decoded, left out; so far %d", place, self.replaced)
         if self.replaced > max(FEW, MAX_REPLACED * len(self._split)):
             raise DatasetError(

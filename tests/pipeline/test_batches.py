@@ -222,6 +222,21 @@ class TestDamage:
         seen = [n for part in parts for n in part.sample_N[part.real_N].tolist()]
         assert seen == [n for n in range(len(opened.val)) if n != 4]
 
+    def test_padding_with_a_damaged_sample_counts_it_once(
+        self, damaged: Dataset, opened: Dataset
+    ) -> None:
+        """Batches are padded with sample 0; here with 48 of it."""
+        _, size, offset, _ = damaged.train.index[0].tolist()
+        with (damaged.directory / "train" / "00000.tar").open("r+b") as shard:
+            shard.seek(offset)
+            shard.write(bytes(size))
+        found = train_batches(
+            damaged, Shard(0, 1, None), Decoding(threads=1, damage="replace"),
+            seed=SEED, epoch=0, start=0, batch=52, crop=CROP,
+        )  # fmt: skip
+        assert sum(int(batch.real_N.sum()) for batch in found) == len(opened.train)
+        assert found.replaced == 3
+
     def test_too_much_damage_is_refused(self, damaged: Dataset) -> None:
         shard = damaged.directory / "train" / "00000.tar"
         content = bytearray(shard.read_bytes())
