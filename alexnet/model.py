@@ -91,11 +91,25 @@ class Dropout2012(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
+        self.rows: tuple[int, int] | None = None
+        """(first, of how many) rows of the whole batch that the input is, if it is not all of it:
+        every worker draws the mask of the whole batch, so that their number changes nothing."""
+        self.tower = (0, 1)
+        """(index, count), where the input is one tower's share of the units."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x_NH: Tensor) -> Tensor:
+        """(N, H) -> (N, H)."""
         if not self.training:
-            return x * (1 - self.p)
-        return x * torch.empty_like(x).bernoulli_(1 - self.p)
+            return x_NH * (1 - self.p)
+        return x_NH * self._mask(x_NH)
+
+    def _mask(self, x_NH: Tensor) -> Tensor:
+        rows, units = x_NH.shape
+        first, whole = self.rows or (0, rows)
+        index, towers = self.tower
+        mask_BH = x_NH.new_empty(whole, towers * units).bernoulli_(1 - self.p)
+        mask_NH = mask_BH[first : first + rows, index * units : (index + 1) * units]
+        return F.pad(mask_NH, (0, 0, 0, rows - len(mask_NH)))  # rows beyond are padding
 
 
 class AlexNet(nn.Module):

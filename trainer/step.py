@@ -1,36 +1,78 @@
 """One step of training, and the counts that come out of it."""
 
+from contextlib import nullcontext
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from alexnet.model import Dropout2012
 from pipeline.batches import Batch
 from trainer.config import autocast
 from trainer.optimizer import SGD2012
 
 
+class Place(NamedTuple):
+    """Where a worker's rows stand in the run."""
+
+    seed: int
+    epoch: int
+    position: int
+    """Of the first sample of the global batch in its epoch."""
+    real: int
+    """Samples in the global batch, without padding."""
+    first: int
+    """Row of the global batch that this worker's first row is."""
+
+
 def train_step(
-    model: nn.Module, optimizer: SGD2012, batch: Batch, share: float, precision: str
+    model: nn.Module,
+    optimizer: SGD2012,
+    batch: Batch,
+    place: Place,
+    *,
+    world: int,
+    precision: str,
+    micro: int | None = None,
 ) -> Tensor:
     """Gradient of the mean loss over the global batch, one update.
 
-    `share` is world size / real samples in the global batch: data-parallel gradients are averaged
-    over the workers, so each worker weighs its sum of losses with it.
+    `world` workers share the batch; data-parallel gradients are averaged over them. With `micro`
+    the worker's rows pass in parts of at most so many: less memory, the same update.
     Returns (sum of losses, right labels, samples) of this worker's real rows, float64 (3,).
     """
-    with autocast(precision, batch.image_NCHW.device):
-        logit_NK = model(batch.image_NCHW)
-    loss_N = F.cross_entropy(logit_NK.float(), batch.label_N, reduction="none") * batch.real_N
+    rows = len(batch.label_N)
+    micro = micro or rows
+    counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
     optimizer.zero_grad(set_to_none=True)
-    (loss_N.sum() * share).backward()
+    for start in range(0, rows, micro):
+        part = Batch(*(field[start : start + micro] for field in batch))
+        last = start + micro >= rows
+        parallel = isinstance(model, DistributedDataParallel)
+        with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
+            seed_dropout(model, place, place.first + start)
+            with autocast(precision, part.image_NCHW.device):
+                logit_NK = model(part.image_NCHW)
+            logit_NK = logit_NK.float()
+            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
+            (loss_N.sum() * (world / place.real)).backward()
+        with torch.no_grad():
+            right_N = (logit_NK.argmax(dim=1) == part.label_N) & part.real_N
+            counts_3 += torch.stack(
+                [loss_N.double().sum(), right_N.double().sum(), part.real_N.sum()]
+            )
     optimizer.step()
-    with torch.no_grad():
-        right_N = (logit_NK.argmax(dim=1) == batch.label_N) & batch.real_N
-        return torch.stack([loss_N.double().sum(), right_N.double().sum(), batch.real_N.sum()])
+    return counts_3
 
 
-def seed_dropout(seed: int, epoch: int, position: int, rank: int) -> None:
-    """Make the masks of the next step depend on where it stands in the run, not on the past."""
-    (word,) = np.random.SeedSequence((seed, epoch, position, rank)).generate_state(1, np.uint64)
-    torch.manual_seed(int(word))
+def seed_dropout(model: nn.Module, place: Place, first: int) -> None:
+    """Make the masks of the next pass, of rows from `first` on, depend on where the run stands:
+    neither on the past nor on how many workers share the batch."""
+    seed = np.random.SeedSequence((place.seed, place.epoch, place.position))
+    torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+    for module in model.modules():
+        if isinstance(module, Dropout2012):
+            module.rows = (first, place.real)

@@ -19,12 +19,12 @@ from alexnet.views import centre_mean
 from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.decoder import best_hw_load
-from pipeline.order import Shard
+from pipeline.order import Shard, share
 from trainer.config import Run, RunError, resolve_precision
 from trainer.evaluate import evaluate
 from trainer.schedule import rate_at
 from trainer.state import State
-from trainer.step import seed_dropout, train_step
+from trainer.step import Place, train_step
 
 SUM_STEPS = 10
 """Steps between two looks at the other workers' counts and at the request to stop."""
@@ -115,9 +115,14 @@ class Worker:
             real = min(global_batch, samples - state.position)
             progress = (state.epoch + state.position / samples) / recipe.epochs
             state.optimizer.set_rate(rate_at(progress, recipe.rates))
-            seed_dropout(recipe.seed, state.epoch, state.position, self.shard.index)
+            first, _, _ = share(samples, state.position, global_batch, self.shard)
             sums_5[:3] += train_step(
-                self.model, state.optimizer, batch, self.shard.count / real, self.precision
+                self.model,
+                state.optimizer,
+                batch,
+                Place(recipe.seed, state.epoch, state.position, real, first - state.position),
+                world=self.shard.count,
+                precision=self.precision,
             )
             state.position += real
             state.step += 1
