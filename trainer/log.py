@@ -23,21 +23,20 @@ class Log:
     def train(self, *, step: int, **fields: float) -> None:
         self._write("train", step=step, **fields)
         shown = {name: fields[name] for name in ("loss", "gradient_norm", "rate", "images_per_s")}
-        shown |= {"error/train top-1": 1 - fields["top1"], "loader_wait": fields["wait"]}
+        shown |= {"error/train_top1": 1 - fields["top1"], "loader_wait": fields["wait"]}
         for name, value in shown.items():
             self._board.add_scalar(name, value, step)
 
     def val(self, accuracy: Accuracy, *, step: int, epoch: int) -> None:
         self._write("val", step=step, epoch=epoch, **accuracy.model_dump())
-        views = f"{accuracy.views} view{'s' * (accuracy.views > 1)}"
-        for name, right in (("top-1", accuracy.top1), ("top-5", accuracy.top5)):
-            error = 1 - right / accuracy.pictures
-            self._board.add_scalar(f"error/validation {name}, {views}", error, step)
+        for name, right in (("top1", accuracy.top1), ("top5", accuracy.top5)):
+            tag = f"error/validation_{name}_{accuracy.views}_views"
+            self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
 
     def pictures(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
         """The first training pictures of an epoch, as the network sees them, the mean put back."""
         shown = image_NCHW[:PICTURES].float() + mean_3HW
-        self._board.add_images("training pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
+        self._board.add_images("training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
 
     def kernels(self, weight_KCHW: Tensor, step: int) -> None:
         """conv1, each kernel scaled to its own range: the paper's Figure 3."""
