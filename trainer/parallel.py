@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
-from torch import Tensor, nn
-from torch.distributed import ProcessGroup
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch import Tensor, distributed, nn
+from torch.distributed import GradBucket, ProcessGroup
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.model import AlexNet
@@ -73,8 +73,16 @@ def averaged(
         gradient_as_bucket_view=True,
     )
     if compress:
-        parallel.register_comm_hook(group, bf16_compress_hook)
+        parallel.register_comm_hook(group, _in_16_bits)
     return parallel
+
+
+def _in_16_bits(group: ProcessGroup | None, bucket: GradBucket) -> Future[Tensor]:
+    """torch's own hook of this kind refuses gloo, which has the sum too."""
+    gradient = bucket.buffer()
+    half = (gradient / distributed.get_world_size(group)).bfloat16()
+    summed = distributed.all_reduce(half, group=group, async_op=True).get_future()
+    return summed.then(lambda done: gradient.copy_(done.value()[0]))
 
 
 def rest(module: nn.Module, layer: str) -> bool:
