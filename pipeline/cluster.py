@@ -21,6 +21,8 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # How long workers wait for room: after the loss of a node Ray first asks for as many as before.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
     # Ray runs its workers at nice 15; here they are the work, and DDP waits for the slowest.
     "RAY_worker_niceness": "0",
 } | MEMORY

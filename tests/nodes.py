@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from pipeline.cluster import ENVIRONMENT
 
@@ -52,9 +54,12 @@ class Cluster:
 
     def kill(self, node: subprocess.Popen, number: signal.Signals = signal.SIGKILL) -> None:
         """The node and all its workers."""
-        if node.poll() is None:
-            os.killpg(node.pid, number)
+        processes = psutil.Process(node.pid).children(recursive=True) if node.poll() is None else []
+        for process in [node, *processes]:
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                process.send_signal(number)
         node.wait()
+        psutil.wait_procs(processes, timeout=20)
         self._nodes.remove(node)
 
     def drain(self, deadline_s: int) -> None:

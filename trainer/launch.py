@@ -60,7 +60,7 @@ def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
         if isinstance(result, Outcome):
             return result
         rank, cause = _cause(result)
-        text = f"worker {rank}: {_line(cause)}" if rank is not None else _line(cause)
+        text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, ray, cause)
         failures = 1 if progress.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
@@ -103,9 +103,9 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep, checkpoint_score_attribute="top1"
             ),
-            # Tried again above, where a mistake can be told from an accident. Ray's own default is
-            # to wait for workers for ever.
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            # Tried again above, where a mistake can be told from an accident. Room for workers is
+            # looked for three times; Ray's own default is for ever.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
         ),
     )
     try:
@@ -165,6 +165,18 @@ def _cause(error: BaseException) -> tuple[int | None, BaseException]:
         if isinstance(cause, UserError):
             return rank, cause
     return next(iter(causes.items()))
+
+
+def _no_room(run: Run, ray: ModuleType, cause: BaseException) -> str:
+    """Why Ray's controller gave up."""
+    if type(cause).__name__ != "WorkerGroupStartupTimeoutError":
+        return _line(cause)
+    found = resources(ray)
+    return (
+        f"no room for {run.workers[0]} worker(s): the cluster has {found.cpus} CPUs and "
+        f"{found.gpus} GPUs, and other work may hold them; lower --workers, or wait, and go on "
+        "with --resume"
+    )
 
 
 def _innermost(error: BaseException) -> BaseException:

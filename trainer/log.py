@@ -17,7 +17,10 @@ PICTURES = 16
 class Log:
     def __init__(self, run: Run, step: int) -> None:
         """`step` is where the run goes on; what TensorBoard shows beyond was done in vain."""
+        content = run.metrics.read_bytes()
         self._file = run.metrics.open("a")
+        if content and not content.endswith(b"\n"):  # a worker was killed while it wrote
+            self._file.write("\n")
         self._board = SummaryWriter(str(run.board), purge_step=step + 1)
 
     def train(self, *, step: int, **fields: float) -> None:

@@ -48,7 +48,10 @@ class Progress:
             if not line.endswith("\n"):  # half a line: the rest is on its way
                 self._file.seek(self._file.tell() - len(line))
                 return
-            event = json.loads(line)
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:  # a worker was killed while it wrote
+                continue
             if event["kind"] == "train":
                 self.step = event["step"]
                 self._show(self._training(event))

@@ -1,6 +1,8 @@
 """A run's curves as a picture."""
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +55,22 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
 def history(metrics: Path) -> tuple[Events, Events]:
     """(training, one-view validation) events in the order of their steps. A run that went on from
     a checkpoint repeats the steps after it; the later account holds. Raises RunError."""
-    try:
-        events = [json.loads(line) for line in metrics.read_text().splitlines()]
-    except OSError as error:
-        raise RunError(f"{metrics}: {error.strerror}; is the name that of a run?") from None
     kept: Events = []
-    for event in events:
+    for event in events(metrics):
         while kept and (kept[-1]["step"], kept[-1]["kind"]) > (event["step"], event["kind"]):
             kept.pop()
         kept.append(event)
     train = [event for event in kept if event["kind"] == "train"]
     val = {event["step"]: event for event in kept if event.get("views") == 1}
     return train, list(val.values())
+
+
+def events(metrics: Path) -> Iterator[dict[str, Any]]:
+    """All that a run has written down, in that order. Raises RunError."""
+    try:
+        lines = metrics.read_text().splitlines()
+    except OSError as error:
+        raise RunError(f"{metrics}: {error.strerror}; is the name that of a run?") from None
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # half a line, where a worker was killed
+            yield json.loads(line)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -24,9 +26,19 @@ pytestmark = pytest.mark.slow
 LONG = ("--epochs", "12", "--save-every", "1", "--retries", "1")
 
 
-def start(words: list[str], **options: object) -> subprocess.Popen[str]:
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, **pipes, **options)  # type: ignore[call-overload]
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `python -m ...`; what still runs when the test ends is ended."""
+    with ExitStack() as stack:
+
+        def command(words: list[str], **options: object) -> subprocess.Popen[str]:
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            process = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, **pipes, **options)  # type: ignore[call-overload]
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield command
 
 
 def step(folder: Path, name: str) -> int:
@@ -38,6 +50,12 @@ def wait_for_step(process: subprocess.Popen, folder: Path, name: str, least: int
     while process.poll() is None and step(folder, name) < least:
         assert time.monotonic() < until, process.communicate(timeout=5)
         time.sleep(0.02)
+
+
+def train_workers(process: subprocess.Popen) -> list[psutil.Process]:
+    """Of the cluster that a run has started for itself."""
+    everything = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in everything if p.is_running() and "TrainWorker" in p.name()]
 
 
 def last(folder: Path, name: str) -> state.Saved:
@@ -60,7 +78,9 @@ def samples_of_each_epoch(folder: Path, name: str) -> Counter:
     return counts
 
 
-def test_a_worker_killed_five_times_changes_no_bit(dataset: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_five_times_changes_no_bit(
+    dataset: Path, tmp_path: Path, start: Callable
+) -> None:
     """Two workers, one of them killed with -9 at five random steps: the undisturbed run's bits."""
     undisturbed = start([*arguments("whole", dataset, tmp_path), *LONG])
     output, _ = undisturbed.communicate(timeout=300)
@@ -70,8 +90,7 @@ def test_a_worker_killed_five_times_changes_no_bit(dataset: Path, tmp_path: Path
     steps = sorted(random.sample(range(30, 300), 5))
     for number, least in enumerate(steps):
         wait_for_step(process, tmp_path, "killed", least)
-        everything = psutil.Process(process.pid).children(recursive=True)
-        workers = [p for p in everything if "RayTrainWorker" in " ".join(p.cmdline())]
+        workers = train_workers(process)
         assert len(workers) == 2, (number, workers)
         random.choice(workers).kill()
         seen = len(events(tmp_path, "killed"))
@@ -85,7 +104,7 @@ def test_a_worker_killed_five_times_changes_no_bit(dataset: Path, tmp_path: Path
     assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(12), samples)
 
 
-def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path) -> None:
+def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start: Callable) -> None:
     words = [*arguments("r", dataset, tmp_path), *LONG]
     process = start(words)
     wait_for_step(process, tmp_path, "r", 1)
@@ -111,7 +130,7 @@ def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path) -> Non
     assert subprocess.run(stop, cwd=ROOT, capture_output=True).returncode == 2
 
 
-def test_nodes_come_and_go(dataset: Path, tmp_path: Path) -> None:
+def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> None:
     """--workers 1:2 on a cluster whose second node is killed, comes back, and is drained with
     notice: every sample of every epoch once, the weights of one undisturbed worker."""
     alone = start(

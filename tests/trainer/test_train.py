@@ -16,7 +16,7 @@ from tensorboardX.proto import event_pb2
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from tests.conftest import ROOT
-from trainer import state
+from trainer import report, state
 
 OPTIONS = ("--epochs", "3", "--batch", "4", "--workers", "2")
 
@@ -30,7 +30,7 @@ def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
 
 def events(folder: Path, name: str) -> list[dict]:
     path = folder / "runs" / name / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return list(report.events(path)) if path.exists() else []
 
 
 @pytest.fixture(scope="module")
