@@ -1,5 +1,7 @@
 """The update rule of 2012, written out in float64, against torch's kernels."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -58,3 +60,36 @@ def test_every_bias_and_only_biases_learn_twice_as_fast() -> None:
     assert (biases["lr"], biases["weight_decay"]) == (0.02, 0.0)
     assert [p.ndim for p in biases["params"]] == [1, 1]
     assert [p.ndim for p in weights["params"]] == [4, 2]
+
+
+def test_a_velocity_given_back_goes_on_with_the_same_bits() -> None:
+    """Into another optimizer, over a drop of the rate, whatever the memory format."""
+    torch.manual_seed(0)
+    image = torch.randn(6, 3, 8, 8)
+
+    def learn(layer: nn.Module, optimizer: SGD2012, rates: list[float]) -> None:
+        for rate in rates:
+            optimizer.set_rate(rate)
+            optimizer.zero_grad()
+            layer(image).square().mean().backward()
+            optimizer.step()
+
+    layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = SGD2012(layer, 0.1)
+    assert optimizer.velocity() == {}
+    learn(layer, optimizer, [0.1, 0.1, 0.05])
+
+    other = copy.deepcopy(layer)
+    restored = SGD2012(other, 0.1)
+    restored.set_rate(optimizer.rate)
+    restored.set_velocity({name: v.contiguous() for name, v in optimizer.velocity().items()})
+    for one, its in ((layer, optimizer), (other, restored)):
+        learn(one, its, [0.05, 0.01, 0.01])
+    assert all(
+        torch.equal(*pair) for pair in zip(layer.parameters(), other.parameters(), strict=True)
+    )
+    assert optimizer.velocity().keys() == {"weight", "bias"}
+    for name, velocity in optimizer.velocity().items():
+        assert torch.equal(velocity, restored.velocity()[name])
+    restored.set_velocity({})
+    assert restored.velocity() == {}
