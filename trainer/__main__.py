@@ -18,6 +18,7 @@ from pipeline.pictures import Damage
 from pipeline.shard import RECORDS
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
+from trainer import towers
 from trainer.launch import Resources, kept_checkpoint, launch
 from trainer.publish import publish
 from trainer.recipe import RECIPES, VARIABLE, Recipe, parse, resolve
@@ -138,6 +139,11 @@ def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
 def _check_workers(run: Run, resources: Resources) -> None:
     """Ray would wait for what the cluster does not have."""
     fewest, most = run.workers
+    if run.parallelism == "towers":
+        for workers in run.workers:
+            towers.check(run.recipe.network, workers)
+        if fewest != most:
+            raise RunError("parallelism towers: pairs keep their number; give --workers one number")
     if run.gpu and fewest > resources.gpus:
         raise RunError(
             f"{fewest} GPU(s) asked for, this cluster has {resources.gpus}; "

@@ -23,8 +23,10 @@ class Parallel(Protocol):
     index: int
     count: int
     """Its share of each batch, and how many there are."""
-    counts: bool
-    """Whether its logits are the network's, so that its counts are to be added."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its logits are the network's, so that what it counts is to be added."""
 
     def freeze(self, layer: str) -> None:
         """Let a layer rest from the next step on: neither rate, nor decay, nor gradient."""

@@ -27,6 +27,7 @@ from trainer.precision import resolve_precision
 from trainer.run import Run, RunError
 from trainer.state import Saved, Stand, begin, read
 from trainer.step import Place, train_step
+from trainer.towers import Towers
 
 LOOK_S, MOST_STEPS = 1.0, 100
 """Workers look at each other's counts, and at what rank 0 asks for, about so often."""
@@ -77,9 +78,7 @@ class Worker:
         )
         if saved:
             self.network.load_state_dict(saved.weights)
-        self.parallel: Parallel = Data(
-            self.network, self.rank, self.world, compress=recipe.gradients == "bf16"
-        )
+        self.parallel = self.arrange()
         self.optimizer = SGD2012(
             self.parallel.module, recipe.rate, recipe.momentum, recipe.weight_decay
         )
@@ -91,6 +90,12 @@ class Worker:
         self.pace = 1
         self.saved_step, self.saved_at = (self.stand.step if saved else None), time.monotonic()
         self.warned = False
+
+    def arrange(self) -> Parallel:
+        compress = self.run.recipe.gradients == "bf16"
+        if self.run.parallelism == "towers":
+            return Towers(self.network, compress=compress)
+        return Data(self.network, self.rank, self.world, compress=compress)
 
     def restore(self) -> Saved | None:
         if (checkpoint := ray.train.get_checkpoint()) is None:
