@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
+from pydantic import BaseModel, ConfigDict
 
 SIZE = 256
 """Rows and columns of a whole picture at full size (§2)."""
@@ -16,7 +17,6 @@ SIZE = 256
 MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a small file can declare far more than memory holds."""
 
-FILTER = Image.Resampling.BICUBIC
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,6 +37,26 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 Refusal = Literal["empty", "not-an-image", "too-large", "damaged"]
 
 
+class PictureRule(BaseModel):
+    """How a photograph becomes a square. By default as packed datasets have it (§2); imported
+    models bring the rule that they were trained with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framing: Literal["crop", "squash"] = "crop"
+    """crop: short side scaled, centre kept. squash: both sides scaled, whatever their ratio."""
+    filter: Literal["bicubic", "bilinear"] = "bicubic"
+    """Both averages over what a smaller pixel covers, as Pillow has them."""
+
+    @property
+    def resampling(self) -> Image.Resampling:
+        return Image.Resampling[self.filter.upper()]
+
+
+PACKED = PictureRule()
+"""The rule of every packed dataset."""
+
+
 class PictureError(ValueError):
     """Bytes that are no picture we can use. `kind` is for programs, the text for people."""
 
@@ -45,13 +65,20 @@ class PictureError(ValueError):
         self.kind = kind
 
 
-def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+def whole_picture(
+    data: bytes,
+    size: int = SIZE,
+    formats: tuple[str, ...] = FORMATS,
+    rule: PictureRule = PACKED,
+) -> np.ndarray:
     """`whole_image` as (size, size, 3) uint8."""
-    return np.array(whole_image(data, size, formats))
+    return np.array(whole_image(data, size, formats, rule))
 
 
-def whole_image(data: bytes, size: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """File bytes -> RGB of size x size: short side scaled to `size`, centre kept (§2).
+def whole_image(
+    data: bytes, size: int, formats: tuple[str, ...] = FORMATS, rule: PictureRule = PACKED
+) -> Image.Image:
+    """File bytes -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
 
     Upright by its EXIF orientation, on white where transparent, first frame of an animation.
     Raises PictureError.
@@ -69,12 +96,14 @@ def whole_image(data: bytes, size: int, formats: tuple[str, ...] = FORMATS) -> I
         raise _damaged(error) from error
     try:
         rgb = to_rgb(image, enough=2 * size)
+        if rule.framing == "squash":
+            return rgb.resize((size, size), rule.resampling)
         short = min(rgb.size)
         left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = (left, top, left + short, top + short)
-        return rgb.resize((size, size), FILTER, box=box)
+        return rgb.resize((size, size), rule.resampling, box=box)
     except Exception as error:  # as above
         raise _damaged(error) from error
 
