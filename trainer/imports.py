@@ -28,11 +28,16 @@ from alexnet.views import centre_mean
 
 Family = Literal["torchvision", "caffe"]
 
-TORCHVISION = {
+PARTS = ("weight", "bias")
+LAYERS = {
     "conv1": "features.0", "conv2": "features.3", "conv3": "features.6", "conv4": "features.8",
     "conv5": "features.10", "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
 }  # fmt: skip
-"""{our layer: theirs}: torchvision/models/alexnet.py."""
+"""{our and Caffe's layer: torchvision's}, from torchvision/models/alexnet.py."""
+TORCHVISION = {f"{our}.{part}": f"{t}.{part}" for our, t in LAYERS.items() for part in PARTS}
+CAFFE = {f"{our}.{part}": f"{our}.{n}" for our in LAYERS for n, part in enumerate(PARTS)}
+"""{our tensor: theirs}, all of them."""
+
 TORCHVISION_MEAN, TORCHVISION_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """RGB on the scale 0..1: `AlexNet_Weights.IMAGENET1K_V1.transforms()`."""
 
@@ -102,8 +107,7 @@ def from_torchvision(tensors: dict[str, Tensor], file: Path) -> Imported:
     network = AlexNetConfig(
         towers=1, kernels=(64, 192, 384, 256, 256), conv1_padding=2, local_response_norm=False
     )
-    suffixes = {"weight": "weight", "bias": "bias"}
-    network, state = _renamed(tensors, TORCHVISION, suffixes, network, file)
+    network, state = _renamed(tensors, TORCHVISION, network, file)
     scale_3 = 255 * torch.tensor(TORCHVISION_DEVIATION, dtype=torch.float64)
     state["conv1.weight"] = (state["conv1.weight"] / scale_3[:, None, None]).float()
     mean_3HW = 255 * torch.tensor(TORCHVISION_MEAN)[:, None, None].repeat(
@@ -124,26 +128,16 @@ def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> 
     ForeignError.
     """
     network = AlexNetConfig(crop=227, norm_k=1, norm_across_towers=True)
-    names = {layer: layer for layer in TORCHVISION}
-    network, state = _renamed(tensors, names, {"weight": "0", "bias": "1"}, network, file)
+    network, state = _renamed(tensors, CAFFE, network, file)
     state["conv1.weight"] = state["conv1.weight"].flip(1)  # BGR
     mean_3HW = centre_mean(mean_SS3, network.crop)
     return Imported(network, state, mean_3HW, PictureRule(framing="squash", filter="bilinear"))
 
 
 def _renamed(
-    tensors: dict[str, Tensor],
-    layers: dict[str, str],
-    suffixes: dict[str, str],
-    network: AlexNetConfig,
-    file: Path,
+    tensors: dict[str, Tensor], names: dict[str, str], network: AlexNetConfig, file: Path
 ) -> tuple[AlexNetConfig, dict[str, Tensor]]:
     """The network with the file's number of classes, and its state but for conv1's input."""
-    names = {
-        f"{our}.{part}": f"{their}.{suffix}"
-        for our, their in layers.items()
-        for part, suffix in suffixes.items()
-    }
     for theirs in names.values():
         if theirs not in tensors:
             found = ", ".join(list(tensors)[:3]) or "nothing"
@@ -230,7 +224,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Those of an .npz file; of an .npy file the one, as `mean`."""
     try:
         loaded = np.load(path, allow_pickle=False)
-        arrays = {"mean": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        if isinstance(loaded, np.ndarray):
+            arrays = {"mean": loaded}
+        else:
+            with loaded:
+                arrays = dict(loaded)
     except OSError:
         raise
     except Exception as error:  # as above
