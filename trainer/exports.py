@@ -87,6 +87,7 @@ class PixelsToProbabilities(nn.Module):
         self.network = PlainAlexNet(checkpoint.about.network)
         self.network.load_state_dict(checkpoint.model.state_dict(), assign=True)
         self.register_buffer("mean_3HW", checkpoint.mean_3HW)
+        self.requires_grad_(False)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """(N, 3, crop, crop) uint8 -> (N, K) float32."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.pixels import MAX_PIXELS, PictureError, whole_picture
+from alexnet.pixels import MAX_PIXELS, PictureError, PictureRule, whole_picture
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -32,6 +32,18 @@ def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> Non
     assert found.shape == (128, 128, 3)
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_the_rules_of_other_programs_are_pillows_plain_resize(filter: str, jpeg: bytes) -> None:
+    """Squashed as Caffe's pictures; or all of it scaled and then cut, as torchvision does."""
+    image, resampling = Image.open(io.BytesIO(jpeg)), Image.Resampling[filter.upper()]
+    for framing, expected in (
+        ("squash", image.resize((256, 256), resampling)),
+        ("crop", image.resize((384, 256), resampling).crop((64, 0, 320, 256))),
+    ):
+        found = whole_picture(jpeg, rule=PictureRule(framing=framing, filter=filter))
+        assert np.array_equal(found, np.asarray(expected)), framing
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
