@@ -43,14 +43,29 @@ class PictureRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    framing: Literal["crop", "squash"] = "crop"
-    """crop: short side scaled, centre kept. squash: both sides scaled, whatever their ratio."""
+    framing: Literal["crop", "pixel-crop", "squash"] = "crop"
+    """crop: short side scaled, centre kept. pixel-crop: the same where the scaled long side and
+    the crop's corner are rounded to whole pixels, as torchvision does: up to one pixel aside.
+    squash: both sides scaled, whatever their ratio."""
     filter: Literal["bicubic", "bilinear"] = "bicubic"
-    """Both averages over what a smaller pixel covers, as Pillow has them."""
+    """As Pillow has them, both antialiased."""
 
     @property
     def resampling(self) -> Image.Resampling:
         return Image.Resampling[self.filter.upper()]
+
+    def box(self, width: int, height: int, size: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what becomes size x size, in pixels of the picture."""
+        if self.framing == "squash":
+            return 0, 0, width, height
+        short = min(width, height)
+        if self.framing == "crop":
+            left, top = (width - short) / 2, (height - short) / 2
+            return left, top, left + short, top + short
+        wide, high = size * width // short, size * height // short
+        x, y = round((wide - size) / 2), round((high - size) / 2)
+        left, right = x * width / wide, (x + size) * width / wide
+        return left, y * height / high, right, (y + size) * height / high
 
 
 PACKED = PictureRule()
@@ -96,13 +111,9 @@ def whole_image(
         raise _damaged(error) from error
     try:
         rgb = to_rgb(image, enough=2 * size)
-        if rule.framing == "squash":
-            return rgb.resize((size, size), rule.resampling)
-        short = min(rgb.size)
-        left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
-        box = (left, top, left + short, top + short)
+        box = rule.box(*rgb.size, size)
         return rgb.resize((size, size), rule.resampling, box=box)
     except Exception as error:  # as above
         raise _damaged(error) from error

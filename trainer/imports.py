@@ -113,7 +113,7 @@ def from_torchvision(tensors: dict[str, Tensor], file: Path) -> Imported:
     mean_3HW = 255 * torch.tensor(TORCHVISION_MEAN)[:, None, None].repeat(
         1, network.crop, network.crop
     )
-    return Imported(network, state, mean_3HW, PictureRule(filter="bilinear"))
+    return Imported(network, state, mean_3HW, PictureRule(framing="pixel-crop", filter="bilinear"))
 
 
 def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> Imported:

@@ -209,7 +209,7 @@ def test_caffes_logits_with_its_mean_picture(
 
 def test_what_about_says_of_them(from_torchvision: Checkpoint, from_caffe: Checkpoint) -> None:
     about = from_torchvision.about
-    assert (about.rule.framing, about.rule.filter, about.size) == ("crop", "bilinear", 256)
+    assert (about.rule.framing, about.rule.filter, about.size) == ("pixel-crop", "bilinear", 256)
     assert about.classes[17].id == "n00000017"
     assert about.classes[17].name == "thing 17, object"
     assert about.recipe.items() >= {"imported": "torchvision", "file": "alexnet.pth"}.items()
