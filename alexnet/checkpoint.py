@@ -22,6 +22,7 @@ from alexnet import atomic
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.pixels import PictureRule
 
 MEAN = "mean_3HW"
 
@@ -55,11 +56,15 @@ class About(BaseModel):
     classes: tuple[ClassLabel, ...]
     size: int = Field(ge=64)
     """Rows and columns of the whole picture that the views are cut from."""
-    dataset: str
-    """SHA-256 that names the training data."""
+    rule: PictureRule = PictureRule()
+    """How that picture is made of a photograph."""
+    dataset: str | None
+    """SHA-256 that names the training data; None where it is not known: the model is imported."""
     recipe: dict[str, Any]
+    """How it was trained, or what it was imported from."""
     accuracy: tuple[Accuracy, ...] = ()
-    trained_at: datetime
+    trained_at: datetime | None
+    """None for an imported model."""
     versions: dict[str, str]
     weights_sha256: str = ""
     """Filled in by `save`."""

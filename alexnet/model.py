@@ -14,14 +14,24 @@ from torch import Tensor, nn
 
 
 class AlexNetConfig(BaseModel):
-    """What the paper varies, and what fits the network to a small machine; nothing else."""
+    """What the paper varies, what fits the network to a small machine, and what torchvision's and
+    Caffe's networks have otherwise; nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: int = Field(1000, ge=2)
     towers: Literal[1, 2] = 2
     """2: the two-GPU network. 1: the one-GPU network of §3.2, half the kernels up to conv4."""
+    kernels: tuple[int, int, int, int, int] | None = None
+    """Of conv1 to conv5 at width 1, instead of the paper's."""
+    conv1_padding: int = Field(0, ge=0, le=10)
+    """Zeros to the left of the picture and above it; to the right and below it are always as many
+    as conv1's last window lacks. torchvision: 2."""
     local_response_norm: bool = True
+    norm_k: float = Field(2.0, gt=0)
+    """What the sum of squares is added to (§3.3). Caffe: 1."""
+    norm_across_towers: bool = False
+    """The normalisation's window runs on from one tower's maps to the other's. Caffe: it does."""
     pooling: Literal["overlapping", "plain"] = "overlapping"
     """overlapping: 3x3 windows at stride 2. plain: 2x2, the other side of §3.4."""
     activation: Literal["relu", "tanh"] = "relu"
@@ -36,14 +46,14 @@ class AlexNetConfig(BaseModel):
 
 
 class LocalResponseNorm(torch.autograd.Function):
-    """x / (2 + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, each tower alone (§3.3).
+    """x / (k + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, per tower; k is 2 (§3.3).
 
     The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
     window, and the published results are the code's. The window sum is four shifted additions; the
     gradient holds the same sum and is written out, since autograd would keep every one of them.
     """
 
-    K, ALPHA, BETA = 2.0, 1e-4 / 5, 0.75
+    ALPHA, BETA = 1e-4 / 5, 0.75
 
     @staticmethod
     def window_sum(a_NHWC: Tensor, b_NHWC: Tensor, towers: int) -> Tensor:
@@ -56,12 +66,12 @@ class LocalResponseNorm(torch.autograd.Function):
         return total.flatten(-2)
 
     @staticmethod
-    def forward(ctx: Any, x_NCHW: Tensor, towers: int) -> Tensor:
+    def forward(ctx: Any, x_NCHW: Tensor, towers: int, k: float = 2.0) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W); fastest in channels_last."""
         norm = LocalResponseNorm
         with torch.autocast(x_NCHW.device.type, enabled=False):
             x_NHWC = x_NCHW.permute(0, 2, 3, 1)
-            base_NHWC = norm.window_sum(x_NHWC, x_NHWC, towers).mul_(norm.ALPHA).add_(norm.K)
+            base_NHWC = norm.window_sum(x_NHWC, x_NHWC, towers).mul_(norm.ALPHA).add_(k)
             root_NHWC = base_NHWC.rsqrt()
             factor_NHWC = root_NHWC.sqrt().mul_(root_NHWC)  # base^-0.75 without a pow
             ctx.save_for_backward(x_NHWC, base_NHWC, factor_NHWC)
@@ -69,7 +79,7 @@ class LocalResponseNorm(torch.autograd.Function):
             return (x_NHWC * factor_NHWC).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         norm = LocalResponseNorm
         x_NHWC, base_NHWC, factor_NHWC = ctx.saved_tensors
         gradient_NHWC = gradients[0].permute(0, 2, 3, 1)
@@ -78,7 +88,7 @@ class LocalResponseNorm(torch.autograd.Function):
         total_NHWC = (gradient_NHWC * factor_NHWC).addcmul_(
             spread_NHWC, x_NHWC, value=-2 * norm.ALPHA * norm.BETA
         )
-        return total_NHWC.permute(0, 3, 1, 2), None
+        return total_NHWC.permute(0, 3, 1, 2), None, None
 
 
 class Dropout2012(nn.Module):
@@ -125,16 +135,16 @@ class AlexNet(nn.Module):
             return towers * max(1, round(full / towers * config.width))
 
         # §3.2: the one-GPU network halves each layer but conv5 and the full ones.
-        halved = towers / 2
-        c1, c2, c3 = (units(int(full * halved)) for full in (96, 256, 384))
-        c5, hidden = units(256), units(4096)
+        paper = (96, 256, 384, 384, 256) if towers == 2 else (48, 128, 192, 192, 256)
+        c1, c2, c3, c4, c5 = map(units, config.kernels or paper)
+        hidden = units(4096)
         # Plain pooling leaves 28 and 11 positions where overlapping leaves 27 and 13; config 147
         # takes the difference out of the padding, so that the last map is 6x6 again.
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
         self.conv2 = nn.Conv2d(c1, c2, 5, padding=1 if plain else 2, groups=towers)
         self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
-        self.conv4 = nn.Conv2d(c3, c3, 3, padding=1, groups=towers)
-        self.conv5 = nn.Conv2d(c3, c5, 3, padding=0 if plain else 1, groups=towers)
+        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=towers)
+        self.conv5 = nn.Conv2d(c4, c5, 3, padding=0 if plain else 1, groups=towers)
         self.conv6 = nn.Conv2d(c5, c5, 3, padding=1) if config.sixth_conv else None
         # The last window may stick out at the right and bottom, as in the released code.
         self.pool = nn.MaxPool2d(2 if plain else 3, stride=2, ceil_mode=True)
@@ -163,17 +173,19 @@ class AlexNet(nn.Module):
 
     def _pad(self, image_NCHW: Tensor) -> Tensor:
         """Zeros to the right and bottom, up to conv1's last window: 224 + 3 gives 55x55 (§3.5)."""
-        missing = -(self.config.crop - 11) % 4
-        return F.pad(image_NCHW, (0, missing, 0, missing))
+        before = self.config.conv1_padding
+        missing = -(before + self.config.crop - 11) % 4
+        return F.pad(image_NCHW, (before, missing, before, missing))
 
     def _norm(self, x_NCHW: Tensor) -> Tensor:
         if not self.config.local_response_norm:
             return x_NCHW
-        return LocalResponseNorm.apply(x_NCHW, self.config.towers)
+        towers = 1 if self.config.norm_across_towers else self.config.towers
+        return LocalResponseNorm.apply(x_NCHW, towers, self.config.norm_k)
 
     def _last_map_side(self, window: int) -> int:
         """Rows (and columns) of the map that fc6 sees: 6 at full size."""
-        side = ceil((self.config.crop - 11) / 4) + 1
+        side = ceil((self.config.conv1_padding + self.config.crop - 11) / 4) + 1
         side = ceil((side - window) / 2) + 1
         for conv in (self.conv2, self.conv5):
             side += 2 * int(conv.padding[0]) - conv.kernel_size[0] + 1

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
+from pydantic import BaseModel, ConfigDict
 
 SIZE = 256
 """Rows and columns of a whole picture at full size (§2)."""
@@ -16,7 +17,6 @@ SIZE = 256
 MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a small file can declare far more than memory holds."""
 
-FILTER = Image.Resampling.BICUBIC
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,6 +37,41 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 Refusal = Literal["empty", "not-an-image", "too-large", "damaged"]
 
 
+class PictureRule(BaseModel):
+    """How a photograph becomes a square. By default as packed datasets have it (§2); imported
+    models bring the rule that they were trained with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    framing: Literal["crop", "pixel-crop", "squash"] = "crop"
+    """crop: short side scaled, centre kept. pixel-crop: the same where the scaled long side and
+    the crop's corner are rounded to whole pixels, as torchvision does: up to one pixel aside.
+    squash: both sides scaled, whatever their ratio."""
+    filter: Literal["bicubic", "bilinear"] = "bicubic"
+    """As Pillow has them, both antialiased."""
+
+    @property
+    def resampling(self) -> Image.Resampling:
+        return Image.Resampling[self.filter.upper()]
+
+    def box(self, width: int, height: int, size: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what becomes size x size, in pixels of the picture."""
+        if self.framing == "squash":
+            return 0, 0, width, height
+        short = min(width, height)
+        if self.framing == "crop":
+            left, top = (width - short) / 2, (height - short) / 2
+            return left, top, left + short, top + short
+        wide, high = size * width // short, size * height // short
+        x, y = round((wide - size) / 2), round((high - size) / 2)
+        left, right = x * width / wide, (x + size) * width / wide
+        return left, y * height / high, right, (y + size) * height / high
+
+
+PACKED = PictureRule()
+"""The rule of every packed dataset."""
+
+
 class PictureError(ValueError):
     """Bytes that are no picture we can use. `kind` is for programs, the text for people."""
 
@@ -45,13 +80,20 @@ class PictureError(ValueError):
         self.kind = kind
 
 
-def whole_picture(data: bytes, size: int = SIZE, formats: tuple[str, ...] = FORMATS) -> np.ndarray:
+def whole_picture(
+    data: bytes,
+    size: int = SIZE,
+    formats: tuple[str, ...] = FORMATS,
+    rule: PictureRule = PACKED,
+) -> np.ndarray:
     """`whole_image` as (size, size, 3) uint8."""
-    return np.array(whole_image(data, size, formats))
+    return np.array(whole_image(data, size, formats, rule))
 
 
-def whole_image(data: bytes, size: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
-    """File bytes -> RGB of size x size: short side scaled to `size`, centre kept (§2).
+def whole_image(
+    data: bytes, size: int, formats: tuple[str, ...] = FORMATS, rule: PictureRule = PACKED
+) -> Image.Image:
+    """File bytes -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
 
     Upright by its EXIF orientation, on white where transparent, first frame of an animation.
     Raises PictureError.
@@ -69,12 +111,10 @@ def whole_image(data: bytes, size: int, formats: tuple[str, ...] = FORMATS) -> I
         raise _damaged(error) from error
     try:
         rgb = to_rgb(image, enough=2 * size)
-        short = min(rgb.size)
-        left, top = (rgb.width - short) / 2, (rgb.height - short) / 2
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
-        box = (left, top, left + short, top + short)
-        return rgb.resize((size, size), FILTER, box=box)
+        box = rule.box(*rgb.size, size)
+        return rgb.resize((size, size), rule.resampling, box=box)
     except Exception as error:  # as above
         raise _damaged(error) from error
 

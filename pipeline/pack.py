@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import atomic
-from alexnet.pixels import FILTER
+from alexnet.pixels import PACKED
 from pipeline.cluster import cluster
 from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import Progress
@@ -63,7 +63,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         atomic.write(directory / "duplicates.jsonl", _lines(pairs))
         manifest = Manifest(
             size=size,
-            filter=FILTER.name.lower(),
+            filter=PACKED.filter,
             jpeg_quality=JPEG_QUALITY,
             classes=source.classes,
             source=hashlib.sha256("".join(s.source for _, s in packed).encode()).hexdigest(),

@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.command import Parser, UserError, run
-from alexnet.pixels import PictureError, whole_picture
+from alexnet.pixels import PictureError, PictureRule, whole_picture
 from alexnet.views import probabilities
 from pipeline.progress import Progress
 from pipeline.sources import Sample, open_source
@@ -59,17 +59,17 @@ def _quality(options: argparse.Namespace) -> int:
     samples = source.splits["val"]
     every = math.ceil(len(samples) / options.limit) if options.limit else 1
     samples = samples[::every]  # from all classes: they come in the order of their keys
-    size = options.size or checkpoint.about.size
-    pictures = [_whole(source.reader, sample, size) for sample in samples]
+    size, rule = options.size or checkpoint.about.size, checkpoint.about.rule
+    pictures = [_whole(source.reader, sample, size, rule) for sample in samples]
     rows = measure(pictures, np.array([sample.label for sample in samples]), checkpoint)
     print(f"\n{table(rows, len(samples))}\n")
     print(json.dumps({"pictures": len(samples), "size": size, "rows": [asdict(r) for r in rows]}))
     return 0
 
 
-def _whole(reader: Reader, sample: Sample, size: int) -> np.ndarray:
+def _whole(reader: Reader, sample: Sample, size: int, rule: PictureRule) -> np.ndarray:
     try:
-        return whole_picture(reader.read(sample.location), size)
+        return whole_picture(reader.read(sample.location), size, rule=rule)
     except PictureError as error:
         raise UserError(f"{sample.location}: {error}; take it out of the source") from None
 

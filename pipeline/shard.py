@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import FILTER, PictureError, whole_image
+from alexnet.pixels import PACKED, PictureError, whole_image
 from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
 
 JPEG_QUALITY = 90
-RULES = f"{FILTER.name} {JPEG_QUALITY} 1"
+RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 1"
 """Part of every fingerprint. Raise the number when the same photograph gives other bytes."""
 RECORDS = ".pack"
 """Directory of the records inside a dataset that is being packed."""

@@ -23,7 +23,7 @@ def create_app(settings: Settings, predictor: Predictor) -> FastAPI:
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     errors.install(app)
-    size = predictor.about.size
+    size, rule = predictor.about.size, predictor.about.rule
     # A forward pass uses all cores itself: the next waits for it, decoding goes on beside.
     one_at_a_time = anyio.CapacityLimiter(1)
 
@@ -36,7 +36,7 @@ def create_app(settings: Settings, predictor: Predictor) -> FastAPI:
     async def classify(file: UploadFile) -> Classification:
         """The five most probable labels of one picture, sent as multipart form field `file`."""
         picture_HW3 = await anyio.to_thread.run_sync(
-            whole_picture, await file.read(), size, settings.formats
+            whole_picture, await file.read(), size, settings.formats, rule
         )
         picture_13HW = torch.from_numpy(picture_HW3).permute(2, 0, 1)[None]
         probability_1K = await anyio.to_thread.run_sync(

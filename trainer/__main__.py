@@ -19,6 +19,8 @@ from pipeline.shard import RECORDS
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
 from trainer import towers
+from trainer.exports import export
+from trainer.imports import Family, publish_import
 from trainer.launch import Resources, kept_checkpoint, launch
 from trainer.publish import publish
 from trainer.recipe import RECIPES, VARIABLE, Recipe, parse, resolve
@@ -98,6 +100,19 @@ def _recipe(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     for path in draw_curves(options.runs / options.name / "metrics.jsonl", options.picture):
         print(path)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    directory = publish_import(
+        options.file, options.family, options.name, options.classes, options.mean, options.models
+    )
+    return _published(directory)
+
+
+def _export(options: argparse.Namespace) -> int:
+    export(options.model, options.out)
+    print(options.out)
     return 0
 
 
@@ -293,6 +308,21 @@ def _parser() -> argparse.ArgumentParser:
     curve.set_defaults(run=_report)
     curve.add_argument("name", help="of the run")
     curve.add_argument("picture", type=Path, help="where to, without the ending")
+
+    bring = commands.add_parser(
+        "import", parents=[models], help="publish torchvision's or Caffe's AlexNet"
+    )
+    bring.set_defaults(run=_import)
+    bring.add_argument("file", type=Path, help="state dict (.pth, .safetensors), or blobs (.npz)")
+    bring.add_argument("--from", choices=get_args(Family), required=True, dest="family")
+    bring.add_argument("--name", type=_name, required=True, help="of the model it publishes")
+    bring.add_argument("--classes", type=Path, help="names, one a line, as synset_words.txt")
+    bring.add_argument("--mean", type=Path, help="Caffe's mean picture, .npy or .npz (its colour)")
+
+    give = commands.add_parser("export", help="write a published model as ONNX or for torch.export")
+    give.set_defaults(run=_export)
+    give.add_argument("model", type=Path, help="models/NAME, or models/NAME/STEP")
+    give.add_argument("out", type=Path, help="a file that ends in .onnx or .pt2")
     return parser
 
 

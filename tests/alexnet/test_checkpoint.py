@@ -9,6 +9,7 @@ import torch
 from alexnet.checkpoint import About, CheckpointError, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.pixels import PictureRule
 
 NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
 
@@ -72,6 +73,18 @@ def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path, place: float) -
     weights.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"model.safetensors: SHA-256 is .* damaged"):
         load(tmp_path / "dogs")
+
+
+def test_models_published_before_rules_had_names_load(tmp_path: Path) -> None:
+    directory = save(model(0), MEAN, about(), tmp_path)
+    fields = json.loads((directory / "about.json").read_text())
+    del fields["rule"]
+    for option in ("kernels", "conv1_padding", "norm_k", "norm_across_towers"):
+        del fields["network"][option]
+    (directory / "about.json").write_text(json.dumps(fields))
+    loaded = load(directory).about
+    assert loaded.rule == PictureRule(framing="crop", filter="bicubic")
+    assert loaded.network == NETWORK
 
 
 def test_each_fault_names_its_file(tmp_path: Path) -> None:

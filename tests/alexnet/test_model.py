@@ -60,18 +60,30 @@ def test_shapes_are_those_of_figure_2() -> None:
         ({"pooling": "plain"}, 60_965_224),  # config 147: fc6 sees 6x6 again
         ({"local_response_norm": False}, 60_965_224),
         ({"activation": "tanh"}, 60_965_224),
+        ({"crop": 227, "norm_k": 1, "norm_across_towers": True}, 60_965_224),  # bvlc_alexnet
+        (
+            {
+                "towers": 1,
+                "kernels": (64, 192, 384, 256, 256),
+                "conv1_padding": 2,
+                "local_response_norm": False,
+            },
+            61_100_840,  # torchvision
+        ),
     ],
 )
 def test_variants_of_the_paper(options: dict, parameters: int) -> None:
     model = AlexNet(AlexNetConfig(**options))
-    assert model(torch.zeros(1, 3, 224, 224)).shape == (1, 1000)
+    assert model(torch.zeros(1, 3, model.config.crop, model.config.crop)).shape == (1, 1000)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize("crop", [64, 96, 112, 128, 160, 223, 224, 227])
 @pytest.mark.parametrize("pooling", ["overlapping", "plain"])
-def test_any_crop_and_pooling_fits_fc6(crop: int, pooling: str) -> None:
-    model = AlexNet(AlexNetConfig(crop=crop, pooling=pooling, width=0.1, classes=7))
+@pytest.mark.parametrize("padding", [0, 2])
+def test_any_crop_and_pooling_fits_fc6(crop: int, pooling: str, padding: int) -> None:
+    config = AlexNetConfig(crop=crop, pooling=pooling, conv1_padding=padding, width=0.1, classes=7)
+    model = AlexNet(config)
     assert model(torch.zeros(2, 3, crop, crop)).shape == (2, 7)
 
 
@@ -113,7 +125,7 @@ def test_a_half_width_network_starts_with_the_same_signal() -> None:
     assert 0.5 < deviations[1] / deviations[0] < 2
 
 
-def response_norm_as_a_loop(x_NCHW: Tensor, towers: int) -> Tensor:
+def response_norm_as_a_loop(x_NCHW: Tensor, towers: int, k: float) -> Tensor:
     """§3.3 with alpha divided by the window, written out over channels."""
     result, maps = torch.empty_like(x_NCHW), x_NCHW.shape[1] // towers
     for channel in range(x_NCHW.shape[1]):
@@ -121,14 +133,15 @@ def response_norm_as_a_loop(x_NCHW: Tensor, towers: int) -> Tensor:
         first = max(tower * maps, channel - 2)
         last = min((tower + 1) * maps - 1, channel + 2)
         total = sum(x_NCHW[:, other] ** 2 for other in range(first, last + 1))
-        result[:, channel] = x_NCHW[:, channel] / (2 + 1e-4 / 5 * total) ** 0.75
+        result[:, channel] = x_NCHW[:, channel] / (k + 1e-4 / 5 * total) ** 0.75
     return result
 
 
+@pytest.mark.parametrize("k", [2.0, 1.0])
 @pytest.mark.parametrize("towers", [1, 2])
-def test_response_norm_is_the_loop_of_section_3_3(towers: int) -> None:
+def test_response_norm_is_the_loop_of_section_3_3(towers: int, k: float) -> None:
     x = 150 * torch.randn(2, 12, 5, 4, dtype=torch.float64, requires_grad=True)
-    found, expected = LocalResponseNorm.apply(x, towers), response_norm_as_a_loop(x, towers)
+    found, expected = LocalResponseNorm.apply(x, towers, k), response_norm_as_a_loop(x, towers, k)
     torch.testing.assert_close(found, expected)
     weight = torch.randn_like(x)
     (gradient,) = torch.autograd.grad((found * weight).sum(), x)

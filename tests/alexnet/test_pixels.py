@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.pixels import MAX_PIXELS, PictureError, whole_picture
+from alexnet.pixels import MAX_PIXELS, PictureError, PictureRule, whole_picture
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -32,6 +32,34 @@ def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> Non
     assert found.shape == (128, 128, 3)
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_the_rules_of_other_programs_are_pillows_plain_resize(filter: str, jpeg: bytes) -> None:
+    """Squashed as Caffe's pictures; or all of it scaled and then cut, as torchvision does."""
+    image, resampling = Image.open(io.BytesIO(jpeg)), Image.Resampling[filter.upper()]
+    all_of_it = image.resize((384, 256), resampling)
+    for framing, expected in (
+        ("squash", image.resize((256, 256), resampling)),
+        ("crop", all_of_it.crop((64, 0, 320, 256))),
+        ("pixel-crop", all_of_it.crop((64, 0, 320, 256))),
+    ):
+        found = whole_picture(jpeg, rule=PictureRule(framing=framing, filter=filter))
+        assert np.array_equal(found, np.asarray(expected)), framing
+
+
+@pytest.mark.parametrize("size", [(299, 223), (223, 299), (500, 375), (375, 500), (301, 90)])
+def test_a_pixel_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    """Resize and CenterCrop of torchvision/transforms/functional.py, on noise."""
+    pixels = np.random.default_rng(2).integers(0, 256, (*size[::-1], 3), np.uint8)
+    width, height = (int(128 * side / min(size)) for side in size)
+    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - 128) / 2.0), round((height - 128) / 2.0)
+    expected = np.asarray(scaled.crop((left, top, left + 128, top + 128))).astype(int)
+    rule = PictureRule(framing="pixel-crop", filter="bilinear")
+    found = whole_picture(encoded(Image.fromarray(pixels)), 128, rule=rule)
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.005  # Pillow keeps the box in float32
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
