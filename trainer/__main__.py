@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from alexnet import atomic
 from alexnet.command import Parser, run
 from pipeline.dataset import Dataset
 from pipeline.manifest import Mean
@@ -15,9 +16,11 @@ from pipeline.shard import RECORDS
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
 from trainer.config import NAME, RECIPES, Recipe, Run, RunError, open_run
+from trainer.evaluation import evaluate_models
 from trainer.launch import Resources, launch
 from trainer.publish import publish
 from trainer.report import draw_curves
+from trainer.table2 import table2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +60,24 @@ def _train(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     for path in draw_curves(options.runs / options.name / "metrics.jsonl", options.picture):
         print(path)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise RunError(f"--json {options.json}: there is no such folder; make it first")
+    results = evaluate_models(
+        options.models,
+        options.data,
+        options.originals,
+        views=sorted(set(options.views)),
+        search=options.search_weights,
+        workers=options.workers,
+        device=options.device,
+    )
+    print(table2(results))
+    if options.json:
+        atomic.write(options.json, results.model_dump_json(indent=2).encode())
     return 0
 
 
@@ -160,6 +181,26 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("name", help="of the run")
     curve.add_argument("picture", type=Path, help="where to, without the ending")
     curve.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
+
+    test = commands.add_parser("evaluate", help="errors of published models, alone and together")
+    test.set_defaults(run=_evaluate)
+    test.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="models/NAME[/STEP]")
+    test.add_argument("--data", type=Path, help="a packed dataset, for its validation pictures")
+    test.add_argument(
+        "--originals",
+        type=Path,
+        help="a folder of class folders, or with val/ of them, decoded as the server does; with "
+        "--data only the photographs that its validation pictures were made of",
+    )
+    test.add_argument("--views", type=int, nargs="+", choices=(1, 10), default=(1, 10))
+    test.add_argument(
+        "--search-weights",
+        action="store_true",
+        help="the 2012 search for a better mean of several models, on the pictures that are scored",
+    )
+    test.add_argument("--json", type=Path, help="the file to write everything to")
+    test.add_argument("--workers", type=_positive, help="tasks at once (one a GPU, else one a CPU)")
+    test.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     return parser
 
 
