@@ -16,11 +16,9 @@ from pipeline.shard import RECORDS
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
 from trainer.config import NAME, RECIPES, Recipe, Run, RunError, open_run
-from trainer.evaluation import evaluate_models
 from trainer.launch import Resources, launch
 from trainer.publish import publish
 from trainer.report import draw_curves
-from trainer.table2 import table2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,6 +64,9 @@ def _report(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     if options.json and not options.json.absolute().parent.is_dir():
         raise RunError(f"--json {options.json}: there is no such folder; make it first")
+    from trainer.evaluation import evaluate_models  # DALI, which the other commands need not load
+    from trainer.table2 import table2
+
     results = evaluate_models(
         options.models,
         options.data,

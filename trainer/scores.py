@@ -38,6 +38,8 @@ class Confusion(BaseModel):
 class Score(Accuracy):
     """Exact counts, over all pictures and over those of each class."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore")  # reads back the errors it writes
+
     classes: tuple[ClassScore, ...]
     """In label order."""
     confusions: tuple[Confusion, ...]
