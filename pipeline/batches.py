@@ -161,32 +161,36 @@ def train_batches(
     batch: int,
     crop: int,
     mean: Mean = "pixel",
+    colour: bool = True,
     output: Output = "float32",
 ) -> Batches:
     """This shard's part of the global batches of `batch` samples, from position `start` on.
 
-    Every sample of the epoch comes once, in one shard; a last, smaller batch is padded. `output`
-    uint8 is the crop, mirrored at random, with neither colour nor mean.
+    Every sample of the epoch comes once, in one shard; a last, smaller batch is padded. `colour`
+    off leaves the noise out, as in the last epochs of 2012. `output` uint8 is the crop, mirrored
+    at random, with neither colour nor mean.
     """
     split = dataset.train
     order_N = epoch_order(len(split), seed, epoch)
     margin = dataset.manifest.size - crop
-    colour = dataset.manifest.colour
+    statistics = dataset.manifest.colour
     # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py): the
     # root of the eigenvalue, which the paper's text leaves out.
-    component_33 = np.array(colour.eigenvectors) * np.sqrt(colour.eigenvalues)
+    component_33 = np.array(statistics.eigenvectors) * np.sqrt(statistics.eigenvalues)
     mean_HW3, mean_3 = None, np.zeros(3)
     if output != "uint8" and mean == "pixel":
         mean_HW3 = np.ascontiguousarray(centre_mean(dataset.mean_SS3, crop).permute(1, 2, 0))
     elif output != "uint8":
-        mean_3 = np.array(colour.mean)
+        mean_3 = np.array(statistics.mean)
 
     def feed() -> Iterator[Columns]:
         for first, stop, rows in _shares(len(split), start, batch, shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
             vary = variation(first, first + rows, seed, epoch, margin)
             # The colour is added by subtracting its negative: the graph takes a mean per sample.
-            offset_N3 = vary.alpha_N3 @ component_33.T if output != "uint8" else np.zeros((rows, 3))
+            offset_N3 = vary.alpha_N3 @ component_33.T
+            if output == "uint8" or not colour:
+                offset_N3 = np.zeros((rows, 3))
             yield (
                 [split.jpeg(sample) for sample in sample_N.tolist()],
                 (vary.crop_N2 / max(margin, 1)).astype(np.float32),

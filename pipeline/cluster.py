@@ -21,7 +21,6 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray runs its workers at nice 15; here they are the work, and DDP waits for the slowest.
     "RAY_worker_niceness": "0",
 } | MEMORY
@@ -37,6 +36,9 @@ def cluster() -> Iterator[ModuleType]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     own = "RAY_ADDRESS" not in os.environ
+    # A cluster has nodes that can be taken away, and a dashboard that shows runs.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0" if own else "1")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0" if own else "1")
     if own and os.environ["RAY_AUTH_MODE"] == "token":
         # In the environment only: Ray would write one to the home directory, readable by all.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

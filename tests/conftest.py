@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,17 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return command
+
+
+def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount, visible to itself alone."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-rm", "true"], check=False).returncode:
+        pytest.skip("this machine allows no user namespaces, so nothing can be mounted")
+    return subprocess.run(
+        [unshare, "-rm", "bash", "-euc", script, "bash", sys.executable, *map(str, words)],
+        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from alexnet.views import probabilities
 from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
-from trainer.config import autocast
+from trainer.precision import autocast
 from trainer.scores import ranks
 
 VIEWS_PER_FORWARD = 128

@@ -1,17 +1,21 @@
-"""Starts a run on Ray and watches it: the driver's side of training."""
+"""Starts a run on Ray, watches it, and starts it again where a worker died: the driver's side."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
+from alexnet.command import UserError
 from pipeline.cluster import cluster
-from trainer.config import Run, RunError
 from trainer.progress import Progress
+from trainer.run import Run, RunError
 
 POLL_S = 0.5
+RESIZE_S = 15.0
+"""Between two looks for more workers, where their number may change."""
 
 
 class Resources(NamedTuple):
@@ -32,60 +36,104 @@ class Outcome(NamedTuple):
 def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
     """Train what `plan` makes of the cluster's resources; Ctrl-C saves a checkpoint and ends.
 
-    Raises RunError where a worker failed, and whatever `plan` raises.
+    Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
+    with an error of its own, or too often, and whatever `plan` raises.
     """
     with cluster() as ray:
-        found = ray.cluster_resources()
-        resources = Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
-        run = plan(resources)
-        run.stop.unlink(missing_ok=True)
-        results: list[Outcome | BaseException] = []
-        fit = threading.Thread(
-            target=lambda: results.append(_fit(run, resources)), name="fit", daemon=True
-        )
-        with Progress(run) as progress, _stopping_on_signal(run, progress):
-            fit.start()
-            while fit.is_alive():
-                fit.join(POLL_S)
-                progress.update()
-    (result,) = results
-    if isinstance(result, BaseException):
-        raise RunError(f"run {run.name} failed: {_cause(result)}") from result
-    return run, result
+        run = plan(resources(ray))
+        with run.held():
+            run.stop.unlink(missing_ok=True)
+            with Progress(run) as progress, _stopping_on_signal(run, progress):
+                return run, _attempts(ray, run, progress)
 
 
-def _fit(run: Run, resources: Resources) -> Outcome | BaseException:
+def resources(ray: ModuleType) -> Resources:
+    found = ray.cluster_resources()
+    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+
+
+def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
+    failures = 0
+    while True:
+        before = progress.step
+        result = _watched(run, resources(ray), progress)
+        if isinstance(result, Outcome):
+            return result
+        rank, cause = _cause(result)
+        text = f"worker {rank}: {_line(cause)}" if rank is not None else _line(cause)
+        failures = 1 if progress.step > before else failures + 1
+        if rank is None or isinstance(cause, UserError) or failures > run.retries:
+            raise RunError(f"run {run.name} failed: {text}") from result
+        if run.stop.exists():
+            raise RunError(f"run {run.name} stopped without saving: {text}") from result
+        progress.say(f"{text}; going on from the last checkpoint ({failures} of {run.retries})")
+
+
+def _watched(run: Run, found: Resources, progress: Progress) -> Outcome | BaseException:
+    results: list[Outcome | BaseException] = []
+    fit = threading.Thread(target=lambda: results.append(_fit(run, found)), name="fit", daemon=True)
+    fit.start()
+    while fit.is_alive():
+        fit.join(POLL_S)
+        progress.update()
+    return results[0]
+
+
+def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     """Runs in a thread: in the main one Ray would take Ctrl-C and abort without saving."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from trainer.worker import train_worker
 
-    per_worker = {"CPU": max(1, resources.cpus // run.workers)} | ({"GPU": 1} if run.gpu else {})
+    fewest, most = run.workers
+    per_worker = {"CPU": max(1, found.cpus // most)} | ({"GPU": 1} if run.gpu else {})
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=run.model_dump(mode="json"),
         scaling_config=ScalingConfig(
-            num_workers=run.workers, use_gpu=run.gpu, resources_per_worker=per_worker
+            num_workers=most if fewest == most else (fewest, most),
+            use_gpu=run.gpu,
+            resources_per_worker=per_worker,
+            elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         run_config=RunConfig(
             name=run.name,
             storage_path=str(run.runs),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-            # Ray's own default is to try for ever.
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=1),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=run.keep, checkpoint_score_attribute="top1"
+            ),
+            # Tried again above, where a mistake can be told from an accident. Ray's own default is
+            # to wait for workers for ever.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
     try:
         result = trainer.fit()
     except BaseException as error:
         return error
+    if result.error:
+        return result.error
     assert result.checkpoint is not None
     return Outcome(
         finished=result.return_value["finished"],
         accuracy=result.return_value["accuracy"],
         checkpoint=Path(result.checkpoint.path),
     )
+
+
+def kept_checkpoint(run: Run, best: bool) -> Path:
+    """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
+    from ray.train import Result
+
+    try:
+        result = Result.from_path(str(run.directory))
+        checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint
+    except Exception as error:
+        raise RunError(f"{run.directory}: no checkpoint can be read there ({error})") from None
+    if checkpoint is None:
+        raise RunError(f"run {run.name} has no checkpoint yet")
+    return Path(checkpoint.path)
 
 
 @contextmanager
@@ -107,12 +155,24 @@ def _stopping_on_signal(run: Run, progress: Progress) -> Iterator[None]:
         run.stop.unlink(missing_ok=True)
 
 
-def _cause(error: BaseException) -> str:
-    """The first worker's own error, in one line."""
-    failures = getattr(error, "worker_failures", None) or {0: error}
-    rank, cause = next(iter(failures.items()))
-    # Ray wraps what a worker raised; the original is the innermost.
-    while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-        cause = inner
-    first = (str(cause).strip() or repr(cause)).splitlines()[0]
-    return f"worker {rank}: {type(cause).__name__}: {first}"
+def _cause(error: BaseException) -> tuple[int | None, BaseException]:
+    """The first worker that failed with an error of its own, and that error, innermost."""
+    failures: dict[int | None, BaseException] = getattr(error, "worker_failures", None) or {
+        None: getattr(error, "controller_failure", error)
+    }
+    causes = {rank: _innermost(failure) for rank, failure in failures.items()}
+    for rank, cause in causes.items():
+        if isinstance(cause, UserError):
+            return rank, cause
+    return next(iter(causes.items()))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    return error
+
+
+def _line(error: BaseException) -> str:
+    first = (str(error).strip() or repr(error)).splitlines()[0]
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"

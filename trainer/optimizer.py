@@ -7,14 +7,14 @@ learn at twice the rate and do not decay, as in the released configurations.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 BIAS_RATE = 2.0
 """Factor on the rate of all biases."""
 
 
 class SGD2012(torch.optim.SGD):
-    """torch's own kernels; equal to the rule above because `set_rate` rescales the velocity.
+    """torch's own kernels; equal to the rule above because `set_rates` rescales the velocity.
 
     torch keeps v / -rate and multiplies by the rate on use: the same while the rate is constant.
     """
@@ -22,8 +22,9 @@ class SGD2012(torch.optim.SGD):
     def __init__(
         self, model: nn.Module, rate: float, momentum: float = 0.9, weight_decay: float = 0.0005
     ) -> None:
-        weights = [p for name, p in model.named_parameters() if not name.endswith("bias")]
-        biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
+        self._named = dict(model.named_parameters())
+        weights = [p for name, p in self._named.items() if not name.endswith("bias")]
+        biases = [p for name, p in self._named.items() if name.endswith("bias")]
         super().__init__(
             [
                 {"params": weights, "lr": rate, "weight_decay": weight_decay},
@@ -34,12 +35,36 @@ class SGD2012(torch.optim.SGD):
         )
 
     @torch.no_grad()
-    def set_rate(self, rate: float) -> None:
-        """`rate` of the weights, above zero, from the next step on."""
-        for group, new in zip(self.param_groups, (rate, BIAS_RATE * rate), strict=True):
+    def set_rates(self, weights: float, biases: float) -> None:
+        """Of the weights and of the biases, above zero, from the next step on."""
+        for group, new in zip(self.param_groups, (weights, biases), strict=True):
             if new == group["lr"]:
                 continue
             for parameter in group["params"]:
                 if (velocity := self.state[parameter].get("momentum_buffer")) is not None:
                     velocity.mul_(group["lr"] / new)
             group["lr"] = new
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Of the weights and of the biases."""
+        weights, biases = self.param_groups
+        return weights["lr"], biases["lr"]
+
+    def velocity(self) -> dict[str, Tensor]:
+        """Velocity over minus the rate, by the parameter's name; empty before the first step."""
+        buffers = {
+            name: self.state[p].get("momentum_buffer")
+            for name, p in self._named.items()
+            if p in self.state
+        }
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+    def set_velocity(self, velocity: dict[str, Tensor], rates: tuple[float, float]) -> None:
+        """Go on from `velocity`, as of when the rates were these: bit for bit."""
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+        for name, tensor in velocity.items():
+            parameter = self._named[name]
+            buffer = torch.empty_like(parameter).copy_(tensor)
+            self.state[parameter]["momentum_buffer"] = buffer

@@ -23,8 +23,9 @@ from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from pipeline.progress import Progress
-from trainer.config import RunError, autocast, resolve_precision
 from trainer.evaluate import VIEWS_PER_FORWARD
+from trainer.precision import autocast, resolve_precision
+from trainer.run import RunError
 
 
 class Refused(NamedTuple):

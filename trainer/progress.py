@@ -9,9 +9,11 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.dataset import Dataset
-from trainer.config import Run
+from trainer.run import Run
 
 LINE_INTERVAL_S = 10.0
+LOADER_BOUND = 0.1
+"""Part of the time spent waiting for pictures from which on the loader is the bottleneck."""
 
 
 class Progress:
@@ -24,6 +26,8 @@ class Progress:
         self._file.seek(0, 2)  # what a resumed run wrote before has been shown
         self._bar = tqdm(bar_format="{desc}", disable=not sys.stderr.isatty())
         self._said = 0.0
+        self.step = 0
+        """The last that was shown."""
 
     def __enter__(self) -> "Progress":
         return self
@@ -46,6 +50,7 @@ class Progress:
                 return
             event = json.loads(line)
             if event["kind"] == "train":
+                self.step = event["step"]
                 self._show(self._training(event))
             else:
                 self.say(self._validation(event))
@@ -65,8 +70,10 @@ class Progress:
         epochs = self._run.recipe.epochs
         damaged = f", {event['replaced']} damaged pictures replaced" if event["replaced"] else ""
         left_s = (epochs - event["epoch"]) * self._samples / event["images_per_s"]
+        slower = "loader" if event["wait"] > LOADER_BOUND else "step"
         return (
-            f"epoch {event['epoch']:.2f} of {epochs}, {event['images_per_s']:,.0f} images/s, "
+            f"epoch {event['epoch']:.2f} of {epochs}, {event['images_per_s']:,.0f} images/s "
+            f"({slower}-bound, {event['wait']:.0%} waiting for pictures), "
             f"loss {event['loss']:.3f}, top-1 {event['top1']:.1%}, "
             f"{int(left_s // 60)}:{int(left_s % 60):02d} left{damaged}"
         )

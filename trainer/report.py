@@ -2,44 +2,44 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from trainer.config import RunError
+from trainer.run import RunError
+
+Events = list[dict[str, Any]]
 
 
 def draw_curves(metrics: Path, picture: Path) -> list[Path]:
-    """Loss and top-1 over epochs from a run's metrics.jsonl -> `picture`.png and .svg."""
+    """Loss, top-1 and rate over epochs from a run's metrics.jsonl -> `picture`.png and .svg."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    try:
-        events = [json.loads(line) for line in metrics.read_text().splitlines()]
-    except OSError as error:
-        raise RunError(f"{metrics}: {error.strerror}; is the name that of a run?") from None
-    # A resumed run repeats what came after its last checkpoint; the later line holds.
-    train = {event["step"]: event for event in events if event["kind"] == "train"}
-    val = {event["step"]: event for event in events if event.get("views") == 1}
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    left.plot([e["epoch"] for e in train.values()], [e["loss"] for e in train.values()], lw=0.9)
+    train, val = history(metrics)
+    epochs = [event["epoch"] for event in train]
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    left.plot(epochs, [event["loss"] for event in train], lw=0.9)
     left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
-    right.plot(
-        [e["epoch"] for e in train.values()],
-        [e["top1"] for e in train.values()],
+    middle.plot(
+        epochs,
+        [event["top1"] for event in train],
         lw=0.7,
         alpha=0.6,
         label="training batches, dropout on",
     )
-    right.plot(
-        [e["epoch"] for e in val.values()],
-        [e["top1"] / e["pictures"] for e in val.values()],
+    middle.plot(
+        [event["epoch"] for event in val],
+        [event["top1"] / event["pictures"] for event in val],
         "o-",
         ms=3,
         label="validation, 1 view",
     )
-    right.set(xlabel="epoch", ylabel="top-1", ylim=(0, 1))
-    right.legend(frameon=False, loc="lower right")
-    for axes in (left, right):
+    middle.set(xlabel="epoch", ylabel="top-1", ylim=(0, 1))
+    middle.legend(frameon=False, loc="lower right")
+    right.plot(epochs, [event["rate"] for event in train], lw=1.2)
+    right.set(xlabel="epoch", ylabel="rate of the weights", yscale="log")
+    for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -48,3 +48,20 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
         figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return paths
+
+
+def history(metrics: Path) -> tuple[Events, Events]:
+    """(training, one-view validation) events in the order of their steps. A run that went on from
+    a checkpoint repeats the steps after it; the later account holds. Raises RunError."""
+    try:
+        events = [json.loads(line) for line in metrics.read_text().splitlines()]
+    except OSError as error:
+        raise RunError(f"{metrics}: {error.strerror}; is the name that of a run?") from None
+    kept: Events = []
+    for event in events:
+        while kept and (kept[-1]["step"], kept[-1]["kind"]) > (event["step"], event["kind"]):
+            kept.pop()
+        kept.append(event)
+    train = [event for event in kept if event["kind"] == "train"]
+    val = {event["step"]: event for event in kept if event.get("views") == 1}
+    return train, list(val.values())

@@ -1,65 +1,94 @@
-"""Where a run stands: weights, velocity, and three integers that name the next sample."""
+"""Where a run stands: weights, velocity, validation errors, and where the next sample is."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
+from alexnet.checkpoint import load
+from alexnet.command import UserError
 from alexnet.model import AlexNet
-from trainer.config import Run, RunError
-from trainer.optimizer import SGD2012
+from trainer.run import Run, RunError
 
 FILE = "state.pt"
+CLASSIFIER, ADDED = "fc8.", "conv6."
+"""Layers that a network started from a published one may not share with it."""
 
 
-@dataclass
-class State:
-    model: AlexNet
-    optimizer: SGD2012
+class Stand(BaseModel):
+    """How far a run is."""
+
+    model_config = ConfigDict(extra="forbid")
+
     epoch: int = 0
     position: int = 0
     """Samples of this epoch that have been learnt from."""
     step: int = 0
-
-    @classmethod
-    def begin(cls, run: Run, device: torch.device) -> "State":
-        """A network as initialised in 2012; the same for the same seed, on every worker."""
-        recipe = run.recipe
-        torch.manual_seed(recipe.seed)
-        # On the CPU first: a GPU would draw other numbers.
-        model = AlexNet(recipe.network).to(  # type: ignore[call-overload]
-            device, memory_format=torch.channels_last
-        )
-        optimizer = SGD2012(model, recipe.rates[0][1], recipe.momentum, recipe.weight_decay)
-        return cls(model, optimizer)
-
-    def save(self, directory: Path) -> None:
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "epoch": self.epoch,
-                "position": self.position,
-                "step": self.step,
-            },
-            directory / FILE,
-        )
-
-    def restore(self, directory: Path) -> None:
-        saved = read(directory)
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.epoch, self.position, self.step = (
-            saved[name] for name in ("epoch", "position", "step")
-        )
+    errors: list[float] = []
+    """Top-1 error on the validation pictures after each epoch, one view."""
 
 
-def read(directory: Path) -> dict:
-    """What `State.save` wrote, on the CPU."""
+class Saved(BaseModel):
+    """A checkpoint's content, the same however many workers there were and what each held."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    stand: Stand
+    weights: dict[str, Tensor]
+    velocity: dict[str, Tensor]
+    """By the parameter's name, as `SGD2012.velocity` gives it."""
+    rates: tuple[float, float]
+    """Of weights and biases, at the last step."""
+
+    def write(self, directory: Path) -> None:
+        """Raises RunError where the disk is full."""
+        try:
+            torch.save(self.model_dump(), directory / FILE)
+        except (OSError, RuntimeError) as error:
+            raise RunError(
+                f"{directory / FILE}: a checkpoint cannot be written ({error}); make room there, "
+                "then go on with --resume"
+            ) from None
+
+
+def read(directory: Path) -> Saved:
+    """What `Saved.write` wrote, on the CPU."""
     try:
-        return torch.load(directory / FILE, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(
+            directory / FILE, map_location="cpu", weights_only=True
+        )
+        return Saved.model_validate(content)
     except Exception as error:  # a cut or altered archive raises almost anything
         raise RunError(
             f"{directory / FILE}: cannot be read ({error}); remove that checkpoint's directory "
             "to go on from the one before it, or the run to begin again"
         ) from error
+
+
+def begin(run: Run) -> AlexNet:
+    """A network as initialised in 2012, or as published with another classifier; on the CPU, where
+    it is the same for the same seed on every worker."""
+    torch.manual_seed(run.recipe.seed)
+    model = AlexNet(run.recipe.network)
+    if run.init_from:
+        adopt(model, run.init_from)
+    return model
+
+
+def adopt(model: AlexNet, published: Path) -> None:
+    """Give `model` all layers of a published one but its classifier, as the networks pre-trained
+    on Fall 2011 were fine-tuned (§6); a sixth convolution that only `model` has stays as it is.
+    Raises UserError where the layers are not of one shape."""
+    weights = load(published).model.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name.startswith(CLASSIFIER) or (name.startswith(ADDED) and name not in weights):
+            continue
+        if name not in weights or weights[name].shape != tensor.shape:
+            found = list(weights[name].shape) if name in weights else "absent"
+            raise UserError(
+                f"{published}: its {name} is {found}, this network's is {list(tensor.shape)}; "
+                "start from a model of the same network (--set network.width=... and so on)"
+            )
+        tensor.copy_(weights[name])

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.model import Dropout2012
 from pipeline.batches import Batch
-from trainer.config import autocast
 from trainer.optimizer import SGD2012
+from trainer.precision import autocast
 
 
 class Place(NamedTuple):

@@ -6,10 +6,6 @@ import io
 import json
 import os
 import random
-import secrets
-import shutil
-import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -24,11 +20,11 @@ import webdataset
 from PIL import Image
 
 from alexnet.pixels import whole_image, whole_picture
-from pipeline.cluster import ENVIRONMENT
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
-from tests.conftest import ROOT
+from tests.conftest import ROOT, in_own_mounts
+from tests.nodes import ray_nodes
 
 
 def content(directory: Path) -> dict[str, str]:
@@ -319,17 +315,6 @@ def webdataset_keys(packed: Path) -> dict[str, bytes]:
     return found
 
 
-def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run a shell script that may mount, visible to itself alone."""
-    unshare = shutil.which("unshare")
-    if not unshare or subprocess.run([unshare, "-rm", "true"], check=False).returncode:
-        pytest.skip("this machine allows no user namespaces, so nothing can be mounted")
-    return subprocess.run(
-        [unshare, "-rm", "bash", "-euc", script, "bash", sys.executable, *map(str, words)],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     many: Path, tmp_path: Path
 ) -> None:
@@ -367,21 +352,10 @@ def test_a_read_only_dataset_can_be_read_and_not_written(dataset: Path, tmp_path
 @pytest.mark.slow
 def test_a_cluster_of_two_nodes_packs_the_same_bytes(many: Path, tmp_path: Path) -> None:
     """More tasks at once, on two Ray nodes started by hand."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = os.environ | ENVIRONMENT | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    start = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=2"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = [*start, "--head", f"--port={port}", "--include-dashboard=false"]
-    node = [*start, f"--address=127.0.0.1:{port}"]
-    with contextlib.ExitStack() as stack:
-        for words in (head, node):
-            process = subprocess.Popen(words, env=environment, start_new_session=True, **quiet)
-            stack.callback(process.wait)
-            stack.callback(os.killpg, process.pid, signal.SIGTERM)
-            time.sleep(8)
-        cluster = environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-        for name, variables in (("alone", os.environ), ("cluster", cluster)):
+    with ray_nodes() as cluster:
+        for _ in range(2):
+            cluster.start(cpus=2)
+        for name, variables in (("alone", os.environ), ("cluster", cluster.environment)):
             words = ["-m", "pipeline", "pack", str(many), str(tmp_path / name), "--size", "64"]
             done = subprocess.run(
                 [sys.executable, *words], env=variables, cwd=ROOT, text=True, capture_output=True

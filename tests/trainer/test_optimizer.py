@@ -17,7 +17,7 @@ def test_equals_the_released_rule_over_rate_drops() -> None:
     increment = {name: torch.zeros_like(v) for name, v in value.items()}
     for step in range(60):
         rate = 0.01 / 10 ** (step // 20)
-        optimizer.set_rate(rate)
+        optimizer.set_rates(rate, 2 * rate)
         optimizer.zero_grad()
         nn.functional.mse_loss(layer(data), target).backward()
         gradient = {name: p.grad.clone() for name, p in layer.named_parameters()}
@@ -34,7 +34,7 @@ def test_equals_the_released_rule_over_rate_drops() -> None:
 
 
 def test_without_the_rescaling_a_drop_would_show() -> None:
-    """torch's own rule shrinks the carried step at once: what `set_rate` is for."""
+    """torch's own rule shrinks the carried step at once: what `set_rates` is for."""
     weights = []
     for rescale in (True, False):
         layer = nn.Linear(1, 1, bias=False).double()
@@ -42,7 +42,7 @@ def test_without_the_rescaling_a_drop_would_show() -> None:
         optimizer = SGD2012(layer, 0.01)
         for step in range(4):
             if rescale:
-                optimizer.set_rate(0.01 if step < 2 else 0.001)
+                optimizer.set_rates(*((0.01, 0.02) if step < 2 else (0.001, 0.002)))
             elif step == 2:
                 optimizer.param_groups[0]["lr"] = 0.001
             layer.weight.grad = torch.ones(1, 1).double()
@@ -58,3 +58,49 @@ def test_every_bias_and_only_biases_learn_twice_as_fast() -> None:
     assert (biases["lr"], biases["weight_decay"]) == (0.02, 0.0)
     assert [p.ndim for p in biases["params"]] == [1, 1]
     assert [p.ndim for p in weights["params"]] == [4, 2]
+
+
+def test_velocity_goes_on_bit_for_bit() -> None:
+    """Ten steps at once, or five, a new optimizer with the velocity of the first, and five."""
+
+    def steps(layer: nn.Linear, optimizer: SGD2012, numbers: range) -> None:
+        for step in numbers:
+            rate = 0.01 if step < 4 else 0.003
+            optimizer.set_rates(rate, 2 * rate)
+            optimizer.zero_grad()
+            layer(torch.full((1, 7), float(step))).square().sum().backward()
+            optimizer.step()
+
+    whole, parted = nn.Linear(7, 5), nn.Linear(7, 5)
+    parted.load_state_dict(whole.state_dict())
+    steps(whole, SGD2012(whole, 0.01), range(10))
+    first = SGD2012(parted, 0.01)
+    assert first.velocity() == {}
+    steps(parted, first, range(5))
+    assert list(first.velocity()) == ["weight", "bias"]
+    second = SGD2012(parted, 0.01)
+    second.set_velocity({n: v.clone() for n, v in first.velocity().items()}, first.rates)
+    steps(parted, second, range(5, 10))
+    assert torch.equal(parted.weight, whole.weight)
+    assert torch.equal(parted.bias, whole.bias)
+
+
+def test_a_layer_without_gradient_rests() -> None:
+    """A rate of zero skips the update, velocity and decay too (src/weights.cu)."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = SGD2012(model, 0.01)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+
+    step()
+    model[0].requires_grad_(False)
+    weights = [p.detach().clone() for p in model.parameters()]
+    velocity = {name: v.clone() for name, v in optimizer.velocity().items()}
+    step()
+    for name, before, after in zip(velocity, weights, model.parameters(), strict=True):
+        assert torch.equal(before, after) == name.startswith("0."), name
+        moved = not torch.equal(velocity[name], optimizer.velocity()[name])
+        assert moved == name.startswith("1."), name

@@ -12,9 +12,9 @@ from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
-from trainer.config import RunError
 from trainer.evaluate import evaluate
 from trainer.probabilities import Answers, Part, Refused, Validation, Workers, answers, assemble
+from trainer.run import RunError
 from trainer.scores import ranks
 
 ALONE = Shard(0, 1, None)

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboardX.proto import event_pb2
 
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
@@ -47,10 +48,12 @@ def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: P
     model, mean_3HW, about = load(trained / "models" / "whole")
     last = max((trained / "runs" / "whole").glob("step_*"))
     saved = state.read(last)
-    assert about.step == saved["step"] == 3 * 27
-    assert (saved["epoch"], saved["position"]) == (3, 0)
+    assert about.step == saved.stand.step == 3 * 27
+    assert (saved.stand.epoch, saved.stand.position) == (3, 0)
+    one_view = about.accuracy[0]
+    assert saved.stand.errors[-1] == 1 - one_view.top1 / one_view.pictures
     for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, saved["model"][name])
+        assert torch.equal(tensor, saved.weights[name])
     assert mean_3HW.shape == (3, 112, 112)
     packed = Dataset(dataset)
     assert about.dataset == packed.digest
@@ -58,22 +61,36 @@ def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: P
     assert [(a.views, a.pictures) for a in about.accuracy] == [(1, 12), (10, 12)]
 
 
-def test_metrics_tell_of_every_step_and_epoch(trained: Path) -> None:
+def test_metrics_tell_of_every_sample_and_epoch(trained: Path) -> None:
     lines = events(trained, "whole")
-    assert [e["step"] for e in lines if e["kind"] == "train"] == [
-        10,
-        20,
-        27,
-        30,
-        40,
-        50,
-        54,
-        60,
-        70,
-        80,
-        81,
-    ]
+    train = [e for e in lines if e["kind"] == "train"]
+    steps = [e["step"] for e in train]
+    assert steps == sorted(set(steps))
+    assert {27, 54, 81} <= set(steps)
+    assert sum(e["samples"] for e in train) == 3 * 108
+    assert all(e["gradient_norm"] > 0 and 0 <= e["wait"] <= 1 for e in train)
     assert [e["epoch"] for e in lines if e["kind"] == "val"] == [1, 2, 3, 3]
+
+
+def test_tensorboard_shows_curves_pictures_and_kernels(trained: Path) -> None:
+    (file,) = (trained / "runs" / "whole" / "tensorboard").iterdir()
+    tags = {
+        value.tag
+        for record in records(file.read_bytes())
+        for value in event_pb2.Event.FromString(record).summary.value
+    }
+    assert {"loss", "rate", "images_per_s", "loader_wait", "gradient_norm"} <= tags
+    assert {"error/train_top1", "error/validation_top5_10_views"} <= tags
+    assert any(tag.startswith("training_pictures") for tag in tags)
+    assert any(tag.startswith("conv1") for tag in tags)
+
+
+def records(content: bytes) -> Iterator[bytes]:
+    """Of a TFRecord file: length, its checksum, content, its checksum."""
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        yield content[12 : 12 + size]
+        content = content[16 + size :]
 
 
 def test_a_name_is_not_trained_twice(trained: Path, dataset: Path, run: Callable) -> None:
@@ -94,14 +111,13 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
     assert process.returncode == 0
     assert "to go on: the same command with --resume" in output
     stopped = state.read(max((trained / "runs" / "parted").glob("step_*")))
-    assert stopped["step"] in (20, 30, 40, 50)  # between two looks at the request
-    assert stopped["position"] > 0
+    assert 0 < stopped.stand.step < 81
     assert not (trained / "models" / "parted").exists()
 
     resumed = subprocess.run([*command, "--resume"], cwd=ROOT)
     assert resumed.returncode == 0
-    steps = [e["step"] for e in events(trained, "parted") if e["kind"] == "train"]
-    assert steps == sorted(set(steps))  # no step twice
+    train = [e for e in events(trained, "parted") if e["kind"] == "train"]
+    assert sum(e["samples"] for e in train) == 3 * 108  # none twice
     whole, parted = (load(trained / "models" / name).model for name in ("whole", "parted"))
     for name, tensor in whole.state_dict().items():
         assert torch.equal(parted.state_dict()[name], tensor), name
@@ -110,13 +126,11 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
 def test_a_run_that_diverges_stops_and_publishes_nothing(
     dataset: Path, tmp_path: Path, run: Callable
 ) -> None:
-    """A batch of 100,000 asks for a rate of 7.8, though there are but 108 pictures."""
-    words = arguments("wild", dataset, tmp_path)
-    words[words.index("--batch") + 1] = "100000"
-    done = run(*words, "--epochs", "12")
+    done = run(*arguments("wild", dataset, tmp_path), "--set", "rate=30")
     assert done.returncode == 2
-    assert "the loss is nan at step" in done.stderr
-    assert "begin again under another name" in done.stderr
+    assert "the loss is nan by step" in done.stderr
+    assert "(last good checkpoint: none); begin again under another name" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "models").exists()
 
 
@@ -173,7 +187,10 @@ def test_photographs_train_without_packing(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--recipe", "large"), "invalid choice: 'large' (choose from"),
+        (("--recipe", "large"), "no recipe 'large': one of paper, fast, small, or a file"),
+        (("--set", "rate=-1"), "rate is -1: Input should be greater than 0"),
+        (("--set", "network.crop=160"), "network.crop is 160, the pictures have 128"),
+        (("--workers", "4:2"), "argument --workers: 4:2: the first number is the smaller one"),
         (("--depth", "9"), "unrecognized arguments: --depth 9"),
         (("--epochs", "0"), "argument --epochs: 0 is less than 1"),
         (("--name", "a/b"), "argument --name: 'a/b' is not made of letters"),
@@ -213,7 +230,23 @@ def test_curves_are_drawn(trained: Path, tmp_path: Path, run: Callable) -> None:
     assert run("trainer", "report", "none", tmp_path / "x", *runs).returncode == 2
 
 
-def test_the_state_of_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    (tmp_path / state.FILE).write_bytes(b"half a zip")
-    with pytest.raises(ValueError, match=r"state.pt: cannot be read .* remove that checkpoint"):
-        state.read(tmp_path)
+def test_the_best_checkpoint_can_be_published(
+    trained: Path, dataset: Path, run: Callable, tmp_path: Path
+) -> None:
+    top1 = {e["step"]: e["top1"] for e in events(trained, "whole") if e.get("views") == 1}
+    places = ("--runs", trained / "runs", "--models", tmp_path)
+    done = run("trainer", "publish", "whole", "--best", *places)
+    assert done.returncode == 0, done.stderr
+    about = load(tmp_path / "whole").about
+    assert top1[about.step] == max(top1.values()) == about.accuracy[0].top1
+    assert run("trainer", "publish", "none", *places).returncode == 2
+
+
+def test_a_recipe_is_printed_as_it_would_be_read(run: Callable, tmp_path: Path) -> None:
+    done = run("trainer", "recipe", "--recipe", "paper", "--set", "network.sixth_conv=true")
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "paper.yaml"
+    file.write_text("recipe: paper\n" + done.stdout)
+    again = run("trainer", "recipe", "--recipe", file)
+    assert again.stdout == done.stdout
+    assert "sixth_conv: true" in again.stdout

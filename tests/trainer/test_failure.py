@@ -1,0 +1,156 @@
+"""Failure as a normal case: real Ray, real processes, killed; the weights tell if it showed."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from pipeline.dataset import Dataset
+from tests.conftest import ROOT, in_own_mounts
+from tests.nodes import ray_nodes
+from tests.trainer.test_train import arguments, events
+from trainer import state
+from trainer.report import history
+
+pytestmark = pytest.mark.slow
+
+LONG = ("--epochs", "12", "--save-every", "1", "--retries", "1")
+
+
+def start(words: list[str], **options: object) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, **pipes, **options)  # type: ignore[call-overload]
+
+
+def step(folder: Path, name: str) -> int:
+    return max((event["step"] for event in events(folder, name)), default=0)
+
+
+def wait_for_step(process: subprocess.Popen, folder: Path, name: str, least: int) -> None:
+    until = time.monotonic() + 180
+    while process.poll() is None and step(folder, name) < least:
+        assert time.monotonic() < until, process.communicate(timeout=5)
+        time.sleep(0.02)
+
+
+def last(folder: Path, name: str) -> state.Saved:
+    return state.read(max((folder / "runs" / name).glob("step_*")))
+
+
+def same_bits(one: state.Saved, other: state.Saved) -> bool:
+    return one.stand == other.stand and all(
+        torch.equal(tensor, getattr(other, kind)[name])
+        for kind in ("weights", "velocity")
+        for name, tensor in getattr(one, kind).items()
+    )
+
+
+def samples_of_each_epoch(folder: Path, name: str) -> Counter:
+    """How many samples each epoch learnt from, repeated steps counted once."""
+    counts: Counter = Counter()
+    for event in history(folder / "runs" / name / "metrics.jsonl")[0]:
+        counts[int(event["epoch"] - 1e-9)] += event["samples"]
+    return counts
+
+
+def test_a_worker_killed_five_times_changes_no_bit(dataset: Path, tmp_path: Path) -> None:
+    """Two workers, one of them killed with -9 at five random steps: the undisturbed run's bits."""
+    undisturbed = start([*arguments("whole", dataset, tmp_path), *LONG])
+    output, _ = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, output
+
+    process = start([*arguments("killed", dataset, tmp_path), *LONG])
+    steps = sorted(random.sample(range(30, 300), 5))
+    for number, least in enumerate(steps):
+        wait_for_step(process, tmp_path, "killed", least)
+        everything = psutil.Process(process.pid).children(recursive=True)
+        workers = [p for p in everything if "RayTrainWorker" in " ".join(p.cmdline())]
+        assert len(workers) == 2, (number, workers)
+        random.choice(workers).kill()
+        seen = len(events(tmp_path, "killed"))
+        while process.poll() is None and len(events(tmp_path, "killed")) <= seen + 1:
+            time.sleep(0.02)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, (steps, output)
+    assert output.count("going on from the last checkpoint") == 5, (steps, output)
+    assert same_bits(last(tmp_path, "whole"), last(tmp_path, "killed")), steps
+    samples = len(Dataset(dataset).train)
+    assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(12), samples)
+
+
+def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path) -> None:
+    words = [*arguments("r", dataset, tmp_path), *LONG]
+    process = start(words)
+    wait_for_step(process, tmp_path, "r", 1)
+    again = subprocess.run(
+        [sys.executable, "-m", *words, "--resume"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert again.returncode == 2
+    assert "run r is being trained already" in again.stderr
+    stop = [sys.executable, "-m", "trainer", "stop", "r", "--runs", str(tmp_path / "runs")]
+    assert subprocess.run(stop, cwd=ROOT).returncode == 0
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "stopped; to go on" in output
+    stopped = step(tmp_path, "r")
+
+    process = start([*words, "--resume"])
+    wait_for_step(process, tmp_path, "r", stopped + 1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "stopped; to go on" in output
+    assert last(tmp_path, "r").stand.step >= stopped + 1
+    assert subprocess.run(stop, cwd=ROOT, capture_output=True).returncode == 2
+
+
+def test_nodes_come_and_go(dataset: Path, tmp_path: Path) -> None:
+    """--workers 1:2 on a cluster whose second node is killed, comes back, and is drained with
+    notice: every sample of every epoch once, the weights of one undisturbed worker."""
+    alone = start(
+        [*arguments("alone", dataset, tmp_path), *LONG, "--epochs", "40", "--workers", "1"]
+    )
+    output, _ = alone.communicate(timeout=300)
+    assert alone.returncode == 0, output
+    with ray_nodes() as cluster:
+        cluster.start(cpus=1)
+        second = cluster.start(cpus=1)
+        words = [*arguments("elastic", dataset, tmp_path), *LONG, "--epochs", "40"]
+        process = start([*words, "--workers", "1:2"], env=cluster.environment)
+        wait_for_step(process, tmp_path, "elastic", 60)
+        cluster.kill(second)
+        wait_for_step(process, tmp_path, "elastic", step(tmp_path, "elastic") + 60)
+        cluster.start(cpus=1)
+        time.sleep(30)
+        wait_for_step(process, tmp_path, "elastic", step(tmp_path, "elastic") + 60)
+        cluster.drain(deadline_s=10)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    print(output)
+    samples = len(Dataset(dataset).train)
+    assert samples_of_each_epoch(tmp_path, "elastic") == dict.fromkeys(range(40), samples)
+    one, other = last(tmp_path, "alone"), last(tmp_path, "elastic")
+    assert one.stand.step == other.stand.step
+    for name, tensor in one.weights.items():
+        torch.testing.assert_close(other.weights[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_a_full_disk_says_so(dataset: Path, tmp_path: Path) -> None:
+    done = in_own_mounts(
+        """
+        mount -t tmpfs -o size=40m tmpfs "$2"
+        "$1" -m "${@:3}" --set network.width=0.4 --epochs 1 || echo "status $?"
+        """,
+        tmp_path,
+        *arguments("full", dataset, tmp_path),
+    )
+    assert done.stdout.splitlines()[-1] == "status 2", done
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr

@@ -1,0 +1,104 @@
+"""Recipes are checked at birth, and changed by file, environment and command line in that order."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.recipe import RECIPES, RecipeError, fast, paper, parse, resolve, small
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_valid_and_named(name: str) -> None:
+    recipe = resolve(name, {}, [])
+    assert recipe == RECIPES[name]()
+    assert recipe.name == name
+
+
+def test_paper_is_config_170() -> None:
+    recipe = paper()
+    assert (recipe.batch, recipe.rate, recipe.momentum, recipe.weight_decay, recipe.epochs) == (
+        128, 0.01, 0.9, 0.0005, 90,
+    )  # fmt: skip
+    assert (recipe.network.towers, recipe.network.width, recipe.network.crop) == (2, 1, 224)
+    assert recipe.colour_until < recipe.conv1_until < 1
+
+
+def test_fast_learns_at_the_rate_of_paper_from_each_sample() -> None:
+    assert fast().rate / fast().batch == paper().rate / paper().batch
+    assert fast().network == paper().network
+
+
+def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: small\nepochs: 30\nseed: 1\nnetwork: {width: 0.25, crop: 96}\n")
+    variables = {
+        "ALEXNET_RECIPE_SEED": "2",
+        "ALEXNET_RECIPE_NETWORK__CROP": "104",
+        "ALEXNET_RECIPE_PRECISION": "bf16",
+        "OTHER": "x",
+    }
+    recipe = resolve(str(file), variables, [("precision", "fp32"), ("network.dropout", 0.1)])
+    assert recipe.name == "mine"
+    assert (recipe.epochs, recipe.seed, recipe.precision) == (30, 2, "fp32")
+    network = recipe.network
+    assert (network.width, network.crop, network.dropout) == (0.25, 104, 0.1)
+    assert recipe.size == small().size
+
+
+def test_a_schedule_of_another_kind_is_taken_whole() -> None:
+    recipe = resolve("paper", {}, [("schedule", {"kind": "plateau"}), ("schedule.patience", 7)])
+    assert recipe.schedule.model_dump() == {
+        "kind": "plateau", "factor": 0.1, "drops": 3, "bias_drops": 1, "patience": 7,
+        "threshold": 0.002,
+    }  # fmt: skip
+    assert resolve("paper", {}, [("schedule.drops", [[0.5, 0.1]])]).schedule.drops == ((0.5, 0.1),)
+
+
+def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
+    """The author's run at twice the batch and rate matched (layer-params-170-256-double.cfg)."""
+    assert resolve("paper", {}, [("batch", 256)]).rate == 0.02
+    assert resolve("paper", {"ALEXNET_RECIPE_BATCH": "64"}, []).rate == 0.005
+    assert resolve("paper", {}, [("batch", 256), ("rate", 0.01)]).rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ([("batch", 0)], "greater than or equal to 1"),
+        ([("epoch", 3)], "Extra inputs"),
+        ([("network.depth", 9)], "Extra inputs"),
+        ([("precision", "fp8")], "Input should be 'auto'"),
+        ([("schedule", {"kind": "linear"})], "does not match any of the expected tags"),
+        ([("rate", 0)], "greater than 0"),
+        ([("schedule.patience", 3)], "Extra inputs"),
+    ],
+)
+def test_bad_values_are_refused(changes: list, text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        resolve("paper", {}, changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, r"mine.yaml: No such file"),
+        ("epochs: 3", r"mine.yaml: needs a line `recipe: NAME`, the one it changes: paper, fast"),
+        ("recipe: large", r"needs a line `recipe: NAME`"),
+        ("- a list", r"needs a line `recipe: NAME`"),
+        ("a: b: c", r"mine.yaml: not YAML \(mapping values are not allowed here"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    if content:
+        file.write_text(content)
+    with pytest.raises(RecipeError, match=text):
+        resolve(str(file), {}, [])
+
+
+def test_names_that_are_no_recipes() -> None:
+    with pytest.raises(RecipeError, match="no recipe 'large': one of paper, fast, small, or a fil"):
+        resolve("large", {}, [])
+    with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not YAML"):
+        parse("{", "--set epochs")

@@ -1,0 +1,62 @@
+"""A run goes on only as what it began as, and only once at a time."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.recipe import resolve, small
+from trainer.run import Run, RunError, ask_to_stop, find_run, open_run
+
+
+def a_run(runs: Path, **changes: object) -> Run:
+    fields = {
+        "name": "r", "recipe": small(), "data": Path("/d"), "dataset": "0" * 64,
+        "runs": runs, "workers": (1, 1), "gpu": False,
+    }  # fmt: skip
+    return Run.model_validate(fields | changes)
+
+
+def test_a_name_is_refused_until_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no run r in .* to resume"):
+        open_run(a_run(tmp_path), resume=True)
+    assert open_run(a_run(tmp_path), resume=False).directory == tmp_path / "r"
+    with pytest.raises(RunError, match=r"run r exists in .*--resume, or name another"):
+        open_run(a_run(tmp_path), resume=False)
+    open_run(a_run(tmp_path, workers=(1, 3)), resume=True)
+    longer = resolve("small", {}, [("epochs", 13)])
+    with pytest.raises(RunError, match="began with epochs 12, now it is 13"):
+        open_run(a_run(tmp_path, recipe=longer), resume=True)
+    with pytest.raises(RunError, match="began with another dataset, /d"):
+        open_run(a_run(tmp_path, dataset="1" * 64), resume=True)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 65])
+def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        a_run(tmp_path, name=name)
+
+
+def test_a_run_is_found_by_its_name(tmp_path: Path) -> None:
+    run = open_run(a_run(tmp_path), resume=False)
+    assert find_run(tmp_path, "r") == run
+    with pytest.raises(RunError, match=r"s/config.json: No such file.* the name that of a run"):
+        find_run(tmp_path, "s")
+    (run.directory / "config.json").write_text('{"name": "r"}')
+    with pytest.raises(RunError, match="written by another version, or by hand"):
+        find_run(tmp_path, "r")
+
+
+def test_one_process_trains_a_run_and_only_a_running_one_is_stopped(tmp_path: Path) -> None:
+    run = open_run(a_run(tmp_path), resume=False)
+    with pytest.raises(RunError, match="run r is not running; nothing to stop"):
+        ask_to_stop(run)
+    assert not run.stop.exists()
+    with run.held():
+        with (
+            pytest.raises(RunError, match=r"run r is being trained already.*trainer stop r"),
+            run.held(),
+        ):
+            pass
+        ask_to_stop(run)
+    assert run.stop.exists()

@@ -1,0 +1,58 @@
+"""What rank 0 writes down of a run: a line of JSON for programs, TensorBoard events for people."""
+
+import json
+import time
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from alexnet.checkpoint import Accuracy
+from trainer.run import Run
+
+PICTURES = 16
+"""Augmented pictures shown for an epoch."""
+
+
+class Log:
+    def __init__(self, run: Run, step: int) -> None:
+        """`step` is where the run goes on; what TensorBoard shows beyond was done in vain."""
+        self._file = run.metrics.open("a")
+        self._board = SummaryWriter(str(run.board), purge_step=step + 1)
+
+    def train(self, *, step: int, **fields: float) -> None:
+        self._write("train", step=step, **fields)
+        shown = {name: fields[name] for name in ("loss", "gradient_norm", "rate", "images_per_s")}
+        shown |= {"error/train_top1": 1 - fields["top1"], "loader_wait": fields["wait"]}
+        for name, value in shown.items():
+            self._board.add_scalar(name, value, step)
+
+    def val(self, accuracy: Accuracy, *, step: int, epoch: int) -> None:
+        self._write("val", step=step, epoch=epoch, **accuracy.model_dump())
+        for name, right in (("top1", accuracy.top1), ("top5", accuracy.top5)):
+            tag = f"error/validation_{name}_{accuracy.views}_views"
+            self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
+
+    def pictures(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
+        """The first training pictures of an epoch, as the network sees them, the mean put back."""
+        shown = image_NCHW[:PICTURES].float() + mean_3HW
+        self._board.add_images("training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
+
+    def kernels(self, weight_KCHW: Tensor, step: int) -> None:
+        """conv1, each kernel scaled to its own range: the paper's Figure 3."""
+        low_K111, high_K111 = (
+            edge(weight_KCHW.detach().float().cpu(), (1, 2, 3))
+            for edge in (Tensor.amin, Tensor.amax)
+        )
+        shown = (weight_KCHW.detach().cpu() - low_K111[:, None, None, None]) / (
+            high_K111 - low_K111
+        )[:, None, None, None]
+        self._board.add_images("conv1", shown.numpy(), step)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        self._file.write(json.dumps({"kind": kind, **fields, "time": time.time()}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()

@@ -1,0 +1,95 @@
+"""How the workers of a run share a step."""
+
+from typing import Protocol
+
+from torch import Tensor, distributed, nn
+from torch.distributed import GradBucket, ProcessGroup
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+from alexnet.model import AlexNet
+
+Named = dict[str, Tensor]
+"""Tensors by the names of a network's parameters."""
+
+
+class Parallel(Protocol):
+    """What a worker holds of the network and of each batch."""
+
+    module: nn.Module
+    """What it learns."""
+    model: nn.Module
+    """The same, to be called: its backward pass adds up what the workers learn from their rows."""
+    index: int
+    count: int
+    """Its share of each batch, and how many there are."""
+    counts: bool
+    """Whether its logits are the network's, so that its counts are to be added."""
+
+    def freeze(self, layer: str) -> None:
+        """Let a layer rest from the next step on: neither rate, nor decay, nor gradient."""
+
+    def own(self, whole: Named) -> Named:
+        """Its part of the whole network's tensors."""
+
+    def gather(self, own: Named) -> Named:
+        """The whole network's tensors; every worker calls it with its part."""
+
+
+class Data:
+    """Each worker holds the whole network, and averages gradients with the others."""
+
+    counts = True
+
+    def __init__(self, network: AlexNet, index: int, count: int, *, compress: bool) -> None:
+        self.module: nn.Module = network
+        self.index, self.count = index, count
+        self._compress = compress
+        self.model = averaged(network, count, None, compress=compress)
+
+    def freeze(self, layer: str) -> None:
+        if rest(self.module, layer):
+            self.model = averaged(self.module, self.count, None, compress=self._compress)
+
+    def own(self, whole: Named) -> Named:
+        return whole
+
+    def gather(self, own: Named) -> Named:
+        return own
+
+
+def averaged(
+    module: nn.Module, workers: int, group: ProcessGroup | None, *, compress: bool
+) -> nn.Module:
+    """`module`, its gradients averaged over the `workers` of `group` (None: all), on the way as
+    bfloat16 if `compress`."""
+    if workers == 1:
+        return module
+    device = next(module.parameters()).device
+    parallel = DistributedDataParallel(
+        module,
+        device_ids=None if device.type == "cpu" else [device],
+        process_group=group,
+        gradient_as_bucket_view=True,
+    )
+    if compress:
+        parallel.register_comm_hook(group, _in_16_bits)
+    return parallel
+
+
+def _in_16_bits(group: ProcessGroup | None, bucket: GradBucket) -> Future[Tensor]:
+    """torch's own hook of this kind refuses gloo, which has the sum too."""
+    gradient = bucket.buffer()
+    half = (gradient / distributed.get_world_size(group)).bfloat16()
+    summed = distributed.all_reduce(half, group=group, async_op=True).get_future()
+    return summed.then(lambda done: gradient.copy_(done.value()[0]))
+
+
+def rest(module: nn.Module, layer: str) -> bool:
+    """Take the gradients of a layer away: SGD leaves its weights and velocity alone, as a rate of
+    zero did in 2012 (src/weights.cu). False if that has been done already."""
+    parameters = list(module.get_submodule(layer).parameters())
+    awake = any(parameter.requires_grad for parameter in parameters)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    return awake

@@ -1,0 +1,134 @@
+"""One training run: what it was asked to do, and where it keeps what it makes."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alexnet.command import UserError
+from pipeline.pictures import Damage
+from trainer.recipe import Recipe
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""A run's name is a directory's."""
+
+
+class RunError(UserError):
+    """A run that cannot start or go on; the text names the value and the remedy."""
+
+
+class Run(BaseModel):
+    """As it is saved beside its checkpoints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME)
+    recipe: Recipe
+    data: Path
+    """Dataset directory, absolute."""
+    dataset: str
+    """Digest of the dataset: a run goes on with the data it began with."""
+    runs: Path
+    """Directory of all runs, absolute, seen by every worker."""
+    workers: tuple[int, int]
+    """(fewest, most): where they differ, as many as the cluster has at the time."""
+    gpu: bool
+    parallelism: Literal["data", "towers"] = "data"
+    """towers: pairs of workers, each with one tower of the network (§3.2)."""
+    micro: int | None = Field(None, ge=1)
+    """Most samples of a worker's in one pass; None: all its share of the batch."""
+    save_every_s: float = Field(120, ge=0)
+    """Between checkpoints within an epoch: what a killed worker can cost."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept for their accuracy, besides the last."""
+    retries: int = Field(3, ge=0)
+    """How often in a row a run starts again where a worker died, without a step in between."""
+    init_from: Path | None = None
+    """A published model whose layers, but for the classifier, the run starts with."""
+    damage: Damage = "error"
+    """What to do about a picture that cannot be decoded."""
+    hw_load: float | None = Field(None, ge=0, le=1)
+    """Share of a GPU's decoding for its JPEG engines; None: each worker tries which is fastest."""
+
+    @property
+    def directory(self) -> Path:
+        return self.runs / self.name
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, appended by rank 0 while it trains."""
+        return self.directory / "metrics.jsonl"
+
+    @property
+    def board(self) -> Path:
+        """TensorBoard's events."""
+        return self.directory / "tensorboard"
+
+    @property
+    def stop(self) -> Path:
+        """While this file is there, the workers save and end."""
+        return self.directory / "stop"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For the length of a block, this process alone trains the run. Raises RunError."""
+        with (self.directory / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"run {self.name} is being trained already; "
+                    f"to end it: python -m trainer stop {self.name} --runs {self.runs}"
+                ) from None
+            yield
+
+
+def open_run(run: Run, resume: bool) -> Run:
+    """Make the run's directory, or with `resume` check that the one there is of the same run."""
+    saved = run.directory / "config.json"
+    if not saved.exists():
+        if resume:
+            raise RunError(f"no run {run.name} in {run.runs} to resume; leave --resume out")
+        run.directory.mkdir(parents=True, exist_ok=True)
+        saved.write_text(run.model_dump_json(indent=2))
+        run.metrics.touch()
+        return run
+    if not resume:
+        raise RunError(
+            f"run {run.name} exists in {run.runs}; go on with it by --resume, or name another"
+        )
+    before = find_run(run.runs, run.name)
+    if before.dataset != run.dataset:
+        raise RunError(f"run {run.name} began with another dataset, {before.data}; use that one")
+    for field, old in before.recipe:
+        if old != (new := getattr(run.recipe, field)):
+            raise RunError(
+                f"run {run.name} began with {field} {old}, now it is {new}; "
+                "resume with the same recipe and options"
+            )
+    return run
+
+
+def find_run(runs: Path, name: str) -> Run:
+    """The run of that name. Raises RunError."""
+    saved = runs / name / "config.json"
+    try:
+        return Run.model_validate_json(saved.read_bytes())
+    except OSError as error:
+        raise RunError(f"{saved}: {error.strerror}; is the name that of a run?") from None
+    except ValueError:
+        raise RunError(f"{saved}: written by another version, or by hand") from None
+
+
+def ask_to_stop(run: Run) -> None:
+    """Have its workers save a checkpoint and end. Raises RunError if nothing trains it."""
+    try:
+        with run.held():
+            pass
+    except RunError:
+        run.stop.touch()
+    else:
+        raise RunError(f"run {run.name} is not running; nothing to stop")
