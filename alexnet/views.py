@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CENTRE = 2
+"""Which of the ten views is the centre, the one of `one_view`."""
+
 
 def centre(side: int, crop: int) -> int:
     """First row (and column) of the centre crop: 16 for 224 of 256."""
@@ -45,16 +48,26 @@ def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
     return one_view(torch.from_numpy(mean_SS3).permute(2, 0, 1)[None], crop)[0, 0].contiguous()
 
 
-def probabilities(
+def view_probabilities(
     model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
 ) -> Tensor:
-    """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
+    """Softmax of each of one or ten views: (N, 3, S, S) uint8 -> (N, V, K).
 
-    Probabilities are averaged, not logits; one forward pass for all views of all pictures.
+    One forward pass for all views of all pictures.
     """
     crop = mean_3HW.shape[-1]
     cut = ten_views if views == 10 else one_view
     view_NV3HW = cut(picture_N3SS, crop)
     image_M3HW = view_NV3HW.flatten(0, 1).to(memory_format=torch.channels_last) - mean_3HW
     probability_MK = model(image_M3HW).float().softmax(dim=1)
-    return probability_MK.unflatten(0, view_NV3HW.shape[:2]).mean(dim=1)
+    return probability_MK.unflatten(0, view_NV3HW.shape[:2])
+
+
+def probabilities(
+    model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
+) -> Tensor:
+    """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
+
+    Probabilities are averaged, not logits.
+    """
+    return view_probabilities(model, picture_N3SS, mean_3HW, views).mean(dim=1)

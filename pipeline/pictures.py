@@ -1,6 +1,7 @@
 """The files of one split, by number: pictures in shards, or photographs where they lie."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -63,6 +64,14 @@ class Packed:
     def place(self, sample: int) -> str:
         shard, _, offset, _ = self.index[sample].tolist()
         return f"{self._directory / self._shards[shard].file} at {offset}"
+
+    def keys(self) -> list[str]:
+        """Of all samples, in order: what the source called them; read from the tar files."""
+        key = {}
+        for number, shard in enumerate(self._shards):
+            with tarfile.open(self._directory / shard.file) as tar:
+                key.update({(number, m.offset_data): m.name.removesuffix(".jpg") for m in tar})
+        return [key[shard, offset] for shard, _, offset, _ in self.index.tolist()]
 
     def _open(self, shard: ShardFile) -> np.ndarray:
         path = self._directory / shard.file

@@ -32,6 +32,11 @@ def check(network: AlexNetConfig, workers: int) -> None:
             f"parallelism towers: the network has {network.towers} tower, two are needed; "
             "take a recipe with two towers, or parallelism data"
         )
+    if network.norm_across_towers:
+        raise RunError(
+            "parallelism towers: network.norm_across_towers lets the towers meet in their "
+            "normalisation; take parallelism data"
+        )
     if workers < PAIR or workers % PAIR:
         raise RunError(
             f"parallelism towers: {workers} workers do not make pairs; "

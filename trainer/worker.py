@@ -19,7 +19,6 @@ from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.decoder import best_hw_load
 from pipeline.order import Shard, share
-from trainer.evaluate import evaluate
 from trainer.log import Log
 from trainer.optimizer import BIAS_RATE, SGD2012
 from trainer.parallel import Data, Parallel
@@ -28,6 +27,7 @@ from trainer.run import Run, RunError
 from trainer.state import Saved, Stand, begin, read
 from trainer.step import Place, train_step
 from trainer.towers import Towers
+from trainer.validation import evaluate
 
 LOOK_S, MOST_STEPS = 1.0, 100
 """Workers look at each other's counts, and at what rank 0 asks for, about so often."""

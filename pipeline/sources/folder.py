@@ -28,6 +28,15 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     return Source(classes, splits, Files())
 
 
+def class_pictures(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
+    """(Class ids in label order, every picture in order of its key) of a folder of class folders.
+
+    Raises DatasetError.
+    """
+    files = _class_folders(folder)
+    return tuple(files), sorted(_samples(folder, files))
+
+
 def _class_folders(root: Path) -> dict[str, list[Path]]:
     """{class: files at any depth} of one split, both sorted."""
     folders = [entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]

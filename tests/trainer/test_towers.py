@@ -235,6 +235,11 @@ def test_what_does_not_make_pairs_is_refused(towers: int, workers: int, text: st
         check(TINY.model_copy(update={"towers": towers}), workers)
 
 
+def test_a_normalisation_across_towers_is_refused() -> None:
+    with pytest.raises(RunError, match="lets the towers meet in their normalisation"):
+        check(TINY.model_copy(update={"norm_across_towers": True}), 2)
+
+
 def test_a_lone_worker_holds_no_towers() -> None:
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:

@@ -10,6 +10,7 @@ from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.precision import autocast
+from trainer.scores import ranks
 
 VIEWS_PER_FORWARD = 128
 """Crops in one forward pass of a worker."""
@@ -42,10 +43,6 @@ def evaluate(
 
 
 def counts(probability_NK: Tensor, label_N: Tensor, real_N: Tensor) -> Tensor:
-    """(top-1 right, top-5 right, pictures) among the real rows, int64 (3,).
-
-    With fewer than five classes every label is among the first five.
-    """
-    best_NJ = probability_NK.topk(min(5, probability_NK.shape[1]), dim=1).indices
-    right_NJ = (best_NJ == label_N[:, None]) & real_N[:, None]
-    return torch.stack([right_NJ[:, 0].sum(), right_NJ.sum(), real_N.sum()])
+    """(top-1 right, top-5 right, pictures) among the real rows, int64 (3,)."""
+    rank_N = ranks(probability_NK, label_N)
+    return torch.stack([((rank_N < top) & real_N).sum() for top in (1, 5)] + [real_N.sum()])

@@ -13,7 +13,7 @@ from alexnet.views import centre_mean
 from pipeline.batches import Decoding
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
-from trainer.evaluate import counts, evaluate
+from trainer.validation import counts, evaluate
 
 
 @pytest.mark.parametrize("views", [1, 10])

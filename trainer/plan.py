@@ -1,0 +1,106 @@
+"""What the command line asks for -> a run."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.dataset import Dataset
+from pipeline.photographs import index_photographs
+from pipeline.shard import RECORDS
+from pipeline.sources.folder import folder_source
+from pipeline.sources.source import VAL_FRACTION
+from trainer import towers
+from trainer.launch import Resources
+from trainer.recipe import Recipe, resolve
+from trainer.run import Run, RunError, open_run
+
+
+def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
+    """What makes a run of the options of `train`, once the cluster is known. Either raises
+    UserError."""
+    recipe = resolve(options.recipe, os.environ, _changes(options))
+    dataset = _dataset(options, recipe.size)
+    recipe = _fitted(recipe, dataset)
+
+    def plan(resources: Resources) -> Run:
+        gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
+        by_itself = max(1, resources.gpus) if gpu else 1
+        run = Run(
+            name=options.name,
+            recipe=recipe,
+            data=dataset.directory.absolute(),
+            dataset=dataset.digest,
+            runs=options.runs.absolute(),
+            workers=options.workers or (by_itself, by_itself),
+            gpu=gpu,
+            parallelism=options.parallelism,
+            micro=options.micro_batch,
+            save_every_s=options.save_every,
+            keep=options.keep,
+            retries=options.retries,
+            init_from=options.init_from and options.init_from.absolute(),
+            damage=options.damage,
+            hw_load=options.hw_decoder_load,
+        )
+        _check_workers(run, resources)
+        return open_run(run, options.resume)
+
+    return plan
+
+
+def _changes(options: argparse.Namespace) -> list[tuple[str, Any]]:
+    """What the command line changes in the recipe."""
+    short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
+    if options.schedule:
+        short["schedule"] = {"kind": options.schedule}
+    return [change for change in short.items() if change[1] is not None] + options.set
+
+
+def _dataset(options: argparse.Namespace, size: int) -> Dataset:
+    """A packed dataset, or the photographs of a folder of class folders as one."""
+    data: Path = options.data
+    marks = ("manifest.json", RECORDS)
+    if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
+        return Dataset(data)
+    directory = options.runs / options.name / "photographs"
+    return index_photographs(folder_source(data, VAL_FRACTION, {}), directory, size)
+
+
+def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe for the classes of the dataset. Raises RunError where its pictures are others."""
+    if dataset.manifest.size != recipe.size:
+        raise RunError(
+            f"{dataset.directory} holds pictures of {dataset.manifest.size} x "
+            f"{dataset.manifest.size}, recipe {recipe.name} takes {recipe.size}; "
+            f"pack them with --size {recipe.size}"
+        )
+    if recipe.network.crop > recipe.size:
+        raise RunError(
+            f"network.crop is {recipe.network.crop}, the pictures have {recipe.size}; "
+            "a crop is cut from a picture"
+        )
+    classes = {"classes": len(dataset.manifest.classes)}
+    return recipe.model_copy(update={"network": recipe.network.model_copy(update=classes)})
+
+
+def _check_workers(run: Run, resources: Resources) -> None:
+    """Ray would wait for what the cluster does not have."""
+    fewest, most = run.workers
+    if run.parallelism == "towers":
+        for workers in run.workers:
+            towers.check(run.recipe.network, workers)
+        if fewest != most:
+            raise RunError("parallelism towers: pairs keep their number; give --workers one number")
+    if run.gpu and fewest > resources.gpus:
+        raise RunError(
+            f"{fewest} GPU(s) asked for, this cluster has {resources.gpus}; "
+            "lower --workers, or use --device cpu"
+        )
+    if fewest > resources.cpus:
+        raise RunError(
+            f"--workers is {fewest}, this cluster has {resources.cpus} CPUs; each worker takes one"
+        )
+    if most > run.recipe.batch:
+        raise RunError(f"--workers is {most}, more than the {run.recipe.batch} samples of a batch")

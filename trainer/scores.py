@@ -1,0 +1,101 @@
+"""How right answers are: pure functions of probabilities and labels.
+
+Shapes: N pictures, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, computed_field
+from torch import Tensor
+
+from alexnet.checkpoint import Accuracy
+from alexnet.classes import ClassLabel
+
+
+class ClassScore(BaseModel):
+    """Exact counts over the pictures of one class."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    pictures: int
+    top1: int
+    top5: int
+
+
+class Confusion(BaseModel):
+    """How many pictures of class `label` were taken for `guess`; both are class ids."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    guess: str
+    pictures: int
+
+
+class Score(Accuracy):
+    """Exact counts, over all pictures and over those of each class."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # reads back the errors it writes
+
+    classes: tuple[ClassScore, ...]
+    """In label order."""
+    confusions: tuple[Confusion, ...]
+    """Most frequent first, then in label order."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def top1_error(self) -> float:
+        return 1 - self.top1 / self.pictures
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def top5_error(self) -> float:
+        return 1 - self.top5 / self.pictures
+
+
+def ranks(probability_NK: Tensor, label_N: Tensor) -> Tensor:
+    """How many labels are guessed before the right one, int64 (N,); 0 is a right best guess.
+
+    Of equally probable labels the first comes first. What is not a number beats every number, so
+    that a broken network is never right.
+    """
+    right_N1 = probability_NK.gather(1, label_N[:, None])
+    class_K = torch.arange(probability_NK.shape[1], device=probability_NK.device)
+    later_NK = class_K >= label_N[:, None]  # and the label itself
+    beaten_NK = (probability_NK < right_N1) | ((probability_NK == right_N1) & later_NK)
+    return probability_NK.shape[1] - beaten_NK.sum(1)
+
+
+def score(
+    probability_NK: Tensor, label_N: Tensor, views: int, classes: Sequence[ClassLabel]
+) -> Score:
+    """Count what is right and what is taken for what. N is at least 1."""
+    count = len(classes)
+    rank_N, guess_N = ranks(probability_NK, label_N), probability_NK.argmax(1)
+    top1_K, top5_K, pictures_K = (
+        torch.bincount(label_N[chosen_N], minlength=count).tolist()
+        for chosen_N in (rank_N < 1, rank_N < 5, rank_N >= 0)
+    )
+    pair_N = (label_N * count + guess_N)[guess_N != label_N]
+    pair_P, times_P = pair_N.unique(return_counts=True)
+    # `unique` sorts by label, and a stable sort keeps that order among equal counts.
+    order_P = times_P.argsort(descending=True, stable=True)
+    return Score(
+        views=views,
+        pictures=len(label_N),
+        top1=sum(top1_K),
+        top5=sum(top5_K),
+        classes=tuple(
+            ClassScore(id=c.id, name=c.name, pictures=pictures, top1=top1, top5=top5)
+            for c, pictures, top1, top5 in zip(classes, pictures_K, top1_K, top5_K, strict=True)
+        ),
+        confusions=tuple(
+            Confusion(
+                label=classes[pair // count].id, guess=classes[pair % count].id, pictures=times
+            )
+            for pair, times in zip(pair_P[order_P].tolist(), times_P[order_P].tolist(), strict=True)
+        ),
+    )
