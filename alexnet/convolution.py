@@ -26,9 +26,7 @@ class Convolution(nn.Conv2d):
         """(N, C, H, W) -> (N, K, H', W'), fastest in channels_last."""
         if not self._pays(x_NCHW):
             return super().forward(x_NCHW)
-        return _Transformed.apply(
-            x_NCHW, self.weight, self.bias, int(self.padding[0]), self.groups
-        )
+        return _Transformed.apply(x_NCHW, self.weight, self.bias, int(self.padding[0]), self.groups)
 
     def _pays(self, x_NCHW: Tensor) -> bool:
         channels = min(self.in_channels, self.out_channels) // self.groups
