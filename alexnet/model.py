@@ -5,12 +5,15 @@ Shapes: N images, C channels, H rows, W columns, T towers, K classes.
 """
 
 from math import ceil, sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+
+from alexnet.convolution import Convolution
+from alexnet.norm import LocalResponseNorm
 
 
 class AlexNetConfig(BaseModel):
@@ -43,52 +46,6 @@ class AlexNetConfig(BaseModel):
     """Factor on the kernels and hidden units of every layer."""
     crop: int = Field(224, ge=64, le=512)
     """Rows and columns of the input."""
-
-
-class LocalResponseNorm(torch.autograd.Function):
-    """x / (k + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, per tower; k is 2 (§3.3).
-
-    The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
-    window, and the published results are the code's. The window sum is four shifted additions; the
-    gradient holds the same sum and is written out, since autograd would keep every one of them.
-    """
-
-    ALPHA, BETA = 1e-4 / 5, 0.75
-
-    @staticmethod
-    def window_sum(a_NHWC: Tensor, b_NHWC: Tensor, towers: int) -> Tensor:
-        """Sum of a times b over channels c-2 .. c+2 of the same tower, all (N, H, W, C)."""
-        a, b = (x_NHWC.unflatten(-1, (towers, -1)) for x_NHWC in (a_NHWC, b_NHWC))
-        total = a * b
-        for shift in (1, 2):
-            total[..., shift:].addcmul_(a[..., :-shift], b[..., :-shift])
-            total[..., :-shift].addcmul_(a[..., shift:], b[..., shift:])
-        return total.flatten(-2)
-
-    @staticmethod
-    def forward(ctx: Any, x_NCHW: Tensor, towers: int, k: float = 2.0) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); fastest in channels_last."""
-        norm = LocalResponseNorm
-        with torch.autocast(x_NCHW.device.type, enabled=False):
-            x_NHWC = x_NCHW.permute(0, 2, 3, 1)
-            base_NHWC = norm.window_sum(x_NHWC, x_NHWC, towers).mul_(norm.ALPHA).add_(k)
-            root_NHWC = base_NHWC.rsqrt()
-            factor_NHWC = root_NHWC.sqrt().mul_(root_NHWC)  # base^-0.75 without a pow
-            ctx.save_for_backward(x_NHWC, base_NHWC, factor_NHWC)
-            ctx.towers = towers
-            return (x_NHWC * factor_NHWC).permute(0, 3, 1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        norm = LocalResponseNorm
-        x_NHWC, base_NHWC, factor_NHWC = ctx.saved_tensors
-        gradient_NHWC = gradients[0].permute(0, 2, 3, 1)
-        slope_NHWC = (x_NHWC * factor_NHWC).div_(base_NHWC)
-        spread_NHWC = norm.window_sum(gradient_NHWC, slope_NHWC, ctx.towers)
-        total_NHWC = (gradient_NHWC * factor_NHWC).addcmul_(
-            spread_NHWC, x_NHWC, value=-2 * norm.ALPHA * norm.BETA
-        )
-        return total_NHWC.permute(0, 3, 1, 2), None, None
 
 
 class Dropout2012(nn.Module):
@@ -141,11 +98,11 @@ class AlexNet(nn.Module):
         # Plain pooling leaves 28 and 11 positions where overlapping leaves 27 and 13; config 147
         # takes the difference out of the padding, so that the last map is 6x6 again.
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
-        self.conv2 = nn.Conv2d(c1, c2, 5, padding=1 if plain else 2, groups=towers)
-        self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
-        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=towers)
-        self.conv5 = nn.Conv2d(c4, c5, 3, padding=0 if plain else 1, groups=towers)
-        self.conv6 = nn.Conv2d(c5, c5, 3, padding=1) if config.sixth_conv else None
+        self.conv2 = Convolution(c1, c2, 5, padding=1 if plain else 2, groups=towers)
+        self.conv3 = Convolution(c2, c3, 3, padding=1)
+        self.conv4 = Convolution(c3, c4, 3, padding=1, groups=towers)
+        self.conv5 = Convolution(c4, c5, 3, padding=0 if plain else 1, groups=towers)
+        self.conv6 = Convolution(c5, c5, 3, padding=1) if config.sixth_conv else None
         # The last window may stick out at the right and bottom, as in the released code.
         self.pool = nn.MaxPool2d(2 if plain else 3, stride=2, ceil_mode=True)
         self.activation = nn.ReLU(inplace=True) if config.activation == "relu" else nn.Tanh()

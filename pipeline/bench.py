@@ -25,7 +25,7 @@ from alexnet.command import Parser, UserError, run
 from pipeline import peers
 from pipeline.batches import Decoding, train_batches, whole_batches
 from pipeline.cluster import MEMORY
-from pipeline.contender import Contender, Delivery
+from pipeline.contender import Contender, Delivery, compete, machine
 from pipeline.dataset import Dataset
 from pipeline.graph import Output
 from pipeline.order import Shard
@@ -78,7 +78,7 @@ def _bench(options: argparse.Namespace) -> int:
         for contender in contenders:
             stack.enter_context(contender)
         _check_parity(contenders, dataset, task)
-        windows = _compete(contenders, options.rounds, options.seconds)
+        windows = compete(contenders, options.rounds, options.seconds)
     _report(windows, options)
     return 0
 
@@ -181,34 +181,18 @@ def _check_parity(contenders: list[Contender], dataset: Dataset, task: Task) -> 
         raise UserError(f"{path.name}: our pixels are not those of Pillow")
 
 
-def _compete(contenders: list[Contender], rounds: int, seconds: float) -> Windows:
-    windows: Windows = {contender.name: [] for contender in contenders}
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", flush=True)
-        turn = number % len(contenders)
-        for contender in contenders[turn:] + contenders[:turn]:
-            windows[contender.name].append(contender.window(seconds))
-    return windows
-
-
 def _report(windows: Windows, options: argparse.Namespace) -> None:
     scores = Scores.of(windows, GOALS)
     print(f"\n{scores.table()}\n")
     if options.picture:
         print(*scores.draw(options.picture), sep="\n")
     everything = asdict(scores) | {
-        "machine": {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0))},
+        "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
         "options": {name: value for name, value in vars(options).items() if name != "run"},
     }
     print(json.dumps(everything, default=str))
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def _parser() -> argparse.ArgumentParser:

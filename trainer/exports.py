@@ -22,7 +22,8 @@ from torch.export import Dim, ExportedProgram
 from alexnet import atomic
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.command import UserError
-from alexnet.model import AlexNet, AlexNetConfig, LocalResponseNorm
+from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.norm import LocalResponseNorm
 
 ABOUT = "about.json"
 INPUT, OUTPUT = "image_N3HW", "probability_NK"

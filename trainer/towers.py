@@ -232,7 +232,7 @@ def half_of(layer: nn.Module) -> nn.Module | None:
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, layer.out_features // PAIR)
     if isinstance(layer, nn.Conv2d):
-        return nn.Conv2d(
+        return type(layer)(
             layer.in_channels // layer.groups,
             layer.out_channels // PAIR,
             layer.kernel_size,  # type: ignore[arg-type]

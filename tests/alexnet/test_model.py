@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.model import AlexNet, AlexNetConfig, Dropout2012, LocalResponseNorm
+from alexnet.model import AlexNet, AlexNetConfig, Dropout2012
 
 PARAMETERS = {
     "conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
@@ -123,37 +123,6 @@ def test_a_half_width_network_starts_with_the_same_signal() -> None:
             logit_NK = AlexNet(config).eval()(image)
         deviations.append(logit_NK.std(dim=0).mean().item())
     assert 0.5 < deviations[1] / deviations[0] < 2
-
-
-def response_norm_as_a_loop(x_NCHW: Tensor, towers: int, k: float) -> Tensor:
-    """§3.3 with alpha divided by the window, written out over channels."""
-    result, maps = torch.empty_like(x_NCHW), x_NCHW.shape[1] // towers
-    for channel in range(x_NCHW.shape[1]):
-        tower = channel // maps
-        first = max(tower * maps, channel - 2)
-        last = min((tower + 1) * maps - 1, channel + 2)
-        total = sum(x_NCHW[:, other] ** 2 for other in range(first, last + 1))
-        result[:, channel] = x_NCHW[:, channel] / (k + 1e-4 / 5 * total) ** 0.75
-    return result
-
-
-@pytest.mark.parametrize("k", [2.0, 1.0])
-@pytest.mark.parametrize("towers", [1, 2])
-def test_response_norm_is_the_loop_of_section_3_3(towers: int, k: float) -> None:
-    x = 150 * torch.randn(2, 12, 5, 4, dtype=torch.float64, requires_grad=True)
-    found, expected = LocalResponseNorm.apply(x, towers, k), response_norm_as_a_loop(x, towers, k)
-    torch.testing.assert_close(found, expected)
-    weight = torch.randn_like(x)
-    (gradient,) = torch.autograd.grad((found * weight).sum(), x)
-    (reference,) = torch.autograd.grad((expected * weight).sum(), x)
-    torch.testing.assert_close(gradient, reference)
-
-
-def test_response_norm_of_one_tower_is_torchs_own() -> None:
-    x = 100 * torch.randn(2, 16, 6, 6)
-    torch.testing.assert_close(
-        LocalResponseNorm.apply(x, 1), torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)(x)
-    )
 
 
 def test_towers_meet_only_at_conv3_and_the_full_layers() -> None:

@@ -1,0 +1,110 @@
+"""Convolutions of stride 1 with a half to a fifth of the multiplications, on processors in float32.
+
+NNPACK, a part of torch, multiplies transforms of tiles (Winograd's for 3 x 3 kernels, Fourier's for
+others) where the direct method multiplies pixels. Its rounding errors are the smaller ones too:
+fewer terms are added up.
+
+Shapes: N images, C channels, H rows, W columns, K kernels; in _Transformed of one group each.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEWEST_CHANNELS, FEWEST_POSITIONS = 48, 4096
+"""Of a group, and of all images' maps: with fewer the transforms cost more than they save."""
+TILE = 16
+"""Rows and columns of NNPACK's largest transform."""
+
+
+class Convolution(nn.Conv2d):
+    """`nn.Conv2d` of stride 1 with square kernels and a bias."""
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, K, H', W'), fastest in channels_last."""
+        if not self._pays(x_NCHW):
+            return super().forward(x_NCHW)
+        return _Transformed.apply(x_NCHW, self.weight, self.bias, int(self.padding[0]), self.groups)
+
+    def _pays(self, x_NCHW: Tensor) -> bool:
+        channels = min(self.in_channels, self.out_channels) // self.groups
+        positions = len(x_NCHW) * x_NCHW.shape[-2] * x_NCHW.shape[-1]
+        return (
+            x_NCHW.device.type == "cpu"
+            and x_NCHW.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and channels >= FEWEST_CHANNELS
+            and positions >= FEWEST_POSITIONS
+            and not torch.compiler.is_compiling()  # nor exporting, for other programs
+            and torch._nnpack_available()  # which also sets it up
+        )
+
+
+class _Transformed(torch.autograd.Function):
+    """All three passes of a convolution are convolutions; the groups are convolved one by one."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_NCHW: Tensor, weight: Tensor, bias: Tensor, padding: int, groups: int
+    ) -> Tensor:
+        ctx.padding = padding
+        x_gNCHW = [x.contiguous() for x in x_NCHW.chunk(groups, 1)]
+        ctx.save_for_backward(weight, *x_gNCHW)
+        parts = zip(x_gNCHW, weight.chunk(groups), bias.chunk(groups), strict=True)
+        return _join([_convolve(x, w, b, padding) for x, w, b in parts])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        weight, *x_gNCHW = ctx.saved_tensors
+        padding, side, groups = ctx.padding, weight.shape[-1], len(x_gNCHW)
+        gradient_gNKHW = [g.contiguous() for g in gradients[0].chunk(groups, 1)]
+        into_x = None
+        if ctx.needs_input_grad[0]:
+            parts = zip(gradient_gNKHW, weight.chunk(groups), strict=True)
+            turned = ((g, w.flip(2, 3).transpose(0, 1)) for g, w in parts)
+            into_x = _join([_convolve(g, w, None, side - 1 - padding) for g, w in turned])
+        into_weight = torch.cat(
+            [
+                _weight_gradient(x, g, side, padding)
+                for x, g in zip(x_gNCHW, gradient_gNKHW, strict=True)
+            ]
+        )
+        into_bias = torch.cat([g.sum((0, 2, 3)) for g in gradient_gNKHW])
+        return into_x, into_weight, into_bias, None, None
+
+
+def _convolve(x_NCHW: Tensor, weight_KCHW: Tensor, bias_K: Tensor | None, padding: int) -> Tensor:
+    """(N, K, H', W') at stride 1; all are contiguous in the end."""
+    return torch._nnpack_spatial_convolution(x_NCHW, weight_KCHW, bias_K, (padding, padding))
+
+
+def _weight_gradient(x_NCHW: Tensor, gradient_NKHW: Tensor, side: int, padding: int) -> Tensor:
+    """(K, C, side, side): the input convolved with the gradient, summed over the images.
+
+    As a kernel the gradient is larger than a tile: it is cut into blocks, each on its own window
+    of the input, and they are summed like the images.
+    """
+    height = gradient_NKHW.shape[-1]
+    blocks = -(-height // (TILE + 1 - side))
+    block = -(-height // blocks)
+    missing, window = blocks * block - height, block + side - 1
+    rest = padding + missing
+    gradient_NKHW = F.pad(gradient_NKHW, (0, missing, 0, missing))
+    x_NCHW = F.pad(x_NCHW, (padding, rest, padding, rest))
+    gradient_KMHW, x_CMHW = (
+        t.unfold(2, size, block).unfold(3, size, block).transpose(0, 1).flatten(1, 3)
+        for t, size in ((gradient_NKHW, block), (x_NCHW, window))
+    )
+    return _convolve(x_CMHW, gradient_KMHW, None, 0).transpose(0, 1)
+
+
+def _join(parts_gNCHW: list[Tensor]) -> Tensor:
+    """The groups' maps, one after the other, in channels_last."""
+    rows, _, *sides = parts_gNCHW[0].shape
+    whole_NCHW = torch.empty(
+        (rows, sum(part.shape[1] for part in parts_gNCHW), *sides),
+        memory_format=torch.channels_last,
+    )
+    return torch.cat(parts_gNCHW, 1, out=whole_NCHW)

@@ -1,0 +1,91 @@
+"""Convolution by transforms against the definition in double precision."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet.convolution import Convolution
+from alexnet.model import AlexNet, AlexNetConfig
+
+LAYERS = {  # of the network at full width: (channels, kernels, side, padding, groups), crop, maps
+    "conv2": ((96, 256, 5, 2, 2), 27),
+    "conv2, plain pooling": ((96, 256, 5, 1, 2), 28),
+    "conv2, one tower": ((48, 128, 5, 2, 1), 27),
+    "conv3": ((256, 384, 3, 1, 1), 13),
+    "conv4": ((384, 384, 3, 1, 2), 13),
+    "conv5, plain pooling": ((384, 256, 3, 0, 2), 13),
+    "conv3, crop 512": ((256, 384, 3, 1, 1), 31),
+    "conv3, crop 112": ((256, 384, 3, 1, 1), 6),
+}
+
+
+def passes(layer: nn.Module, x_NCHW: Tensor, pull_NKHW: Tensor) -> list[Tensor]:
+    """Output and gradients of input, weight and bias."""
+    x_NCHW = x_NCHW.detach().requires_grad_()
+    result = layer(x_NCHW)
+    parameters = [layer.weight, layer.bias]
+    return [result, *torch.autograd.grad(result, [x_NCHW, *parameters], pull_NKHW)]
+
+
+def plain(layer: Convolution) -> nn.Conv2d:
+    """The same in double precision, by torch's direct method."""
+    twin = nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel_size,
+        padding=layer.padding, groups=layer.groups,
+    )  # fmt: skip
+    twin.load_state_dict(layer.state_dict())
+    return twin.double()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_all_passes_are_those_of_the_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Winograd's transform, which NNPACK takes for 3 x 3 on some sizes, errs a little more."""
+    monkeypatch.setattr("alexnet.convolution.FEWEST_POSITIONS", 0)
+    (channels, kernels, side, padding, groups), maps = LAYERS[name]
+    torch.manual_seed(0)
+    layer = Convolution(channels, kernels, side, padding=padding, groups=groups)
+    x_NCHW = torch.randn(3, channels, maps, maps).to(memory_format=torch.channels_last)
+    assert layer._pays(x_NCHW)
+    pull_NKHW = torch.randn_like(layer(x_NCHW))
+    found = passes(layer, x_NCHW, pull_NKHW)
+    expected = passes(plain(layer), x_NCHW.double(), pull_NKHW.double())
+    for ours, exact in zip(found, expected, strict=True):
+        error = (ours - exact).abs().max() / exact.abs().max()
+        assert error < (3e-5 if maps in (6, 31) else 1e-6)
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("options", [{}, {"towers": 1}], ids=["two towers", "one tower"])
+@pytest.mark.parametrize("crop", [64, 112, 224])
+def test_the_network_is_the_same_by_either_method(
+    options: dict, crop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits and every gradient; dropout's masks are seeded."""
+    torch.manual_seed(1)
+    config = AlexNetConfig(classes=10, crop=crop, **options)
+    model = AlexNet(config).to(memory_format=torch.channels_last)
+    image_NCHW = (70 * torch.randn(2, 3, crop, crop)).to(memory_format=torch.channels_last)
+    results = []
+    for fewest in (0, 10**9):
+        monkeypatch.setattr("alexnet.convolution.FEWEST_POSITIONS", fewest)
+        torch.manual_seed(2)
+        logit_NK = model(image_NCHW)
+        gradients = torch.autograd.grad(logit_NK.square().sum(), list(model.parameters()))
+        results.append([logit_NK, *gradients])
+    for fast, direct in zip(*results, strict=True):
+        assert (fast - direct).abs().max() < 1e-4 * direct.abs().max()
+
+
+def test_it_is_left_alone_where_it_does_not_pay_or_does_not_exist() -> None:
+    layer = Convolution(96, 96, 3, padding=1)
+    assert layer._pays(torch.zeros(64, 96, 8, 8))
+    assert not layer._pays(torch.zeros(63, 96, 8, 8))
+    assert not layer._pays(torch.zeros(64, 96, 8, 8, dtype=torch.float64))
+    assert not layer._pays(torch.zeros(64, 96, 8, 8, device="meta"))
+    assert not Convolution(96, 96, 3, groups=3)._pays(torch.zeros(64, 96, 8, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.zeros(64, 96, 8, 8)).dtype == torch.bfloat16
+    x_NCHW = torch.randn(2, 96, 8, 8)
+    direct = F.conv2d(x_NCHW, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(x_NCHW), direct, rtol=0, atol=0)

@@ -1,0 +1,55 @@
+"""Local response normalisation against its definition, written out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet.norm import LocalResponseNorm
+
+
+def response_norm_as_a_loop(x_NCHW: Tensor, towers: int, k: float) -> Tensor:
+    """§3.3 with alpha divided by the window, written out over channels."""
+    result, maps = torch.empty_like(x_NCHW), x_NCHW.shape[1] // towers
+    for channel in range(x_NCHW.shape[1]):
+        tower = channel // maps
+        first = max(tower * maps, channel - 2)
+        last = min((tower + 1) * maps - 1, channel + 2)
+        total = sum(x_NCHW[:, other] ** 2 for other in range(first, last + 1))
+        result[:, channel] = x_NCHW[:, channel] / (k + 1e-4 / 5 * total) ** 0.75
+    return result
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("part_bytes", [1, 1000, 2**21])
+@pytest.mark.parametrize(("towers", "k"), [(1, 2.0), (2, 2.0), (2, 1.0)])
+def test_response_norm_is_the_loop_of_section_3_3(
+    towers: int,
+    k: float,
+    part_bytes: int,
+    memory_format: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("alexnet.norm.CACHED_BYTES", part_bytes)
+    torch.manual_seed(0)
+    x = 150 * torch.randn(3, 12, 5, 4, dtype=torch.float64)
+    x = x.contiguous(memory_format=memory_format).requires_grad_()
+    found = LocalResponseNorm.apply(x, towers, k)
+    expected = response_norm_as_a_loop(x, towers, k)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(x)
+    (gradient,) = torch.autograd.grad((found * weight).sum(), x)
+    (reference,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.testing.assert_close(gradient, reference)
+
+
+def test_its_gradient_is_the_derivative() -> None:
+    torch.manual_seed(1)
+    x = 100 * torch.randn(2, 6, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(LocalResponseNorm.apply, (x, 2))
+
+
+def test_response_norm_of_one_tower_is_torchs_own() -> None:
+    x = 100 * torch.randn(2, 16, 6, 6)
+    torch.testing.assert_close(
+        LocalResponseNorm.apply(x, 1), torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)(x)
+    )

@@ -1,0 +1,46 @@
+"""The benchmark's comparison of networks: its arithmetic, and that the peer is the same network."""
+
+import pytest
+import torch
+
+from alexnet.model import AlexNet, AlexNetConfig
+from trainer.parity import compare, in_common, widest
+from trainer.peers import Typical, flops_per_image
+
+TINY = AlexNetConfig(width=0.1, crop=64, classes=12)
+
+
+def test_the_five_best_in_common() -> None:
+    a_NK = torch.tensor([[9.0, 8, 7, 6, 5, 1, 0], [9, 8, 7, 6, 5, 1, 0]])
+    b_NK = torch.tensor([[5.0, 6, 7, 8, 9, 1, 0], [9, 8, 7, 6, 0, 1, 5]])
+    assert in_common(a_NK, b_NK) == 0.9
+    assert in_common(a_NK[:, :3], b_NK[:, :3]) == 1
+
+
+def test_the_widest_difference_is_relative() -> None:
+    assert widest([(1.0, 1.0), (2.2, 2.0), (99, 100)]) == pytest.approx(0.1)
+    assert widest([]) == 0
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_the_peer_is_the_same_network(towers: int) -> None:
+    config = TINY.model_copy(update={"towers": towers, "dropout": 0.0})
+    peer, ours = Typical(config).eval(), AlexNet(config).eval()
+    ours.load_state_dict(peer.state_dict())
+    image_NCHW = 70 * torch.randn(3, 3, 64, 64)
+    torch.testing.assert_close(ours(image_NCHW), peer(image_NCHW))
+
+
+def test_both_learn_alike() -> None:
+    parity = compare(TINY, steps=5, batch=8)
+    assert parity.steps == 5
+    assert 0 < parity.float32 < 1e-4 * parity.logit
+    assert parity.float32 < parity.bfloat16 < 0.1 * parity.logit
+    assert parity.loss < 1e-4
+
+
+def test_flops_are_those_of_the_paper_s_network() -> None:
+    """725 million multiplications forward; backward twice, but for the image's own gradient."""
+    forward, step = (flops_per_image(AlexNetConfig(), step) for step in (False, True))
+    assert forward == pytest.approx(1.449e9, rel=1e-3)
+    assert step == pytest.approx(4.136e9, rel=1e-3)
