@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alexnet.checkpoint import current
+from alexnet.model import AlexNet
 from pipeline.dataset import Dataset
 from pipeline.photographs import index_photographs
 from pipeline.shard import RECORDS
@@ -15,6 +17,7 @@ from trainer import towers
 from trainer.launch import Resources
 from trainer.recipe import Recipe, resolve
 from trainer.run import Run, RunError, open_run
+from trainer.state import adopt
 
 
 def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
@@ -23,6 +26,9 @@ def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
     recipe = resolve(options.recipe, os.environ, _changes(options))
     dataset = _dataset(options, recipe.size)
     recipe = _fitted(recipe, dataset)
+    start = options.init_from and current(options.init_from).absolute()
+    if start:
+        adopt(AlexNet(recipe.network), start)  # here, where a mistake shows at once
 
     def plan(resources: Resources) -> Run:
         gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
@@ -40,7 +46,7 @@ def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
             save_every_s=options.save_every,
             keep=options.keep,
             retries=options.retries,
-            init_from=options.init_from and options.init_from.absolute(),
+            init_from=start,
             damage=options.damage,
             hw_load=options.hw_decoder_load,
         )

@@ -168,6 +168,32 @@ def test_damaged_pictures_are_replaced_and_counted(
 
 
 @pytest.mark.slow
+def test_two_towers_on_two_workers_train_the_same_network(
+    trained: Path, dataset: Path, run: Callable
+) -> None:
+    done = run(*arguments("towers", dataset, trained), "--parallelism", "towers")
+    assert done.returncode == 0, done.stderr
+    whole, towers = (load(trained / "models" / name).model for name in ("whole", "towers"))
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_published_model_is_fine_tuned_with_a_sixth_convolution(
+    trained: Path, dataset: Path, run: Callable
+) -> None:
+    words = arguments("tuned", dataset, trained)
+    words[words.index("--epochs") + 1] = "1"
+    start = ("--init-from", trained / "models" / "whole", "--set", "network.sixth_conv=true")
+    done = run(*words, *start, "--set", "rate=0.0001")
+    assert done.returncode == 0, done.stderr
+    old, new = (load(trained / "models" / name).model.state_dict() for name in ("whole", "tuned"))
+    assert "conv6.weight" in new
+    assert (new["conv2.weight"] - old["conv2.weight"]).abs().max() < 0.01
+    assert not torch.equal(new["conv2.weight"], old["conv2.weight"])
+
+
+@pytest.mark.slow
 def test_photographs_train_without_packing(
     photographs: Path, run: Callable, tmp_path: Path
 ) -> None:
@@ -190,6 +216,8 @@ def test_photographs_train_without_packing(
         (("--recipe", "large"), "no recipe 'large': one of paper, fast, small, or a file"),
         (("--set", "rate=-1"), "rate is -1: Input should be greater than 0"),
         (("--set", "network.crop=160"), "network.crop is 160, the pictures have 128"),
+        (("--parallelism", "towers"), "1 workers do not make pairs; take an even number"),
+        (("--init-from", "nowhere"), "nowhere: no published model here"),
         (("--workers", "4:2"), "argument --workers: 4:2: the first number is the smaller one"),
         (("--depth", "9"), "unrecognized arguments: --depth 9"),
         (("--epochs", "0"), "argument --epochs: 0 is less than 1"),
