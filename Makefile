@@ -9,7 +9,7 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-loader clean
+.PHONY: help demo test test-slow lint bench bench-loader bench-step clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench-loader: .venv/dev  ## loader and packer beside their peers, on the same DA
 	test -f bench/dataset256/manifest.json || \
 	  $(BIN)/python -m pipeline pack "$(DATA)" bench/dataset256 --size 256
 	$(BIN)/python -m pipeline.bench bench/dataset256 --source "$(DATA)" --picture docs/loader
+
+bench-step: .venv/dev  ## forward pass and training step beside their peers, Ray Train beside torchrun
+	$(BIN)/python -m trainer.bench
 
 clean:  ## remove the virtual environment and what demo made
 	rm -rf .venv demo bench
