@@ -76,13 +76,19 @@ def fast() -> Recipe:
 
 
 def small() -> Recipe:
-    """Half the width on 112 of 128 pixels: minutes on a laptop for ten thousand pictures."""
+    """Half the width on 144 of 160 pixels: minutes on a laptop for ten thousand pictures.
+
+    So few steps need a batch of 64, at the full rate, and half a cosine instead of drops.
+    """
     return Recipe(
         name="small",
-        network=AlexNetConfig(width=0.5, crop=112),
-        size=128,
+        network=AlexNetConfig(width=0.5, crop=144),
+        size=160,
+        batch=64,
         epochs=12,
         schedule=Cosine(),
+        colour_until=68 / 95,
+        conv1_until=74 / 95,
     )
 
 

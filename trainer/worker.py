@@ -233,6 +233,7 @@ class Worker:
                 loss=look["loss"] / look["seen"],
                 top1=look["right"] / look["seen"],
                 samples=int(look["seen"]),
+                workers=self.world,
                 gradient_norm=look["squared_norm"] ** 0.5,
                 images_per_s=look["seen"] / elapsed_s,
                 wait=look["wait"],
