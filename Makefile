@@ -33,7 +33,7 @@ lint: .venv/dev  ## style, types, and which room may import which
 bench: .venv/run  ## Imagenette as in BENCHMARKS.md; DATA=folder holds its train/ and val/
 	@test -d "$(DATA)/train" || { echo "make bench DATA=folder: with train/ and val/"; exit 2; }
 	rm -rf bench
-	$(BIN)/python -m pipeline pack "$(DATA)" bench/dataset --size 128
+	$(BIN)/python -m pipeline pack "$(DATA)" bench/dataset --size 160
 	time -p $(BIN)/python -m trainer train --recipe small --data bench/dataset --name imagenette \
 	  --workers 2 --runs bench/runs --models bench/models
 	$(BIN)/python -m trainer report imagenette bench/imagenette --runs bench/runs

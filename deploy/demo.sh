@@ -32,7 +32,7 @@ serve_and_ask() {
 }
 
 rm -rf demo && mkdir demo
-stage pack python -m pipeline pack "$source" demo/dataset --size 128
+stage pack python -m pipeline pack "$source" demo/dataset --size 160
 # A network needs steps, not epochs: some 16,000 samples in all, at least eight times each picture.
 epochs=$(python -c 'import json
 print(max(8, 16_000 // json.load(open("demo/dataset/manifest.json"))["train"]["samples"]))')

@@ -47,13 +47,13 @@ def trained(
     names = test_data / "imagenet-meta" / "synset_words.txt"
     packed = run(
         "pipeline", "pack", photographs_of_imagenette, folder / "dataset",
-        "--size", 128, "--class-names", names,
+        "--size", 160, "--class-names", names,
     )  # fmt: skip
     assert packed.returncode == 0, packed.stderr
     assert "400 training and 100 validation pictures" in packed.stdout
     done = run(
         "trainer", "train", "--recipe", "small", "--data", folder / "dataset", "--name", "photos",
-        "--workers", 2, "--epochs", 20, "--batch", 64,
+        "--workers", 2, "--epochs", 20, "--set", "rate=0.005",
         "--runs", folder / "runs", "--models", folder / "models",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -87,9 +87,10 @@ def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(trained: Path
         json.loads, (trained / "runs" / "photos" / "metrics.jsonl").read_text().splitlines()
     )
     losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
-    assert losses[10] == pytest.approx(log(10), abs=0.5)
-    assert min(loss for step, loss in losses.items() if 20 <= step <= 50) < log(10) - 0.02
-    assert losses[max(losses)] < losses[10] - 0.3
+    first = losses[min(losses)]
+    assert first == pytest.approx(log(10), abs=0.7)
+    assert min(losses.values()) < log(10) - 0.3
+    assert losses[max(losses)] < first - 0.3
 
 
 def test_served_answers_are_the_evaluators(

@@ -151,6 +151,9 @@ def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Bat
 
     (raw,) = batches(opened, batch=size, output="uint8")
     assert raw.image_NCHW.dtype == torch.uint8
+    (plain,) = batches(opened, batch=size, colour=False)
+    mean_3HW = torch.from_numpy(opened.mean_SS3[8:120, 8:120]).permute(2, 0, 1)
+    torch.testing.assert_close(plain.image_NCHW, raw.image_NCHW - mean_3HW, atol=1e-4, rtol=0)
     order = epoch_order(size, SEED, 0)
     vary = variation(0, size, SEED, 0, margin=128 - CROP)
     for row in range(0, size, 9):

@@ -18,7 +18,10 @@ from pipeline.dataset import Dataset
 from tests.conftest import ROOT
 from trainer import report, state
 
-OPTIONS = ("--epochs", "3", "--batch", "4", "--workers", "2")
+OPTIONS = (
+    "--epochs", "3", "--batch", "4", "--workers", "2",
+    "--set", "size=128", "--set", "network.crop=112", "--set", "rate=0.0003",
+)  # fmt: skip
 
 
 def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
@@ -224,7 +227,7 @@ def test_photographs_train_without_packing(
         (("--name", "a/b"), "argument --name: 'a/b' is not made of letters"),
         (("--device", "gpu"), "1 GPU(s) asked for, this cluster has 0; lower --workers, or use"),
         (("--workers", "999"), "--workers is 999, this cluster has"),
-        (("--recipe", "paper"), "recipe paper takes 256; pack them with --size 256"),
+        (("--set", "size=256"), "recipe small takes 256; pack them with --size 256"),
     ],
 )
 def test_bad_usage_is_one_line_within_seconds(
@@ -233,7 +236,9 @@ def test_bad_usage_is_one_line_within_seconds(
     if "gpu" in words and torch.cuda.is_available():
         words, text = ("--device", "gpu", "--workers", "99"), "99 GPU(s) asked for"
     began = time.monotonic()
-    done = run("trainer", "train", "--data", dataset, "--name", "x", "--runs", tmp_path, *words)
+    size = ("--set", "size=128", "--set", "network.crop=112")
+    places = ("--data", dataset, "--name", "x", "--runs", tmp_path)
+    done = run("trainer", "train", *places, *size, *words)
     assert done.returncode == 2
     assert text in done.stderr
     assert done.stderr.count("\n") == 1
