@@ -39,7 +39,7 @@ class LocalResponseNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x_NHWC, base_NHWC = ctx.saved_tensors
         gradient_NHWC = gradients[0].permute(0, 2, 3, 1)
-        total_NHWC, spread = torch.empty_like(x_NHWC), None
+        total_NHWC = torch.empty_like(x_NHWC)
         scale = -2 * LocalResponseNorm.ALPHA * LocalResponseNorm.BETA
         for x, base, gradient, total in _cached(x_NHWC, base_NHWC, gradient_NHWC, total_NHWC):
             factor = _factor(base)
@@ -68,5 +68,5 @@ def _cached(*tensors_NHWC: Tensor) -> zip:
     """The same tensors in parts of a few samples each; on a GPU, where launches cost, whole."""
     first = tensors_NHWC[0]
     sample_bytes = max(1, first[:1].nbytes)
-    samples = max(1, len(first) if first.is_cuda else CACHED_BYTES // sample_bytes)
+    samples = max(1, len(first) if first.device.type != "cpu" else CACHED_BYTES // sample_bytes)
     return zip(*(tensor.split(samples) for tensor in tensors_NHWC), strict=True)

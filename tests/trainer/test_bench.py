@@ -18,7 +18,7 @@ def test_one_round_of_everything(run: Callable) -> None:
     scores = json.loads(done.stdout.splitlines()[-1])
     missing = {f"{name}, {kind}" for name in scores["left_out"] for kind in ("forward", "step")}
     names = {name for goal in GOALS for name in goal[:2]} - missing
-    assert {rate["contender"] for rate in scores["rates"]} == names
+    assert {rate["contender"] for rate in scores["rates"]} >= names
     assert all(rate["images_per_core_s"]["low"] > 0 for rate in scores["rates"])
     workers = {f"{launcher}.{rank}" for launcher in ("ray", "torchrun") for rank in range(2)}
     assert scores["memory_bytes"].keys() == workers
