@@ -29,6 +29,8 @@ class Convolution(nn.Conv2d):
         return _Transformed.apply(x_NCHW, self.weight, self.bias, int(self.padding[0]), self.groups)
 
     def _pays(self, x_NCHW: Tensor) -> bool:
+        if torch.compiler.is_compiling():  # or exporting, for programs without NNPACK
+            return False
         channels = min(self.in_channels, self.out_channels) // self.groups
         positions = len(x_NCHW) * x_NCHW.shape[-2] * x_NCHW.shape[-1]
         return (
@@ -37,7 +39,6 @@ class Convolution(nn.Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and channels >= FEWEST_CHANNELS
             and positions >= FEWEST_POSITIONS
-            and not torch.compiler.is_compiling()  # nor exporting, for other programs
             and torch._nnpack_available()  # which also sets it up
         )
 

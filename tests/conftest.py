@@ -10,11 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from pipeline.sources import builtin
 
 ROOT = Path(__file__).parent.parent
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine")
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

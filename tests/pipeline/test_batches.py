@@ -105,7 +105,7 @@ def test_channels_last_without_a_copy(opened: Dataset) -> None:
 
 
 @given(count=st.integers(1, 5), batch=st.integers(1, 60), start=st.integers(0, 107))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_number_of_workers_from_any_position_sees_the_same(
     opened: Dataset, whole_epoch: Batch, count: int, batch: int, start: int
 ) -> None:
@@ -128,7 +128,7 @@ def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
 
 
 @given(count=st.integers(1, 14), batch=st.integers(1, 30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_each_validation_picture_counts_once(opened: Dataset, count: int, batch: int) -> None:
     seen = []
     for index in range(count):

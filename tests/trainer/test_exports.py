@@ -59,6 +59,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models / "tiny"
 
 
+@pytest.mark.slow
 def test_onnxruntime_gives_the_same_answers(published: Path, tmp_path: Path, run: Callable) -> None:
     out = tmp_path / "tiny.onnx"
     done = run("trainer", "export", published, out)
@@ -73,6 +74,7 @@ def test_onnxruntime_gives_the_same_answers(published: Path, tmp_path: Path, run
     assert About.model_validate_json(about) == load(published).about
 
 
+@pytest.mark.slow
 def test_torch_alone_gives_the_same_answers(published: Path, tmp_path: Path) -> None:
     export(published, tmp_path / "tiny.pt2")
     np.save(tmp_path / "images.npy", IMAGE_N3HW.numpy())
@@ -112,6 +114,7 @@ def test_every_option_is_in_the_graph(options: dict) -> None:
     torch.testing.assert_close(found_NK, expected(model), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes(published: Path, tmp_path: Path) -> None:
     for name in ("a.pt2", "b.pt2"):
         export(published, tmp_path / name)

@@ -152,11 +152,13 @@ def parameters(checkpoint: Checkpoint) -> int:
     return sum(tensor.numel() for tensor in checkpoint.model.parameters())
 
 
+@pytest.mark.slow
 def test_parameters_of_both(from_torchvision: Checkpoint, from_caffe: Checkpoint) -> None:
     assert parameters(from_torchvision) == 61_100_840
     assert parameters(from_caffe) == 60_965_224
 
 
+@pytest.mark.slow
 def test_torchvisions_answers(
     torchvision: Torchvision, from_torchvision: Checkpoint, jpeg: bytes
 ) -> None:
@@ -171,6 +173,7 @@ def test_torchvisions_answers(
     torch.testing.assert_close(probability_1K, expected_1K.softmax(1), rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_caffes_answers_served(caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes) -> None:
     """Ten views, through HTTP."""
     mean_311 = torch.tensor([104.00699, 116.66877, 122.67891])[:, None, None]
@@ -188,6 +191,7 @@ def test_caffes_answers_served(caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes
     assert answer["views"] == 10
 
 
+@pytest.mark.slow
 def test_caffes_logits_with_its_mean_picture(
     caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes, tmp_path: Path
 ) -> None:
@@ -207,6 +211,7 @@ def test_caffes_logits_with_its_mean_picture(
     torch.testing.assert_close(found_VK, expected_VK, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_what_about_says_of_them(from_torchvision: Checkpoint, from_caffe: Checkpoint) -> None:
     about = from_torchvision.about
     assert (about.rule.framing, about.rule.filter, about.size) == ("pixel-crop", "bilinear", 256)
@@ -220,6 +225,7 @@ def test_what_about_says_of_them(from_torchvision: Checkpoint, from_caffe: Check
     assert json.loads(about.model_dump_json())["rule"] == about.rule.model_dump()
 
 
+@pytest.mark.slow
 def test_further_training_masks_as_theirs_did(from_caffe: Checkpoint, caffe: Caffe) -> None:
     """Twice the weights on masked outputs are the weights on doubled ones."""
     kept_NH = torch.relu(torch.randn(4, 4096)) * (torch.rand(4, 4096) < 0.5)

@@ -137,6 +137,7 @@ def test_a_run_that_diverges_stops_and_publishes_nothing(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_is_named(
     trained: Path, dataset: Path, run: Callable, tmp_path: Path
 ) -> None:
