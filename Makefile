@@ -9,7 +9,7 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-loader bench-step clean
+.PHONY: help demo test test-slow lint bench bench-plateau bench-loader bench-step clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,13 +30,24 @@ lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/run  ## Imagenette as in BENCHMARKS.md; DATA=folder holds its train/ and val/
+bench: .venv/run  ## three networks on Imagenette as in BENCHMARKS.md; DATA=folder holds train/ and val/
 	@test -d "$(DATA)/train" || { echo "make bench DATA=folder: with train/ and val/"; exit 2; }
 	rm -rf bench
 	$(BIN)/python -m pipeline pack "$(DATA)" bench/dataset --size 160
-	time -p $(BIN)/python -m trainer train --recipe small --data bench/dataset --name imagenette \
-	  --workers 2 --runs bench/runs --models bench/models
-	$(BIN)/python -m trainer report imagenette bench/imagenette --runs bench/runs
+	for seed in 0 1 2; do \
+	  time -p $(BIN)/python -m trainer train --recipe small --data bench/dataset --name seed$$seed \
+	    --seed $$seed --workers 2 --runs bench/runs --models bench/models || exit; done
+	$(BIN)/python -m trainer evaluate bench/models/seed[012] --data bench/dataset
+	$(BIN)/python -m trainer report seed0 bench/imagenette --runs bench/runs
+
+bench-plateau: .venv/run  ## recipe paper at half width on the same, its rate dropped by the error
+	@test -d "$(DATA)/train" || { echo "make bench-plateau DATA=folder: with train/ and val/"; exit 2; }
+	test -f bench/dataset128/manifest.json || \
+	  $(BIN)/python -m pipeline pack "$(DATA)" bench/dataset128 --size 128
+	$(BIN)/python -m trainer train --recipe paper --schedule plateau --data bench/dataset128 \
+	  --name plateau --workers 2 --epochs 24 --set size=128 --set network.width=0.5 \
+	  --set network.crop=112 --set schedule.patience=2 --runs bench/runs --models bench/models
+	$(BIN)/python -m trainer report plateau bench/plateau --runs bench/runs
 
 bench-loader: .venv/dev  ## loader and packer beside their peers, on the same DATA
 	@test -d "$(DATA)/train" || { echo "make bench-loader DATA=folder: with train/ and val/"; exit 2; }
