@@ -60,6 +60,11 @@ def evaluate_models(
     about = models[0].about
     for other in models[1:]:
         _check_agree(models[0], str(other.directory), other.about.classes, other.about.size)
+        if other.about.rule != about.rule:
+            raise UserError(
+                f"{models[0].directory} and {other.directory} resize pictures in other ways "
+                f"({about.rule}; {other.about.rule}); evaluate one at a time"
+            )
     if search and len(models) < 2:
         raise UserError("--search-weights weighs several models, one is given; name more of them")
     if search and len(about.classes) <= 5:
@@ -135,7 +140,7 @@ def _exams(model: Model, dataset: Dataset | None, originals: Path | None) -> lis
         label_N = dataset.val.label(np.arange(len(dataset.val)))
         exams.append(Exam("packed", place, Validation(place.absolute()), label_N))
     if originals:
-        listed = list_originals(originals, model.about.classes, model.about.size, dataset)
+        listed = list_originals(originals, model.about, dataset)
         exams.append(Exam("served", originals, *listed))
     if not exams:
         raise UserError("nothing to evaluate on; give --data DATASET, --originals FOLDER, or both")

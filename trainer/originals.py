@@ -1,6 +1,6 @@
 """Photographs as a user sends them: decoded by the function that the server decodes with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from alexnet.classes import ClassLabel
+from alexnet.checkpoint import About
 from alexnet.command import UserError
-from alexnet.pixels import PictureError, whole_picture
+from alexnet.pixels import PACKED, PictureError, PictureRule, whole_picture
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.pictures import Packed
@@ -22,11 +22,12 @@ from trainer.probabilities import Few, Refused
 
 @dataclass(frozen=True)
 class Originals:
-    """Files of photographs, scaled to size x size."""
+    """Files of photographs, scaled to size x size as `rule` has it."""
 
     served: ClassVar[bool] = True
     files: tuple[str, ...]
     size: int
+    rule: PictureRule = PACKED
 
     def __len__(self) -> int:
         return len(self.files)
@@ -50,7 +51,8 @@ class Originals:
 
     def _picture(self, sample: int) -> np.ndarray | Refused:
         try:
-            return whole_picture(Path(self.files[sample]).read_bytes(), self.size)
+            content = Path(self.files[sample]).read_bytes()
+            return whole_picture(content, self.size, rule=self.rule)
         except (PictureError, OSError) as error:
             return Refused(sample, self.files[sample], str(error))
 
@@ -65,10 +67,9 @@ class Listed(NamedTuple):
     """Which validation picture of a dataset each was packed as, where one was given."""
 
 
-def list_originals(
-    folder: Path, classes: Sequence[ClassLabel], size: int, dataset: Dataset | None
-) -> Listed:
-    """The photographs of `folder`/val, or of `folder` where it has no val/, in class folders.
+def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
+    """The photographs of `folder`/val, or of `folder` where it has no val/, in class folders of the
+    model's classes.
 
     Of a dataset only those that its validation pictures were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
@@ -79,17 +80,17 @@ def list_originals(
     folder = folder.absolute()  # tasks run elsewhere
     root = folder / "val" if (folder / "val").is_dir() else folder
     ids, samples = class_pictures(root)
-    label = {c.id: number for number, c in enumerate(classes)}
+    label = {c.id: number for number, c in enumerate(about.classes)}
     if unknown := [name for name in ids if name not in label]:
         raise UserError(
             f"{root / unknown[0]}: {unknown[0]} is no class of the models; "
-            f"the folders are named as their classes are, {classes[0].id} and so on"
+            f"the folders are named as their classes are, {about.classes[0].id} and so on"
         )
     packed_N = None
     if dataset is not None:
         samples, packed_N = _matched(root, samples, dataset)
     return Listed(
-        Originals(tuple(sample.location for sample in samples), size),
+        Originals(tuple(sample.location for sample in samples), about.size, about.rule),
         np.array([label[ids[sample.label]] for sample in samples], np.int64),
         packed_N,
     )

@@ -32,8 +32,8 @@ class ModelName(Frozen):
     step: int
     sha256: str
     directory: Path
-    trained_on: str
-    """Digest of the dataset."""
+    trained_on: str | None
+    """Digest of the dataset; None for an imported model."""
 
 
 class Row(Frozen):

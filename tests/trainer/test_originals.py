@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.checkpoint import load
+from alexnet.checkpoint import About, load
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.model import AlexNetConfig
 from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
@@ -18,6 +19,14 @@ from trainer.originals import Originals, list_originals
 from trainer.probabilities import Pictures, Validation, answers, assemble
 
 CLASSES = tuple(ClassLabel(id=name, name=name) for name in ("disc", "ring", "square"))
+
+
+def about(classes: tuple[ClassLabel, ...], size: int) -> About:
+    network = AlexNetConfig(classes=len(classes), crop=64)
+    return About(
+        name="a", step=0, network=network, classes=classes, size=size,
+        dataset=None, recipe={}, trained_at=None, versions={},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def few(photographs: Path, tmp_path: Path) -> Path:
 def test_answers_are_the_servers_own(
     few: Path, small_models: tuple[Path, Path], workers: int
 ) -> None:
-    originals, label_N, packed_N = list_originals(few, CLASSES, 72, None)
+    originals, label_N, packed_N = list_originals(few, about(CLASSES, 72), None)
     assert (len(originals), packed_N) == (17, None)
     parts = [
         part
@@ -62,7 +71,7 @@ def test_answers_are_the_servers_own(
 
 def test_a_datasets_originals_are_found_by_name(photographs: Path, dataset: Path) -> None:
     packed = Dataset(dataset)
-    originals, label_N, packed_N = list_originals(photographs, CLASSES, 128, packed)
+    originals, label_N, packed_N = list_originals(photographs, about(CLASSES, 128), packed)
     assert packed_N is not None
     assert sorted(packed_N) == list(range(12))  # of 120: the others were trained on
     assert np.array_equal(packed.val.label(packed_N), label_N)
@@ -82,20 +91,20 @@ def test_val_is_taken_where_there_is_one(few: Path, tmp_path: Path) -> None:
     (few / "val").mkdir()
     for name in ("disc", "ring"):  # not every class has to be there
         (few / name).rename(few / "val" / name)
-    originals, label_N, _ = list_originals(few, CLASSES[::-1], 64, None)
+    originals, label_N, _ = list_originals(few, about(CLASSES[::-1], 64), None)
     assert {Path(file).parts[-3] for file in originals.files} == {"val"}
     assert label_N.tolist() == [2] * 6 + [1] * 6
 
 
 def test_what_does_not_belong_together_is_named(few: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ring is no class of the models; .* disc and so on"):
-        list_originals(few, (CLASSES[0], CLASSES[2]), 64, None)
+        list_originals(few, about((CLASSES[0], CLASSES[2]), 64), None)
     with pytest.raises(UserError, match="nowhere is not a folder"):
-        list_originals(tmp_path / "nowhere", CLASSES, 64, None)
+        list_originals(tmp_path / "nowhere", about(CLASSES, 64), None)
     for number, path in enumerate(sorted(few.glob("*/*"))):
         path.rename(path.with_name(f"other{number}"))
     with pytest.raises(UserError, match="no photograph is named as a validation picture of"):
-        list_originals(few, CLASSES, 128, Dataset(dataset))
+        list_originals(few, about(CLASSES, 128), Dataset(dataset))
 
 
 def test_nothing_is_lost_between_batches(few: Path) -> None:
