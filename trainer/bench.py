@@ -71,6 +71,7 @@ def _bench(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     network = AlexNetConfig(width=options.width, crop=options.crop)
     obstacle = _obstacle_to_compiling()
+    print("comparing logits and losses", flush=True)
     parity = compare(network, options.curve_steps, options.curve_batch)
     windows: Windows = {}
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
@@ -83,40 +84,36 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _contenders(kind: str, task: Task, obstacle: str | None) -> list[Contender]:
+def _contenders(kind: str, task: Task, obstacle: str | None) -> Iterator[Contender]:
     """Ours with the memory settings of our workers, others as their users have it; one with both,
     to tell what the settings do from what the code does."""
-    return [
-        Contender(f"{name}, {kind}", 1, deliver, task, environment=_environment(name))
-        for name, deliver in DELIVER.items()
-        if not (obstacle and deliver is peers.compiled)
-    ]
+    for name, deliver in DELIVER.items():
+        if not (obstacle and deliver is peers.compiled):
+            yield Contender(f"{name}, {kind}", 1, deliver, task, environment=_environment(name))
 
 
 def _environment(name: str) -> dict[str, str]:
     return MEMORY if name == "ours" or name.endswith("memory kept") else {}
 
 
-def _pairs(folder: str) -> list[Contender]:
+def _pairs(folder: str) -> Iterator[Contender]:
     """Recipe `small` on two workers of a thread each; equal but for their launcher."""
     recipe = small()
     pair = Pair(recipe.network.model_dump(), recipe.batch, PAIR_STEPS, folder)
     environment = MEMORY | {"OMP_NUM_THREADS": "1"}
-    return [
-        Contender(name, 1, deliver, pair, environment=environment)
-        for name, deliver in (
-            ("Ray Train, 2 workers", ray_train),
-            ("torchrun, 2 workers", torchrun),
-        )
-    ]
+    yield Contender("Ray Train, 2 workers", 1, ray_train, pair, environment=environment)
+    yield Contender("torchrun, 2 workers", 1, torchrun, pair, environment=environment)
 
 
-def _measure(contenders: list[Contender], options: argparse.Namespace) -> Windows:
+def _measure(contenders: Iterator[Contender], options: argparse.Namespace) -> Windows:
+    """Each is started, compiled and warm before the next one is."""
     with ExitStack() as stack:
+        ready = []
         for contender in contenders:
-            stack.enter_context(contender)
-            _ = contender.kind  # one after the other: each compiles or launches on its own
-        return compete(contenders, options.rounds, options.seconds)
+            ready.append(stack.enter_context(contender))
+            _ = contender.kind
+            print(f"ready: {contender.name}", flush=True)
+        return compete(ready, options.rounds, options.seconds)
 
 
 def _obstacle_to_compiling() -> str | None:
