@@ -101,16 +101,25 @@ class Batches:
             # This batch is lost, those after it are not.
             tensors = self._repaired(self._fed.popleft(), error)
         else:
-            self._fed.popleft()
+            columns = self._fed.popleft()
+            if any(map(_lost, columns[0])):
+                tensors = self._repaired(columns, DatasetError("lost, yet decoded"))
         # The same memory seen as channels_last, no copy.
         return Batch(self._finish(*tensors[:-3]).permute(0, 3, 1, 2), *tensors[-3:])
 
     def _remembered(self, feed: Iterable[Columns]) -> Iterator[Columns]:
+        """What DALI is fed. Of several pictures in a batch one that fails can crash the process: on
+        a busy machine the decoding of the others outlives the error (DALI 2.4). What is plainly
+        lost is kept from it, by another picture of the batch in its place."""
         for columns in feed:
             self._fed.append(columns)
-            yield columns
+            files, *rest = columns
+            there = [file for file in files if not _lost(file)]
+            if there and len(there) < len(files):
+                files = [there[0] if _lost(file) else file for file in files]
+            yield files, *rest
 
-    def _repaired(self, columns: Columns, error: RuntimeError) -> list[Tensor]:
+    def _repaired(self, columns: Columns, error: Exception) -> list[Tensor]:
         """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
         rows = [tuple(column[n : n + 1] for column in columns) for n in range(len(columns[0]))]
         waiting: deque[Columns] = deque()
@@ -274,6 +283,11 @@ def _padded(sample_N: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     padded_N = np.zeros(rows, np.int64)
     padded_N[: len(sample_N)] = sample_N
     return padded_N, np.arange(rows) < len(sample_N)
+
+
+def _lost(file: np.ndarray) -> bool:
+    """Nothing, or zeros, as a lost block of a disk reads: no format of pictures begins so."""
+    return not len(file) or file[0] == 0
 
 
 def _as_it_is(image_NHW3: Tensor) -> Tensor:

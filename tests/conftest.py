@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from pipeline.sources import builtin
@@ -18,7 +18,9 @@ from pipeline.sources import builtin
 ROOT = Path(__file__).parent.parent
 
 # How long an example takes says how busy the machine is.
-settings.register_profile("any machine")
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 
