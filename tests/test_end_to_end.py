@@ -105,7 +105,7 @@ def test_served_answers_are_the_evaluators(
     for photo in photos:
         data = photo.read_bytes()
         answer = httpx.post(f"{url}/classify", files={"file": data}).raise_for_status().json()
-        picture = torch.tensor(whole_picture(data, 128)).permute(2, 0, 1)[None]
+        picture = torch.tensor(whole_picture(data, predictor.about.size)).permute(2, 0, 1)[None]
         expected = predictor(picture, views=10)[0]
         assert [guess["id"] for guess in answer["guesses"]] == [
             classes[label].id for label in expected.topk(5).indices.tolist()

@@ -57,12 +57,16 @@ def history(metrics: Path) -> tuple[Events, Events]:
     a checkpoint repeats the steps after it; the later account holds. Raises RunError."""
     kept: Events = []
     for event in events(metrics):
-        while kept and (kept[-1]["step"], kept[-1]["kind"]) > (event["step"], event["kind"]):
+        while kept and _place(kept[-1]) >= _place(event):
             kept.pop()
         kept.append(event)
     train = [event for event in kept if event["kind"] == "train"]
     val = {event["step"]: event for event in kept if event.get("views") == 1}
     return train, list(val.values())
+
+
+def _place(event: dict[str, Any]) -> tuple[int, str, int]:
+    return event["step"], event["kind"], event.get("views", 0)
 
 
 def events(metrics: Path) -> Iterator[dict[str, Any]]:
