@@ -17,6 +17,9 @@ from pipeline.sources import builtin
 
 ROOT = Path(__file__).parent.parent
 
+# Ray asks its workers this often whether they are done.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
 # How long an example takes says how busy the machine is.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -32,6 +32,7 @@ from trainer.peers import CPU, Task, flops_per_image
 from trainer.precision import resolve_precision
 from trainer.recipe import small
 
+PARTS = ("parity", "forward", "step", "launchers")
 PACKAGES = ("torch", "numpy", "psutil", "ray")
 
 DELIVER: dict[str, Callable[[Task], Iterator[Tensor]]] = {
@@ -71,14 +72,18 @@ def _bench(options: argparse.Namespace) -> int:
     torch.set_num_threads(options.threads)
     network = AlexNetConfig(width=options.width, crop=options.crop)
     obstacle = _obstacle_to_compiling()
-    print("comparing logits and losses", flush=True)
-    parity = compare(network, options.curve_steps, options.curve_batch)
+    parity = None
+    if "parity" in options.parts:
+        print("comparing logits and losses", flush=True)
+        parity = compare(network, options.curve_steps, options.curve_batch)
     windows: Windows = {}
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
         for kind in ("forward", "step"):
-            task = Task(network, options.batch, options.threads, kind == "step")
-            windows |= _measure(_contenders(kind, task, obstacle), options)
-        windows |= _measure(_pairs(folder), options)
+            if kind in options.parts:
+                task = Task(network, options.batch, options.threads, kind == "step")
+                windows |= _measure(_contenders(kind, task, obstacle), options)
+        if "launchers" in options.parts:
+            windows |= _measure(_pairs(folder), options)
         memory = {path.stem: json.loads(path.read_bytes()) for path in Path(folder).glob("*.json")}
     _report(windows, parity, memory, obstacle, network, options)
     return 0
@@ -127,7 +132,7 @@ def _obstacle_to_compiling() -> str | None:
 
 def _report(
     windows: Windows,
-    parity: Parity,
+    parity: Parity | None,
     memory: dict[str, dict[str, int]],
     obstacle: str | None,
     network: AlexNetConfig,
@@ -142,15 +147,17 @@ def _report(
         print(f"torch.compile is left out, it does not work here ({obstacle})")
     print(", ".join(f"{step} {count / 1e9:.3f} GFLOP an image" for step, count in flops.items()))
     for name in ("ray", "torchrun"):
-        workers = [used for worker, used in memory.items() if worker.startswith(name)]
+        if not (workers := [used for worker, used in memory.items() if worker.startswith(name)]):
+            continue
         peak, proportional = (
             sum(used[kind] for used in workers) / 2**20 for kind in ("peak", "proportional")
         )
         print(f"{name}: {WORKERS} workers hold {proportional:,.0f} MiB, at most {peak:,.0f} MiB")
-    print(parity)
+    if parity:
+        print(parity)
     everything = asdict(scores) | {
         "precision": precision,
-        "parity": parity.model_dump(),
+        "parity": parity and parity.model_dump(),
         "flops_per_image": flops,
         "memory_bytes": memory,
         "left_out": {"torch.compile": obstacle} if obstacle else {},
@@ -165,6 +172,9 @@ def _report(
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m trainer.bench", description=__doc__)
     parser.set_defaults(run=_bench)
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured (all of it)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (%(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="at least, for each window (%(default)s)"
