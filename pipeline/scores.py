@@ -7,6 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from pipeline.contender import Window
+from pipeline.figure import save
 
 Windows = dict[str, list[Window]]
 """{contender: its window of each round}."""
@@ -103,14 +104,10 @@ class Scores:
 
     def draw(self, picture: Path) -> list[Path]:
         """A bar a contender -> `picture`.png and .svg."""
-        import matplotlib
+        from matplotlib.figure import Figure
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, axes = pyplot.subplots(
-            figsize=(9, 0.6 + 0.4 * len(self.rates)), layout="constrained"
-        )
+        figure = Figure(figsize=(9, 0.6 + 0.4 * len(self.rates)), layout="constrained")
+        axes = figure.subplots()
         names = [rate.contender for rate in self.rates]
         spreads = [rate.images_per_core_s for rate in self.rates]
         bars = axes.barh(
@@ -129,9 +126,4 @@ class Scores:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.25)
         axes.set_axisbelow(True)
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        paths = [picture.with_suffix(suffix) for suffix in (".png", ".svg")]
-        for path in paths:
-            figure.savefig(path, dpi=130)
-        pyplot.close(figure)
-        return paths
+        return save(figure, picture)

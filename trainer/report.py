@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.figure import save
 from trainer.run import RunError
 
 Events = list[dict[str, Any]]
@@ -13,14 +14,12 @@ Events = list[dict[str, Any]]
 
 def draw_curves(metrics: Path, picture: Path) -> list[Path]:
     """Loss, top-1 and rate over epochs from a run's metrics.jsonl -> `picture`.png and .svg."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     train, val = history(metrics)
     epochs = [event["epoch"] for event in train]
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     left.plot(epochs, [event["loss"] for event in train], lw=0.9)
     left.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     middle.plot(
@@ -44,12 +43,7 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    paths = [picture.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for path in paths:
-        figure.savefig(path, dpi=130)
-    pyplot.close(figure)
-    return paths
+    return save(figure, picture)
 
 
 def history(metrics: Path) -> tuple[Events, Events]:
