@@ -32,6 +32,7 @@ UNWATCHED = {
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "RAY_task_events_report_interval_ms": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
@@ -42,6 +43,11 @@ WATCHED = {
 }
 
 
+def is_own() -> bool:
+    """Whether `cluster` starts a cluster that ends with it."""
+    return "RAY_ADDRESS" not in os.environ
+
+
 @contextmanager
 def cluster() -> Iterator[ModuleType]:
     """Ray for the length of a block: the cluster at RAY_ADDRESS, else one of its own.
@@ -49,7 +55,7 @@ def cluster() -> Iterator[ModuleType]:
     Yields the module `ray`, which reads its environment once, on import: import nothing of Ray
     before. What the environment sets already stays as it is.
     """
-    own = "RAY_ADDRESS" not in os.environ
+    own = is_own()
     for name, value in (ENVIRONMENT | (UNWATCHED if own else WATCHED)).items():
         os.environ.setdefault(name, value)
     if own and os.environ["RAY_AUTH_MODE"] == "token":

@@ -47,13 +47,14 @@ def trained(
     names = test_data / "imagenet-meta" / "synset_words.txt"
     packed = run(
         "pipeline", "pack", photographs_of_imagenette, folder / "dataset",
-        "--size", 160, "--class-names", names,
+        "--size", 128, "--class-names", names,
     )  # fmt: skip
     assert packed.returncode == 0, packed.stderr
     assert "400 training and 100 validation pictures" in packed.stdout
     done = run(
         "trainer", "train", "--recipe", "small", "--data", folder / "dataset", "--name", "photos",
         "--workers", 2, "--epochs", 20, "--set", "rate=0.005",
+        "--set", "size=128", "--set", "network.crop=112",
         "--runs", folder / "runs", "--models", folder / "models",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

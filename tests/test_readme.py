@@ -44,4 +44,4 @@ def test_the_lines_by_hand_run_as_printed(tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "disc/00000.jpg (shapes, step 90)" in done.stdout
+    assert "disc/00000.jpg (shapes, step 87)" in done.stdout

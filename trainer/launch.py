@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
-from pipeline.cluster import cluster
+from pipeline.cluster import cluster, is_own
 from trainer.progress import Progress
 from trainer.run import Run, RunError
 
@@ -82,13 +82,12 @@ def _watched(run: Run, found: Resources, progress: Progress) -> Outcome | BaseEx
 def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     """Runs in a thread: in the main one Ray would take Ctrl-C and abort without saving."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     from trainer.worker import train_worker
 
     fewest, most = run.workers
     per_worker = {"CPU": max(1, found.cpus // most)} | ({"GPU": 1} if run.gpu else {})
-    trainer = TorchTrainer(
+    trainer = _trainer()(
         train_worker,
         train_loop_config=run.model_dump(mode="json"),
         scaling_config=ScalingConfig(
@@ -120,6 +119,24 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
         accuracy=result.return_value["accuracy"],
         checkpoint=Path(result.checkpoint.path),
     )
+
+
+def _trainer() -> type:
+    """Ray's, without what costs every start or end of a run seconds and does nothing for us."""
+    from ray.train.torch import TorchTrainer
+
+    unneeded = {"DatasetsCallback"}  # starts a process for datasets of Ray's own
+    if is_own():
+        # Frees what a dead driver held, on a cluster that outlives it; and asks a dashboard that
+        # is not there, for which every attempt would wait twelve seconds.
+        unneeded.add("PlacementGroupCleanerCallback")
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ not in unneeded]
+
+    return Trainer
 
 
 def kept_checkpoint(run: Run, best: bool) -> Path:
