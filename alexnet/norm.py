@@ -63,7 +63,8 @@ class _Window:
     def __init__(self, x_PTM: Tensor) -> None:
         positions, towers, maps = x_PTM.shape
         if x_PTM.device.type == "cpu":  # on a GPU launches cost more than memory
-            positions = max(1, min(positions, CACHED_BYTES // (4 * towers * maps)))
+            position_bytes = towers * maps * x_PTM.element_size()
+            positions = max(1, min(positions, CACHED_BYTES // position_bytes))
         self.positions = positions
         # A sum reads four values beyond the last position's.
         self.padded_PTM = x_PTM.new_zeros(positions + 1, towers, maps + 4)

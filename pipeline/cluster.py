@@ -28,7 +28,7 @@ ENVIRONMENT = {
 } | MEMORY
 
 UNWATCHED = {
-    # A cluster of one's own has no dashboard: what Ray would gather for it costs the work 2 %.
+    # A cluster of one's own has no dashboard: what Ray gathers for it takes processor time.
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "RAY_task_events_report_interval_ms": "0",
