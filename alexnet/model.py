@@ -116,6 +116,13 @@ class AlexNet(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """(N, 3, crop, crop) float -> (N, classes) logits."""
+        return self.fc8(self.features(image_NCHW))
+
+    def features(self, image_NCHW: Tensor) -> Tensor:
+        """(N, 3, crop, crop) float -> (N, H), the last hidden layer, 4096 units at full width.
+
+        Pictures are alike where their Euclidean distance is small here (§6.1, Figure 4).
+        """
         x = self._pad(image_NCHW)
         x = self.pool(self._norm(self.activation(self.conv1(x))))  # §3.1, §3.3, §3.4
         x = self.pool(self._norm(self.activation(self.conv2(x))))
@@ -125,8 +132,7 @@ class AlexNet(nn.Module):
         if self.conv6 is not None:
             x = self.activation(self.conv6(x))
         x = self.dropout(self.activation(self.fc6(x.flatten(1))))  # §4.2
-        x = self.dropout(self.activation(self.fc7(x)))
-        return self.fc8(x)
+        return self.dropout(self.activation(self.fc7(x)))
 
     def _pad(self, image_NCHW: Tensor) -> Tensor:
         """Zeros to the right and bottom, up to conv1's last window: 224 + 3 gives 55x55 (§3.5)."""
