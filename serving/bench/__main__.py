@@ -52,13 +52,17 @@ COMMANDS = {
     NAIVE: ("serving.bench.contenders", "naive"),
     BATCHING: ("serving.bench.batching", "typical"),
     EQUAL: ("serving.bench.batching", "ours"),
-    FRONT: ("serving.bench.contenders", "our-upload"),
+    FRONT: ("serving.bench.stub",),
     UPLOAD: ("serving.bench.contenders", "upload"),
-    DECODING_FRONT: ("serving.bench.contenders", "our-decoded-upload"),
+    DECODING_FRONT: ("serving.bench.stub", "--decoding"),
     DECODING_UPLOAD: ("serving.bench.contenders", "decoded-upload"),
 }
 """What is run with `python -m`."""
-READY = {"serving": "/readyz", "serving.bench.batching": "/health"}
+READY = {
+    "serving": "/readyz",
+    "serving.bench.stub": "/readyz",
+    "serving.bench.batching": "/health",
+}
 """Path that answers 200 once a server is ready; else any that it has."""
 
 GOALS = (

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    predictor = Predictor(load(options.model))
+    predictor = Predictor([load(options.model)])
     about, jpegs = predictor.about, trial.photographs()
     decode_s = time.thread_time()
     pictures = [whole_picture(jpeg, about.size, rule=about.rule) for jpeg in jpegs]
@@ -41,11 +41,11 @@ def _run(options: argparse.Namespace) -> int:
 
     sizes = (floor(options.batch * (n + 1)) - floor(options.batch * n) for n in count())
     for size in islice(sizes, WARM_UP):
-        predictor(picture_N3SS[:size], views=10)
+        predictor.classify(picture_N3SS[:size], views=10)
     done, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall_s < options.seconds:
         size = next(sizes)
-        predictor(picture_N3SS[:size], views=10)
+        predictor.classify(picture_N3SS[:size], views=10)
         done += size
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     print(json.dumps({"requests": done, "wall_s": wall_s, "cpu_s": cpu_s, "decode_s": decode_s}))

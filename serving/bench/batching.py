@@ -50,7 +50,7 @@ class OurApi(TypicalApi):
 
     def setup(self, device: str) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self.predictor = Predictor(load(self.directory))
+        self.predictor = Predictor([load(self.directory)])
 
     def decode_request(self, request: Request) -> Tensor:
         """-> (3, S, S) uint8."""
@@ -60,7 +60,7 @@ class OurApi(TypicalApi):
 
     def predict(self, x_N3SS: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, K)."""
-        return self.predictor(x_N3SS, views=10)
+        return self.predictor.classify(x_N3SS, views=10).mean(dim=1)
 
     def encode_response(self, output: Tensor) -> Guesses:
         return Guesses.of(output, self.predictor.about)

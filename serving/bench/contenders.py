@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from alexnet.checkpoint import About, Checkpoint, load
+from alexnet.checkpoint import About, Checkpoint, current, load, read_about
 from alexnet.command import Parser, run
 from alexnet.pixels import whole_picture
 from alexnet.views import five_places
@@ -153,35 +153,44 @@ def naive(model: Path) -> FastAPI:
 
 
 def upload(model: Path) -> FastAPI:
-    """FastAPI's own way with a file, and nothing behind it."""
-    answer = _constant(load(model).about)
+    """FastAPI's own way with a file; every picture gets the same probabilities at once."""
+    about = read_about(current(model))
+    probability_K = made_up(about)
     app = FastAPI()
 
     @app.post("/classify")
     async def classify(file: UploadFile) -> Guesses:
         await file.read()
-        return answer
+        return Guesses.of(probability_K, about)
 
     return app
 
 
 def decoded_upload(model: Path) -> FastAPI:
-    """The same with the picture made ready, in FastAPI's threads, by our pixel rule."""
-    about = load(model).about
-    answer = _constant(about)
+    """The same, with the picture made ready by our code in one of FastAPI's threads."""
+    about = read_about(current(model))
+    probability_K = made_up(about)
     app = FastAPI()
 
     @app.post("/classify")
     def classify(file: UploadFile) -> Guesses:
         whole_picture(file.file.read(), about.size, rule=about.rule)
-        return answer
+        return Guesses.of(probability_K, about)
 
     return app
 
 
-def _constant(about: About) -> Guesses:
-    classes = about.network.classes
-    return Guesses.of(torch.arange(classes) / (classes * (classes - 1) / 2), about)
+def made_up(about: About) -> Tensor:
+    """Probabilities of all classes, (K,), no two alike."""
+    probability_K = torch.arange(1.0, 1 + about.network.classes)
+    return probability_K / probability_K.sum()
+
+
+APPS: dict[str, Callable[[Path], FastAPI]] = {
+    "naive": naive,
+    "upload": upload,
+    "decoded-upload": decoded_upload,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -193,13 +202,6 @@ def _serve(options: argparse.Namespace) -> int:
     app = APPS[options.contender](options.model)
     uvicorn.run(app, host=HOST, port=options.port, access_log=False)
     return 0
-
-
-APPS: dict[str, Callable[[Path], FastAPI]] = {
-    "naive": naive,
-    "upload": upload,
-    "decoded-upload": decoded_upload,
-}
 
 
 def _parser() -> argparse.ArgumentParser:
