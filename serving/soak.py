@@ -76,7 +76,7 @@ async def _alongside(
     for task in tasks:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if not isinstance(outcome, asyncio.CancelledError):
+        if isinstance(outcome, Exception):
             raise outcome
     return answers
 

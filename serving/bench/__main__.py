@@ -194,9 +194,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _report(visits: Visits, jpegs: list[bytes], options: argparse.Namespace) -> None:
     ratios = scores.ratios(GOALS, visits)
-    for table in (scores.rate_table, scores.latency_table, scores.start_table):
-        print(f"\n{table(visits)}")
-    print(f"\n{scores.ratio_table(ratios)}\n")
+    tables = (scores.rate_table, scores.latency_table, scores.start_table)
+    for text in (*(table(visits) for table in tables), scores.ratio_table(ratios)):
+        if text:
+            print(f"\n{text}", end="")
+    print()
     print(
         f"{options.connections} connections, JPEGs of {fmean(map(len, jpegs)) / 1000:.0f} KB, ten "
         f"views, a network of width {options.width:g} and {options.classes} classes"

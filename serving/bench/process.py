@@ -9,7 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import psutil
 
@@ -21,7 +22,8 @@ START_S, STOP_S = 120.0, 10.0
 """How long a server may take to be ready, and to end."""
 
 
-class Memory(NamedTuple):
+@dataclass(frozen=True)
+class Memory:
     """Of one process."""
 
     resident_bytes: int

@@ -68,7 +68,8 @@ class Goal(NamedTuple):
     """Of the first over the second in the same round. None: it is only measured."""
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """Of one value a round."""
 
     median: float
@@ -104,7 +105,7 @@ def ratios(goals: Iterable[Goal], visits: Visits) -> list[Ratio]:
 
 
 def ratio_table(found: Iterable[Ratio]) -> str:
-    """Markdown, like all that follow."""
+    """Markdown, like all that follow; nothing where there are no rows."""
     verdicts = {True: "met", False: "not met", None: ""}
     return _table(
         ("", "ratio", "lowest to highest round", "goal", ""),
@@ -171,5 +172,6 @@ def start_table(visits: Visits) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    body = list(rows)
+    lines = [head, ("---",) * len(head), *body] if body else []
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,47 +1,50 @@
-"""python -m serving.bench.stub: our server whole, but for a model that says the same of every picture.
+"""python -m serving.bench.stub: our server, but for a model that says the same of every picture.
 
-So what is measured is all that stands in front of the model.
+What is measured is all that stands in front of the model. Imports are late, as in the server's own
+command: decoder processes import the file that was run.
 """
 
 import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from fastapi import FastAPI
-
-from alexnet.checkpoint import load
 from alexnet.command import Parser, run
-from serving import app
-from serving.bench.contenders import made_up
-from serving.models import Models, Served
-from serving.predictor import Predictor
-from serving.server import serve
-from serving.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from fastapi import FastAPI
+
+    from serving.settings import Settings
 
 
-class Unmoved(Models):
-    """What it was given, whatever is published."""
-
-    async def look(self) -> None:
-        pass
-
-
-def stub(settings: Settings, decoding: bool) -> FastAPI:
+def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     """Without `decoding` every file counts as one and the same picture, too."""
+    from alexnet.checkpoint import load
+    from serving.app import create_app
+    from serving.bench.contenders import made_up
+    from serving.models import Models, Served
+    from serving.predictor import Predictor
+
+    class Unmoved(Models):
+        async def look(self) -> None:
+            """It has its model."""
+
     predictor = Predictor([load(settings.model[0])])
     probability_K = made_up(predictor.about)
-    predictor.classify = lambda picture_N3SS, views: probability_K.expand(  # type: ignore[method-assign]
-        len(picture_N3SS), views, -1
+    predictor.classify = (  # type: ignore[method-assign]
+        lambda picture_N3HW, views: probability_K.expand(len(picture_N3HW), views, -1)
     )
-    made = app.create_app(settings, Unmoved(settings.model, Served(predictor)))
+    app = create_app(settings, Unmoved(settings.model, Served(predictor)))
     if not decoding:
-        made.state.service._decoder = _decoder
-    return made
+        app.state.service._decoder = _decoder
+    return app
 
 
-async def _decoder(data: bytes, size: int, rule: object) -> np.ndarray:
+async def _decoder(data: bytes, size: int, rule: object) -> "np.ndarray":
+    import numpy as np
+
     return np.zeros((size, size, 3), np.uint8)
 
 
@@ -50,8 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from serving import app
+    from serving.server import serve
+    from serving.settings import Settings
+
     settings = Settings(model=(options.model,), port=options.port)
-    app.from_environment = partial(stub, settings, options.decoding)  # type: ignore[assignment]
+    app.from_environment = partial(stub, settings, options.decoding)
     return serve(settings)
 
 
