@@ -115,20 +115,11 @@ def load(directory: Path) -> Checkpoint:
     Raises CheckpointError; weights that differ from their recorded SHA-256 are refused.
     """
     directory = current(directory)
+    about = read_about(directory)
     try:
-        about = About.model_validate_json((directory / "about.json").read_bytes())
         weights = (directory / "model.safetensors").read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            f"{error.filename}: {error.strerror}; publish the model again"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(
-            f"{directory / 'about.json'}: {place}: {first['msg']}; "
-            "it was written by another version or by hand"
-        ) from None
+        raise _unreadable(error) from None
     if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
         raise CheckpointError(
             f"{directory / 'model.safetensors'}: SHA-256 is {found[:12]}…, about.json says "
@@ -140,6 +131,21 @@ def load(directory: Path) -> Checkpoint:
         model = AlexNet(about.network)
     model.load_state_dict(tensors, assign=True)
     return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about)
+
+
+def read_about(directory: Path) -> About:
+    """What is known of the model in models/NAME/STEP. Raises CheckpointError."""
+    try:
+        return About.model_validate_json((directory / "about.json").read_bytes())
+    except OSError as error:
+        raise _unreadable(error) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{directory / 'about.json'}: {place}: {first['msg']}; "
+            "it was written by another version or by hand"
+        ) from None
 
 
 def current(directory: Path) -> Path:
@@ -156,6 +162,10 @@ def current(directory: Path) -> Path:
         f"{directory}: no published model here (neither current.json nor about.json); "
         "train one: python -m trainer train --help"
     )
+
+
+def _unreadable(error: OSError) -> CheckpointError:
+    return CheckpointError(f"{error.filename}: {error.strerror}; publish the model again")
 
 
 def now() -> datetime:
