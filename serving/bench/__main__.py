@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="visits to each (%(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of asking, in each visit (%(default)s)"
+        "--seconds", type=float, default=4.0, help="of asking, in each visit (%(default)s)"
     )
     parser.add_argument("--connections", type=int, default=16, help="(%(default)s)")
     trial.add_network(parser)

@@ -9,21 +9,40 @@ import torch
 
 from alexnet.model import AlexNetConfig
 from serving.bench import trial
-from serving.bench.__main__ import ALONE, COMMANDS, GOALS, NAIVE, OURS, main
+from serving.bench.__main__ import (
+    ALONE,
+    BATCHING,
+    DECODING_FRONT,
+    DECODING_UPLOAD,
+    EQUAL,
+    FRONT,
+    GOALS,
+    NAIVE,
+    OURS,
+    UPLOAD,
+    main,
+)
 from serving.bench.contenders import Guesses, Typical
 from serving.bench.load import Answer
 
 
 @pytest.mark.slow
-def test_one_round_of_everything(run: Callable) -> None:
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("answers", {OURS, ALONE, NAIVE, BATCHING, EQUAL}),
+        ("front", {FRONT, UPLOAD, DECODING_FRONT, DECODING_UPLOAD}),
+    ],
+)
+def test_one_round(part: str, names: set[str], run: Callable) -> None:
     done = run(
-        "serving.bench", "--rounds", 1, "--seconds", 0.4, "--width", 0.1, "--crop", 112,
-        "--classes", 10, "--connections", 4,
+        "serving.bench", "--parts", part, "--rounds", 1, "--seconds", 0.4, "--width", 0.1,
+        "--crop", 112, "--classes", 10, "--connections", 4,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     *printed, last = done.stdout.splitlines()
     found = json.loads(last)
-    assert found["visits"].keys() == {*COMMANDS, ALONE}
+    assert found["visits"].keys() == names
     for name, (visit,) in found["visits"].items():
         assert any(line.startswith(f"| {name} |") for line in printed)
         assert min(visit["window"].values()) > 0
@@ -33,7 +52,9 @@ def test_one_round_of_everything(run: Callable) -> None:
                 assert 0 < memory["proportional_bytes"] <= memory["resident_bytes"]
         assert bool(visit["latency_s"]) == (name in (OURS, NAIVE))
         assert all(latency_s > 0 for latency_s in visit["latency_s"])
-    assert [(r["first"], r["second"]) for r in found["ratios"]] == [g[2:4] for g in GOALS]
+    assert [(r["first"], r["second"]) for r in found["ratios"]] == [
+        (goal.first, goal.second) for goal in GOALS if goal.first in names
+    ]
     assert all(ratio["ratio"]["low"] > 0 for ratio in found["ratios"])
     assert {"cpu", "cores", "memory_bytes"} == found["machine"].keys()
 
