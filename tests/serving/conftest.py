@@ -80,9 +80,10 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
         # Nobody reads on: the pipe would fill up and the server stop at it.
         drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         server = Server(process, found[1])
-        if ready:
-            wait_until_ready(server)
-        yield server
+        with server.client:
+            if ready:
+                wait_until_ready(server)
+            yield server
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -91,6 +92,7 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
             process.kill()
             raise
         drain.wait(10)
+        process.stderr.close()
 
 
 def wait_until_ready(server: Server, within_s: float = 60) -> None:
