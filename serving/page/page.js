@@ -152,7 +152,7 @@ $("frames").onmouseleave = () => look();
 $("frames").onmousemove = ({ offsetX, offsetY, currentTarget: { clientWidth } }) => {
   const [x, y] = [offsetX / clientWidth, offsetY / clientWidth];
   const far = shown.result.votes.slice(0, 5).map(({ left, top, side }) =>
-    Math.hypot(left / (1 - side) - x, top / (1 - side) - y));
+    Math.hypot(left / (1 - side || 1) - x, top / (1 - side || 1) - y));
   look($("views").querySelector(`[value="${far.indexOf(Math.min(...far))}"]`));
 };
 

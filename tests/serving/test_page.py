@@ -129,7 +129,8 @@ def test_drop_paste_choose(visit: Visit, server: Server, jpeg: bytes, photo: Pat
                     [page.evaluate_handle(TRANSFER, data), way],
                 )
             same(page, result["guesses"])
-            assert page.locator("#photo").evaluate("photo => photo.naturalWidth") == 300
+            expect(page.locator("#photo")).to_have_js_property("naturalWidth", 300)
+            expect(page.locator("#photo")).to_have_css("object-fit", "cover")
             best = result["guesses"][0]
             said = f"{best['label']}, {percent(best['probability'])}"
             expect(page.get_by_role("status")).to_have_text(said)
@@ -227,14 +228,15 @@ def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
         assert len(bars(page)) == 5
 
 
-def test_similar_pictures(visit: Visit, jpeg: bytes, photo: Path) -> None:
+def test_similar_pictures_and_a_model_that_squashes(visit: Visit, jpeg: bytes, photo: Path) -> None:
     neighbours = [
         {"id": f"n{i}", "label": f"class {i}, known as {i}", "distance": 7.25 + i,
          "thumbnail": f"/thumbnails/{i}"} for i in range(6)
     ]  # fmt: skip
 
     def with_index(route: Route) -> None:
-        card = route.fetch().json() | {"similar": {"pictures": 6, "dataset": "d"}}
+        card = route.fetch().json()
+        card["similar"], card["picture"]["framing"] = {"pictures": 6, "dataset": "d"}, "squash"
         route.fulfill(json=card)
 
     with visit() as page:
@@ -250,6 +252,7 @@ def test_similar_pictures(visit: Visit, jpeg: bytes, photo: Path) -> None:
             [neighbour["distance"] for neighbour in neighbours], abs=0.06
         )
         expect(page.locator("#neighbours img").last).to_have_js_property("naturalWidth", 300)
+        expect(page.locator("#photo")).to_have_css("object-fit", "fill")
 
 
 def test_a_key_is_asked_for_and_kept(visit: Visit, photo: Path) -> None:
