@@ -1,1 +1,1 @@
-SwaggerUIBundle({ url: "openapi.json", dom_id: "#docs", deepLinking: true });
+SwaggerUIBundle({ url: "openapi.json", dom_id: "#interface", tryItOutEnabled: true });

@@ -70,6 +70,7 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
         env=os.environ | {f"SERVING_{n.upper()}": str(v) for n, v in environment.items()},
     )  # fmt: skip
     lines: list[str] = []
+    server = drain = None
     try:
         for line in process.stderr:
             lines.append(line)
@@ -79,20 +80,22 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
             raise AssertionError("".join(lines))
         # Nobody reads on: the pipe would fill up and the server stop at it.
         drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        process.stderr.close()
         server = Server(process, found[1])
-        with server.client:
-            if ready:
-                wait_until_ready(server)
-            yield server
+        if ready:
+            wait_until_ready(server)
+        yield server
     finally:
         process.send_signal(signal.SIGTERM)
+        if server:
+            server.client.close()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        drain.wait(10)
-        process.stderr.close()
+        if drain:
+            drain.wait(10)
 
 
 def wait_until_ready(server: Server, within_s: float = 60) -> None:
