@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -267,6 +268,17 @@ def test_the_interface_is_documented_without_a_cdn(client: TestClient) -> None:
     assert "http" not in page.replace('charset="utf-8"', "")
     for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert client.get(f"/{asset}").status_code == 200, asset
+
+
+def test_a_server_of_which_a_part_has_died_says_so(checkpoint: Checkpoint) -> None:
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(Settings(model=("unused",), reload_s=0.01), models)) as client:
+        assert client.get("/livez").status_code == 200
+        models.paths = None  # type: ignore[assignment]
+        deadline = time.monotonic() + 10
+        while client.get("/livez").is_success and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.get("/livez").json()["code"] == "dead"
 
 
 def test_a_fault_is_told_without_its_details(
