@@ -28,8 +28,8 @@ def device() -> torch.device:
 class Predictor:
     """A loaded model, or several as one, on the GPU where there is one; has answered once already.
 
-    Raises CheckpointError where they do not fit together, or compute something else here than they
-    did where they were trained.
+    Raises UserError where they do not fit together, or compute something else here than they did
+    where they were published.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -53,7 +53,7 @@ class Predictor:
             for checkpoint in checkpoints
         ]
         for (model, mean_3HW), about in zip(self._members, self.abouts, strict=True):
-            golden.check(model, mean_3HW, about)
+            golden.check(model, mean_3HW, about.size, about.golden)
         size = self.about.size
         self.classify(torch.zeros(1, 3, size, size, dtype=torch.uint8), views=10)
 
