@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Coroutine
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _soak(options: argparse.Namespace) -> int:
     if min(options.minutes, options.reload_every, options.limit_mib_per_minute) <= 0:
         raise UserError("--minutes, --reload-every and --limit-mib-per-minute must be above zero")
-    jpegs = trial.photographs()
+    network, jpegs = trial.chosen_network(options), trial.photographs()
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="soak.") as folder:
         models = Path(folder)
-        made = [trial.publish(models, options.width, options.classes, seed) for seed in (0, 1)]
+        made = [trial.publish(models, network, seed) for seed in (0, 1)]
         words = ("uvicorn", "--factory", "serving.soak:leaking_app")
         with Server(
             *(words if options.plant_leak else ("serving",)),
@@ -68,7 +68,7 @@ def _soak(options: argparse.Namespace) -> int:
 
 
 async def _alongside(
-    asking: Awaitable[list[Answer]], *beside: Coroutine[None, None, None]
+    asking: Awaitable[list[Answer]], *beside: Coroutine[Any, Any, None]
 ) -> list[Answer]:
     """What `asking` yields; `beside` runs until then."""
     tasks = [asyncio.create_task(work) for work in beside]
@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_soak)
     parser.add_argument("--minutes", type=float, default=10, help="(%(default)s)")
     parser.add_argument(
-        "--reload-every", type=float, default=30, metavar="S",
+        "--reload-every", type=float, default=15, metavar="S",
         help="seconds from one publication to the next (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -193,8 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plant-leak", action="store_true", help="of every upload, to see that it is found"
     )
-    parser.add_argument("--width", type=float, default=1.0, help="of the network (%(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
+    trial.add_network(parser)
     return parser
 
 

@@ -31,7 +31,6 @@ from serving.bench.load import Answer, ask, closed_loop, multipart, open_loop
 from serving.bench.process import Server
 from serving.bench.scores import Goal, Spread, Visit, Visits, Window, p99_s, per_core_s, per_s
 
-PARTS = ("answers", "front")
 VIEWS = 10
 WARM_UP_S = 0.5
 """So long connections send what is not counted."""
@@ -154,6 +153,9 @@ class Round:
         return Visit(Window(**found), decode_s=decode_s)
 
 
+PARTS = {"answers": Round.answers, "front": Round.front}
+
+
 def _right(name: str, answers: list[Answer], truth: trial.Truth | None) -> list[Answer]:
     """Raises UserError if any is wrong; without a truth, if any is a refusal."""
     for answer in answers:
@@ -174,14 +176,14 @@ def _bench(options: argparse.Namespace) -> int:
         raise UserError("--rounds, --connections and --seconds must be above zero")
     visits: Visits = {}
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
-        made = trial.publish(Path(folder), options.width, options.classes, seed=0)
+        made = trial.publish(Path(folder), trial.chosen_network(options), seed=0)
         jpegs = trial.photographs()
         truth = trial.Truth(made, jpegs)
         requests = [multipart("/classify", jpeg) for jpeg in jpegs]
         for number in range(options.rounds):
             this = Round(options, Path(folder) / trial.NAME, truth, requests, number)
             for part in options.parts:
-                for name, visit in getattr(this, part)():
+                for name, visit in PARTS[part](this):
                     visits.setdefault(name, []).append(visit)
                     print(
                         f"round {number + 1} of {options.rounds}: {name}, "
@@ -244,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m serving.bench", description=__doc__)
     parser.set_defaults(run=_bench)
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS,
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS),
         help="with a model, and the front end without one (both)",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="visits to each (%(default)s)")
@@ -252,8 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=5.0, help="of asking, in each visit (%(default)s)"
     )
     parser.add_argument("--connections", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--width", type=float, default=1.0, help="of the network (%(default)s)")
-    parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
+    trial.add_network(parser)
     return parser
 
 

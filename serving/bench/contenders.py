@@ -61,7 +61,7 @@ class TowerNorm(nn.LocalResponseNorm):
 
 
 class Typical:
-    """A published model from what torch.nn and Pillow have, in float32, picture by picture."""
+    """A published model from what torch.nn and Pillow have, in float32."""
 
     def __init__(self, model: Path) -> None:
         checkpoint = load(model)

@@ -8,15 +8,17 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Coroutine, Iterator
 from itertools import cycle
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import uvloop
 
 BOUNDARY = b"a-boundary-that-no-picture-holds"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 HOST = "127.0.0.1"
+KEEP_S = 2.0
+"""Connections idle for longer are not used again: servers close them, at five seconds uvicorn."""
 
 
 class Answer(NamedTuple):
@@ -42,10 +44,10 @@ def multipart(path: str, jpeg: bytes) -> bytes:
     return head.encode() + body
 
 
-def ask(work: Awaitable[list[Answer]]) -> list[Answer]:
+def ask(work: Coroutine[Any, Any, list[Answer]]) -> list[Answer]:
     """Run one of the loops below to its end."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_await(work))
+        return runner.run(work)
 
 
 async def closed_loop(
@@ -87,6 +89,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = bytearray()
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._used_s = 0.0
 
     @classmethod
     async def open(cls, port: int) -> "_Connection":
@@ -94,15 +97,17 @@ class _Connection(asyncio.Protocol):
         return (await loop.create_connection(cls, HOST, port))[1]
 
     @property
-    def is_open(self) -> bool:
-        return not self._transport.is_closing()
+    def is_fresh(self) -> bool:
+        return not self._transport.is_closing() and time.perf_counter() - self._used_s < KEEP_S
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
         """Status and body. Raises ConnectionError."""
         self._answer = asyncio.get_running_loop().create_future()
         self._received.clear()
         self._transport.write(request)
-        return await self._answer
+        answer = await self._answer
+        self._used_s = time.perf_counter()
+        return answer
 
     def close(self) -> None:
         self._transport.close()
@@ -130,10 +135,6 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(error)
 
 
-async def _await(work: Awaitable[list[Answer]]) -> list[Answer]:
-    return await work
-
-
 async def _keep_asking(port: int, turns: Iterator[tuple[int, bytes]], end: float) -> list[Answer]:
     idle: list[_Connection] = []
     answers = []
@@ -152,8 +153,9 @@ async def _ask_idle(
     """On a connection of `idle`, to which it returns, or on a new one."""
     try:
         while idle:
-            if (connection := idle.pop()).is_open:
+            if (connection := idle.pop()).is_fresh:
                 break
+            connection.close()
         else:
             connection = await _Connection.open(port)
         status, body = await connection.ask(request)

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import psutil
 from alexnet.command import UserError
 from serving.bench.load import HOST
 
-POLL_S = 0.02
+POLL_S = 0.05
 START_S, STOP_S = 120.0, 10.0
 """How long a server may take to be ready, and to end."""
 
@@ -70,11 +71,11 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         tree = self._tree()
-        self._process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            self._process.terminate()
         psutil.wait_procs([self._process], timeout=STOP_S)
-        for process in tree:  # what its first process has left behind
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        with suppress(ProcessLookupError):  # what the first process has left behind
+            os.killpg(self._process.pid, signal.SIGKILL)
         psutil.wait_procs(tree)
         self._log.close()
 

@@ -3,6 +3,7 @@
 Shapes: N photographs, H rows, W columns, K classes.
 """
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from alexnet import checkpoint
 from alexnet.checkpoint import About, Checkpoint
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import SIZE, whole_picture
+from alexnet.pixels import whole_picture
 from alexnet.views import probabilities
 from serving.bench.load import Answer
 
@@ -24,7 +25,9 @@ NAME = "made-up"
 PHOTOGRAPHS = 16
 HEIGHT, WIDTH = 400, 500
 """Scaled to 256 rows these are 320 columns: whole numbers, so that scaling everything and cutting
-out the centre, and scaling the centre alone, are the same to the last bit."""
+out the centre, and scaling the centre alone, are the same to the last bit. So with 144 rows."""
+MARGIN = 32
+"""Rows of the whole picture beyond those of a view: 256 for 224 (§4.1)."""
 QUALITY = 90
 DEVIATIONS = ((4, 60), (16, 40), (64, 30), (400, 18))
 """(rows, deviation) of noise at each scale, as much of it in fine detail as makes 110 KB."""
@@ -50,22 +53,32 @@ def _photograph(random: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def publish(models: Path, width: float, classes: int, seed: int) -> Checkpoint:
+def publish(models: Path, network: AlexNetConfig, seed: int) -> Checkpoint:
     """A network that nobody trained, as `models`/made-up and of step `seed`; served from now on.
 
     Its last layer is loud enough for answers that differ from photograph to photograph.
     """
     torch.manual_seed(seed)
-    model = AlexNet(AlexNetConfig(width=width, classes=classes)).eval().requires_grad_(False)
+    model = AlexNet(network).eval().requires_grad_(False)
     model.fc8.weight.normal_(0, 0.3)
     about = About(
-        name=NAME, step=seed, network=model.config, size=SIZE, dataset=None, recipe={},
-        classes=tuple(ClassLabel(id=f"n{k:08d}", name=f"class {k}") for k in range(classes)),
+        name=NAME, step=seed, network=network, size=network.crop + MARGIN, dataset=None, recipe={},
+        classes=tuple(ClassLabel(id=f"n{k:08}", name=f"class {k}") for k in range(network.classes)),
         trained_at=None, versions={},
     )  # fmt: skip
-    crop = model.config.crop
-    directory = checkpoint.save(model, torch.full((3, crop, crop), 128.0), about, models)
-    return checkpoint.load(directory)
+    mean_3HW = torch.full((3, network.crop, network.crop), 128.0)
+    return checkpoint.load(checkpoint.save(model, mean_3HW, about, models))
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Options of the network, which `chosen_network` reads."""
+    parser.add_argument("--width", type=float, default=1.0, help="of the network (%(default)s)")
+    parser.add_argument("--crop", type=int, default=224, help="rows of a view (%(default)s)")
+    parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
+
+
+def chosen_network(options: argparse.Namespace) -> AlexNetConfig:
+    return AlexNetConfig(width=options.width, crop=options.crop, classes=options.classes)
 
 
 class Truth:
