@@ -8,12 +8,15 @@ from pathlib import Path
 from alexnet.command import Parser, run
 
 URL = "http://127.0.0.1:8000"
+KINDS = """TODO"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["classify"]:
         return run(_client_parser(), arguments[1:])
+    if arguments[:1] == ["index"]:
+        return run(_index_parser(), arguments[1:])
     return run(_server_parser(), arguments)
 
 
@@ -48,6 +51,13 @@ def _classify(options: argparse.Namespace) -> int:
     return 0
 
 
+def _index(options: argparse.Namespace) -> int:
+    from serving.index import build
+
+    print(build(options.model, options.dataset, options.factory))
+    return 0
+
+
 def _server_parser() -> Parser:
     parser = Parser(
         prog="python -m serving",
@@ -72,6 +82,22 @@ def _client_parser() -> Parser:
     parser.add_argument("--url", default=URL, help="(%(default)s)")
     parser.add_argument(
         "--wait", type=float, default=0, metavar="S", help="seconds to wait for a server (0)"
+    )
+    return parser
+
+
+def _index_parser() -> Parser:
+    parser = Parser(
+        prog="python -m serving index",
+        description="Index a model's training pictures, for its server to find similar ones among.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=KINDS,
+    )
+    parser.set_defaults(run=_index)
+    parser.add_argument("model", type=Path, help="models/NAME, or models/NAME/STEP")
+    parser.add_argument("dataset", type=Path, help="the packed dataset that it was trained on")
+    parser.add_argument(
+        "--factory", default="Flat", metavar="KIND", help="as FAISS writes it (%(default)s)"
     )
     return parser
 
