@@ -115,6 +115,8 @@ class Service:
         classes = served.predictor.about.classes
         answer = []
         for distance, picture in zip(found[0][0].tolist(), found[1][0].tolist(), strict=True):
+            if picture < 0:  # an index of lists found fewer
+                break
             of = classes[neighbours.label(picture)]
             path = f"/thumbnails/{picture}"
             answer.append(Neighbour(id=of.id, label=of.name, distance=distance, thumbnail=path))

@@ -4,9 +4,11 @@ import base64
 import io
 import json
 import re
+import tarfile
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +33,8 @@ def client(checkpoint: Checkpoint) -> Iterator[TestClient]:
         yield client
 
 
-def post(client: TestClient, data: bytes, field: str = "file"):  # type: ignore[no-untyped-def]
-    return client.post("/classify", files={field: ("photo.jpg", data)})
+def post(client: TestClient, data: bytes, field: str = "file", path: str = "/classify"):  # type: ignore[no-untyped-def]
+    return client.post(path, files={field: ("photo.jpg", data)})
 
 
 def png(size: tuple[int, int] = (80, 60)) -> bytes:
@@ -218,6 +220,37 @@ def test_an_explanation_is_a_picture_of_the_label_asked_for(
     assert "no class 'nowhere'" in refused.json()["detail"]
     two = [("file", jpeg), ("file", jpeg)]
     assert client.post("/explain", files=two).json()["code"] == "one-picture"
+
+
+def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, dataset: Path) -> None:
+    """Asked about a training picture itself, as packed."""
+    with tarfile.open(dataset / "train" / "00000.tar") as tar:
+        member = next(member for member in tar if member.name.endswith(".jpg"))
+        picture = tar.extractfile(member).read()  # type: ignore[union-attr]
+    served = Served.load((indexed,))
+    with TestClient(create_app(Settings(model=("unused",)), Models((), served))) as client:
+        answer = post(client, picture, path="/similar").raise_for_status().json()
+        first, *others = answer["neighbours"]
+        assert len(others) == 5
+        assert first["id"] == member.name.split("/")[0]
+        assert first["distance"] == pytest.approx(0, abs=1e-2)
+        distances = [neighbour["distance"] for neighbour in answer["neighbours"]]
+        assert distances == sorted(distances)
+        assert answer["index"] == client.get("/info").json()["similar"]
+        thumbnail = client.get(first["thumbnail"])
+        assert thumbnail.headers["content-type"] == "image/jpeg"
+        small = Image.open(io.BytesIO(thumbnail.content)).convert("RGB")
+        whole = Image.open(io.BytesIO(picture)).convert("RGB").resize(small.size)
+        assert np.abs(np.asarray(small, int) - np.asarray(whole, int)).mean() < 8
+        assert client.get("/thumbnails/120").status_code == 404
+        assert client.get("/thumbnails/-1").status_code == 422
+
+
+def test_without_an_index_the_command_is_named(client: TestClient, jpeg: bytes) -> None:
+    refused = post(client, jpeg, path="/similar")
+    assert refused.status_code == 404
+    assert "python -m serving index MODEL DATASET" in refused.json()["detail"]
+    assert client.get("/thumbnails/0").json()["code"] == "no-index"
 
 
 def test_the_kernels_are_a_picture(client: TestClient, checkpoint: Checkpoint) -> None:
