@@ -18,9 +18,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from alexnet import atomic
+from alexnet import atomic, golden
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import PictureRule
 
@@ -67,7 +68,9 @@ class About(BaseModel):
     """None for an imported model."""
     versions: dict[str, str]
     weights_sha256: str = ""
-    """Filled in by `save`."""
+    """Filled in by `save`, as is the next."""
+    golden: Golden | None = None
+    """What the model said when it was published; None in models from before that was recorded."""
 
 
 class Checkpoint(NamedTuple):
@@ -79,7 +82,8 @@ class Checkpoint(NamedTuple):
 
 
 def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
-    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
+    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory. The model is in
+    evaluation mode afterwards.
 
     A reader finds the old model or the new one, never a part: everything is written under a
     temporary name, synced and renamed, the pointer last.
@@ -89,7 +93,11 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
     target = home / f"{about.step:08d}"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     weights = save_tensors(tensors | {MEAN: mean_3HW.contiguous()})
-    about = about.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    found = {
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "golden": golden.answer(model.eval(), mean_3HW, about.size),
+    }
+    about = about.model_copy(update=found)
 
     if target.exists():
         published = About.model_validate_json((target / "about.json").read_bytes())

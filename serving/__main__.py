@@ -7,11 +7,12 @@ from pathlib import Path
 from alexnet.command import Parser, run
 
 URL = "http://127.0.0.1:8000"
+KINDS = """TODO"""
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parsers = {"classify": _client_parser}
+    parsers = {"classify": _client_parser, "index": _index_parser}
     if arguments and arguments[0] in parsers:
         return run(parsers[arguments[0]](), arguments[1:])
     return run(_server_parser(), arguments)
@@ -39,6 +40,13 @@ def _classify(options: argparse.Namespace) -> int:
     from serving.client import classify
 
     return classify(options)
+
+
+def _index(options: argparse.Namespace) -> int:
+    from serving.index import build
+
+    print(build(options.model, options.dataset, options.factory))
+    return 0
 
 
 def _server_parser() -> Parser:
@@ -81,6 +89,22 @@ def _client_parser() -> Parser:
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="(%(default)s)")
     parser.add_argument("--key", help="API key; better in the environment: SERVING_KEY")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each photo")
+    return parser
+
+
+def _index_parser() -> Parser:
+    parser = Parser(
+        prog="python -m serving index",
+        description="Index a model's training pictures, for its server to find similar ones among.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=KINDS,
+    )
+    parser.set_defaults(run=_index)
+    parser.add_argument("model", type=Path, help="models/NAME, or models/NAME/STEP")
+    parser.add_argument("dataset", type=Path, help="the packed dataset that it was trained on")
+    parser.add_argument(
+        "--factory", default="Flat", metavar="KIND", help="as FAISS writes it (%(default)s)"
+    )
     return parser
 
 

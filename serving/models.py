@@ -7,7 +7,7 @@ from pathlib import Path
 from alexnet import checkpoint
 from alexnet.command import UserError
 from serving import metrics
-from serving.neighbours import Neighbours
+from serving.neighbours import FOLDER, Neighbours
 from serving.predictor import Predictor
 
 log = logging.getLogger("serving")
@@ -88,5 +88,5 @@ def _labels(served: Served) -> dict[str, str]:
 
 def _index_time(directory: Path) -> float | None:
     """When its index of training pictures was built, which may be after the model was loaded."""
-    about = directory / "similar" / "about.json"
+    about = directory / FOLDER / "about.json"
     return about.stat().st_mtime if about.exists() else None

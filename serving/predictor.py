@@ -1,6 +1,6 @@
 """Pictures to answers; no HTTP in it.
 
-Shapes: N pictures, V views, K classes, H hidden units, R rows and columns of hidden patches.
+Shapes: N pictures, S rows and columns of each, V views, K classes, H hidden units.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexnet import golden
 from alexnet.checkpoint import Checkpoint, CheckpointError
+from alexnet.model import AlexNet
 from alexnet.views import one_view, view_probabilities
 from serving.schemas import ModelName
 
@@ -25,11 +26,18 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@torch.inference_mode()
+def centre_features(model: AlexNet, picture_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
+    """The last hidden layer of the centre view, (N, 3, S, S) uint8 -> (N, H) float32."""
+    view_N3HW = one_view(picture_N3SS, mean_3HW.shape[-1])[:, 0]
+    return model.features(view_N3HW.to(memory_format=torch.channels_last) - mean_3HW)
+
+
 class Predictor:
     """A loaded model, or several as one, on the GPU where there is one; has answered once already.
 
-    Raises CheckpointError where they do not fit together, or compute something else here than they
-    did where they were trained.
+    Raises UserError where they do not fit together, or compute something else here than they did
+    where they were published.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -53,7 +61,7 @@ class Predictor:
             for checkpoint in checkpoints
         ]
         for (model, mean_3HW), about in zip(self._members, self.abouts, strict=True):
-            golden.check(model, mean_3HW, about)
+            golden.check(model, mean_3HW, about.size, about.golden)
         size = self.about.size
         self.classify(torch.zeros(1, 3, size, size, dtype=torch.uint8), views=10)
 
@@ -85,12 +93,10 @@ class Predictor:
         ]
         return torch.stack(member_MNVK).mean(dim=0).cpu()
 
-    @torch.inference_mode()
     def features(self, picture_N3HW: Tensor) -> Tensor:
         """Of the first member's last hidden layer, centre view: (N, 3, size, size) -> (N, H)."""
         model, mean_3HW = self._members[0]
-        view_N3HW = one_view(picture_N3HW.to(self.device), self.crop)[:, 0] - mean_3HW
-        return model.features(view_N3HW.to(memory_format=torch.channels_last)).float().cpu()
+        return centre_features(model, picture_N3HW.to(self.device), mean_3HW).cpu()
 
     @torch.inference_mode()
     def occlusion(self, picture_N3HW: Tensor, label: int) -> Tensor:

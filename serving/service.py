@@ -1,6 +1,7 @@
 """What is done with pictures, between HTTP on one side and the model on the other."""
 
 import asyncio
+import logging
 import time
 from enum import IntEnum
 
@@ -22,6 +23,8 @@ from serving.predictor import BATCH_VIEWS, PATCHES, device
 from serving.schemas import Guess, Neighbour, Result, Vote, guesses
 from serving.settings import Settings
 
+log = logging.getLogger("serving")
+
 
 class Views(IntEnum):
     ONE = 1
@@ -35,6 +38,8 @@ class Service:
         self.settings, self.models = settings, models
         self.keys = Keys(settings.keys) if settings.keys else None
         self.draining = False
+        self.tasks: list[asyncio.Task[None]] = []
+        """What runs beside requests, for as long as the server lives."""
         kind, threads = device().type, settings.threads or settings.cores
         self.batcher = Batcher(
             lanes=max(1, settings.cores // threads) if kind == "cpu" else 1,
@@ -57,6 +62,13 @@ class Service:
             reason = self.models.failed or "the model is being loaded"
             raise RefusedError(503, "not-ready", f"not ready: {reason}", retry_after_s=2)
         return self.models.served
+
+    def alive(self) -> bool:
+        """Whether the model's queue and the watch for new models still run."""
+        for task in self.tasks:
+            if task.done():
+                log.critical("a part of the server has died", exc_info=task.exception())
+        return not any(task.done() for task in self.tasks)
 
     async def classify(
         self, served: Served, files: list[bytes], views: Views, top_k: int, votes: bool
@@ -103,6 +115,8 @@ class Service:
         classes = served.predictor.about.classes
         answer = []
         for distance, picture in zip(found[0][0].tolist(), found[1][0].tolist(), strict=True):
+            if picture < 0:  # an index of lists found fewer
+                break
             of = classes[neighbours.label(picture)]
             path = f"/thumbnails/{picture}"
             answer.append(Neighbour(id=of.id, label=of.name, distance=distance, thumbnail=path))

@@ -5,7 +5,7 @@ import { ask, needKey, pictureURL, say } from "./server.js";
 
 const info = ask("info").then((response) => response.json());
 let shown; // the chosen picture: {file, url, chip, result}, and promises of what was asked
-let mapped = null; // id of the class whose map lies over it
+let mapped; // id of the class whose map lies over it
 
 /** Takes files in: shows the first, asks about all, one after the other. */
 async function give(files) {
@@ -16,8 +16,8 @@ async function give(files) {
     picture.chip.onchange = () => show(picture);
     $("strip").append(picture.chip);
   }
-  $("strip").hidden = $("strip").querySelectorAll("label").length < 2;
-  fresh[0].chip.querySelector("input").checked = true;
+  $("strip").hidden = $("strip").children.length < 2;
+  fresh[0].chip.firstElementChild.checked = true;
   await show(fresh[0]);
   for (const picture of fresh.slice(1)) await answer(picture).catch(() => {});
 }
@@ -35,8 +35,8 @@ const answer = (picture) => once(picture, "answer", async () => {
   const name = picture.chip.querySelector(".name");
   const start = performance.now();
   try {
-    const [result] = (await (await ask("classify?detail=views", picture.file)).json()).results;
-    if (result.problem) throw new Error(result.problem.detail);
+    const response = await ask("classify?detail=views", picture.file);
+    const [result] = (await response.json()).results;
     picture.seconds = ((performance.now() - start) / 1000).toFixed(1);
     name.textContent = names(result.guesses[0].label)[0];
     return result;
@@ -54,51 +54,53 @@ const neighbours = (picture) => once(picture, "neighbours", async () => {
 const map = (picture, id) => once(picture, `map of ${id}`, () =>
   pictureURL(`explain?label=${encodeURIComponent(id)}`, picture.file));
 
+/** Does `work` about a picture; says what goes wrong, unless another is shown by then. */
+async function telling(picture, work) {
+  try {
+    await work();
+  } catch (problem) {
+    if (shown === picture) say(`${picture.file.name}: ${problem.message}`, "problem");
+  }
+}
+
 async function show(picture) {
   shown = picture;
   document.body.classList.add("given");
   $("result").className = "waiting";
   $("result").hidden = false;
-  for (const list of ["bars", "frames", "neighbours"]) $(list).replaceChildren();
-  $("whose").textContent = "Asking …";
-  $("views").hidden = $("similar").hidden = true;
-  uncover();
+  cover();
   $("photo").src = picture.url;
   $("photo").alt = picture.file.name;
   say(`Asking about ${picture.file.name} …`);
   await telling(picture, async () => {
-    const [result, { picture: rule, similar: index }] =
+    const [result, { picture: { framing }, similar: index }] =
       await Promise.all([answer(picture), info, $("photo").decode().catch(() => {})]);
     if (shown !== picture) return;
-    const [best] = result.guesses;
-    say(`${names(best.label)[0]}, ${percent(best.probability)}`, "answer");
+    const [{ label, probability }] = result.guesses;
+    say(`${names(label)[0]}, ${percent(probability)}`, "answer");
     picture.result = result;
+    $("plate").dataset.framing = framing;
+    views(result, $("photo"), framing);
+    cover();
+    look(check("mean"));
+    similar([]);
+    $("similar").hidden = !index;
     $("result").className = "";
-    $("plate").dataset.framing = rule.framing;
-    views(result, $("photo"), rule.framing);
-    $("views").hidden = false;
-    uncover();
-    $("views").querySelector("[value=mean]").checked = true;
-    look();
     if (!index) return;
-    $("similar").hidden = false;
     const found = await neighbours(picture);
     if (shown === picture) similar(found);
   });
+  if (shown === picture) $("result").hidden = !picture.result;
 }
 
-/** Does `work`; says what goes wrong, unless another picture is shown by then. */
-async function telling(picture, work) {
-  try {
-    await work();
-  } catch (problem) {
-    if (shown !== picture) return;
-    say(`${picture.file.name}: ${problem.message}`, "problem");
-    $("result").hidden = !picture.result;
-  }
+/** Checks and returns the radio button of a view, or of the mean. */
+function check(value) {
+  const radio = $("views").querySelector(`[value="${value}"]`);
+  radio.checked = true;
+  return radio;
 }
 
-/** Shows the vote of the view that `radio` stands for, or the mean: by default the checked one. */
+/** Shows the vote of the view that `radio` stands for, or the mean; by default of the checked. */
 function look(radio = $("views").querySelector(":checked")) {
   const vote = shown.result.votes[radio.value];
   $("plate").classList.toggle("one", Boolean(vote));
@@ -108,30 +110,25 @@ function look(radio = $("views").querySelector(":checked")) {
   press();
 }
 
-/** Lays the map of a class over the photograph. */
+/** Lays the map of a class over the photograph; without one, uncovers it. */
 async function cover(id, name) {
   const picture = shown;
   mapped = id;
   press();
-  $("plate").classList.add("waiting");
+  $("map").hidden = true;
+  $("plate").classList.toggle("waiting", Boolean(id));
+  $("caption").textContent =
+    picture.file.name + (picture.seconds ? `, answered in ${picture.seconds} s` : "");
+  if (!id) return;
   await telling(picture, async () => {
     const url = await map(picture, id);
     if (shown !== picture || mapped !== id) return;
     $("map").src = url;
     $("map").hidden = false;
-    $("caption").textContent = `What speaks for ${name}: covered, its probability falls.`;
+    $("caption").textContent = `Covering the red lowers ${name}, the blue raises it.`;
     $("plate").scrollIntoView({ block: "nearest" });
   });
   if (mapped === id) $("plate").classList.remove("waiting");
-}
-
-function uncover() {
-  mapped = null;
-  press();
-  $("map").hidden = true;
-  const { file, seconds } = shown;
-  $("caption").textContent = file.name + (seconds ? `, answered in ${seconds} s` : "");
-  $("plate").classList.remove("waiting");
 }
 
 function press() {
@@ -142,23 +139,22 @@ function press() {
 $("bars").onclick = ({ target }) => {
   const where = target.closest(".where");
   if (!where) return;
-  $("views").querySelector("[value=mean]").checked = true;
-  if (where.value === mapped) uncover();
-  else cover(where.value, where.parentElement.querySelector(".name").textContent);
-  look();
+  const name = where.parentElement.querySelector(".name").textContent;
+  if (where.value === mapped) cover();
+  else cover(where.value, name);
+  look(check("mean"));
 };
 
 $("views").onchange = () => look();
 $("views").onmouseover = ({ target }) => look(target.closest("label")?.firstElementChild);
 $("views").onmouseleave = () => look();
-
+$("frames").onmouseleave = () => look();
 $("frames").onmousemove = ({ offsetX, offsetY, currentTarget: { clientWidth } }) => {
   const [x, y] = [offsetX / clientWidth, offsetY / clientWidth];
   const far = shown.result.votes.slice(0, 5).map(({ left, top, side }) =>
-    Math.hypot(left / (1 - side) - x, top / (1 - side) - y));
+    Math.hypot(left / (1 - side || 1) - x, top / (1 - side || 1) - y));
   look($("views").querySelector(`[value="${far.indexOf(Math.min(...far))}"]`));
 };
-$("frames").onmouseleave = () => look();
 
 for (const input of document.querySelectorAll("[type=file]"))
   input.onchange = () => {
@@ -166,9 +162,8 @@ for (const input of document.querySelectorAll("[type=file]"))
     input.value = ""; // the same file may be given again
   };
 document.onpaste = ({ clipboardData }) => give(clipboardData.files);
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 document.ondragover = (event) => {
-  if (!carriesFiles(event)) return;
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
   document.body.classList.add("over");
 };
@@ -177,7 +172,7 @@ document.ondragleave = ({ relatedTarget }) => {
 };
 document.ondrop = (event) => {
   document.body.classList.remove("over");
-  if (!carriesFiles(event)) return;
+  if (!event.dataTransfer.files.length) return;
   event.preventDefault();
   give(event.dataTransfer.files);
 };

@@ -13,6 +13,7 @@ import pytest
         ((), "model is {}: Field required"),
         (("--model", "m", "--port", "99999"), "port is '99999': Input should be less than"),
         (("--modle", "m"), "unrecognized arguments: --modle m"),
+        (("index", "nowhere", "dataset"), "nowhere: no published model here"),
         (("classify", "none.jpg", "--url", "http://127.0.0.1:9"), "none.jpg: No such file"),
         (("classify", "Makefile", "--url", "http://127.0.0.1:9"), "is the server running?"),
     ],

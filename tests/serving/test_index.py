@@ -1,0 +1,208 @@
+"""Building an index: whole or not at all, of the right pictures, and refused in clear words."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet import checkpoint
+from alexnet.command import UserError
+from serving.index import build
+from serving.neighbours import FOLDER, Neighbours
+
+
+@pytest.fixture
+def bare(indexed: Path, tmp_path: Path) -> Path:
+    """The model without its index, alone."""
+    shutil.copytree(indexed.parent, tmp_path / "tiny", ignore=shutil.ignore_patterns(FOLDER))
+    return tmp_path / "tiny" / indexed.name
+
+
+@pytest.fixture
+def damaged(dataset: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset, to be damaged."""
+    return shutil.copytree(dataset, tmp_path / "damaged")
+
+
+def opened(step: Path) -> Neighbours:
+    found = Neighbours.open(step, checkpoint.load(step).about)
+    assert found is not None
+    return found
+
+
+def stored_features(neighbours: Neighbours) -> np.ndarray:
+    """(P, H): what an exact index holds."""
+    return neighbours._index.reconstruct_n(0, len(neighbours))
+
+
+def test_it_says_what_it_was_made_of(indexed: Path) -> None:
+    about, ours = checkpoint.load(indexed).about, opened(indexed).about
+    assert (ours.pictures, ours.factory) == (len(opened(indexed)), "Flat")
+    assert (ours.dataset, ours.weights_sha256) == (about.dataset, about.weights_sha256)
+
+
+@pytest.mark.parametrize("factory", ["SQfp16", "SQ8", "IVF2,Flat", "PCA16,SQ8,Refine(SQfp16)"])
+def test_other_kinds_of_index_find_a_picture_itself(
+    indexed: Path, bare: Path, dataset: Path, factory: str
+) -> None:
+    exact = opened(indexed)
+    feature_PH = stored_features(exact)
+    build(bare, dataset, factory)
+    kind = opened(bare)
+    distance_P1, picture_P1 = kind.nearest(feature_PH, 1)
+    assert picture_P1[:, 0].tolist() == list(range(len(kind)))
+    exact_P6, _ = exact.nearest(feature_PH, 6)
+    assert distance_P1.max() < exact_P6[:, 1].min()
+
+
+def test_an_index_is_replaced_and_who_has_it_open_keeps_it(bare: Path, dataset: Path) -> None:
+    build(bare, dataset)
+    old = opened(bare)
+    feature_PH, thumbnail = stored_features(old), old.thumbnail(7)
+    build(bare, dataset, "SQ8")
+    assert opened(bare).about.factory == "SQ8"
+    assert old.nearest(feature_PH[7:8], 1)[1].tolist() == [[7]]
+    assert old.thumbnail(7) == thumbnail
+    assert sorted(path.name for path in bare.iterdir()) == [
+        "about.json", "model.safetensors", FOLDER,
+    ]  # fmt: skip
+
+
+KILLED = """
+import json, os, signal, sys
+from itertools import count
+from pathlib import Path
+from alexnet.checkpoint import About
+from serving.index import build
+from serving.neighbours import Neighbours
+
+step, dataset, sync = Path(sys.argv[1]), Path(sys.argv[2]), os.fsync
+for number in (1, 8, 10, 11, 12):
+    if not (child := os.fork()):
+        calls = count(1)
+        def killed(file):
+            sync(file)
+            if next(calls) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.fsync = killed
+        build(step, dataset)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    found = Neighbours.open(step, About.model_validate_json((step / "about.json").read_bytes()))
+    left = [name for name in os.listdir(step) if name.startswith(".")]
+    print(json.dumps([status, found and len(found), left]))
+"""
+
+
+def test_killed_while_building_leaves_nothing_that_is_read(
+    bare: Path, indexed: Path, dataset: Path
+) -> None:
+    """Killed when the first file is on the disk, all but about.json, all of them, the new name, and
+    not at all: each builds over what the one before left."""
+    words = [sys.executable, "-c", KILLED, bare, dataset]
+    done = subprocess.run(words, text=True, capture_output=True, check=True)
+    ends = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    total, left = len(opened(indexed)), [".similar.partial"]
+    assert ends == [*3 * [[-9, None, left]], [-9, total, left], [0, total, []]]
+
+
+def test_two_cannot_build_at_once(bare: Path, dataset: Path) -> None:
+    directory = os.open(bare, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another process builds an index there; wait for it"):
+        build(bare, dataset)
+    os.close(directory)
+    build(bare, dataset)
+
+
+def changed(**fields: object) -> Callable[[Path], None]:
+    def change(dataset: Path) -> None:
+        path = dataset / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_bytes()) | fields))
+
+    return change
+
+
+def cut_short(dataset: Path) -> None:
+    with (dataset / "train" / "00000.tar").open("r+b") as file:
+        file.truncate(20_000)
+
+
+def one_label_less(dataset: Path) -> None:
+    path = dataset / "train" / "index.npy"
+    np.save(path, np.load(path)[:-1])
+
+
+def a_broken_picture(dataset: Path) -> None:
+    _, size, offset, _ = np.load(dataset / "train" / "index.npy")[5].tolist()
+    with (dataset / "train" / "00000.tar").open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\0" * size)
+
+
+CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda d: (d / "manifest.json").unlink(), "No such file .* name a packed dataset"),
+        (lambda d: (d / "manifest.json").write_text("{}"), "version: Field required; pack the"),
+        (changed(version=7), "version: Input should be 1; pack the source again"),
+        (changed(original=True), "lists photographs and holds none; pack them"),
+        (changed(size=96), "of 96 pixels, the model tiny takes 128; pack .* --size 128"),
+        (
+            changed(classes=CLASSES),
+            "3 classes that are not the 3 of the model tiny .they differ in b",
+        ),
+        (changed(classes=CLASSES[:2]), "2 classes that are not the 3 of the model tiny"),
+        (cut_short, "00000.tar: 20,000 bytes, the manifest says .*; copy it again"),
+        (lambda d: (d / "train" / "00000.tar").unlink(), "00000.tar: No such file .* copy the"),
+        (lambda d: (d / "train" / "index.npy").unlink(), "index.npy: No such file .* copy the"),
+        (lambda d: (d / "train" / "index.npy").write_bytes(b"no"), "index.npy: .* copy the"),
+        (one_label_less, r"index.npy: \d+ samples, the manifest says \d+; copy the dataset"),
+        (a_broken_picture, r"00000.tar at \d+: not a picture in one of JPEG; copy the dataset"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused(
+    bare: Path, damaged: Path, damage: Callable[[Path], None], text: str
+) -> None:
+    damage(damaged)
+    with pytest.raises(UserError, match=text):
+        build(bare, damaged)
+    assert sorted(path.name for path in bare.iterdir()) == ["about.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        ("Cloud9", "--factory Cloud9: .* see python -m serving index --help"),
+        ("IVF4096,Flat", "--factory IVF4096,Flat: .*should be at least as large as number of clus"),
+        ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see python -m serving"),
+    ],
+)
+def test_an_index_that_faiss_cannot_make_is_refused(
+    bare: Path, dataset: Path, factory: str, text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        build(bare, dataset, factory)
+    assert Neighbours.open(bare, checkpoint.load(bare).about) is None
+
+
+def test_the_command(
+    bare: Path, damaged: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    changed(quarantined=1)(damaged)
+    done = run("serving", "index", bare.parent, damaged, "--factory", "SQfp16")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(bare / FOLDER)
+    total = len(opened(bare))
+    assert f"index: {total} of {total} pictures" in done.stdout
+    assert "warning: tiny was trained on " in done.stderr
