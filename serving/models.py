@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from alexnet import checkpoint
@@ -40,6 +41,8 @@ class Models:
         self.failed: str | None = None
         """Why the newest published model does not answer."""
         self._seen: tuple = ()
+        # One thread for all loads: each thread's allocator keeps what the largest load took.
+        self._loader = ThreadPoolExecutor(1, "loader")
 
     async def watch(self, every_s: float) -> None:
         """Load now and whenever something new is published, until cancelled."""
@@ -55,7 +58,8 @@ class Models:
             if seen == self._seen:
                 return
             self._seen = seen
-            served = await asyncio.to_thread(Served.load, directories)
+            loop = asyncio.get_running_loop()
+            served = await loop.run_in_executor(self._loader, Served.load, directories)
         except (UserError, OSError) as error:
             self._refuse(str(error))
         except Exception as error:  # of a model by hand or by another version: almost anything
