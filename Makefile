@@ -9,7 +9,7 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-plateau bench-loader bench-step clean
+.PHONY: help demo test test-slow lint bench bench-plateau bench-loader bench-step bench-serving clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,10 @@ bench-loader: .venv/dev  ## loader and packer beside their peers, on the same DA
 bench-step: .venv/dev  ## forward pass and training step beside their peers, Ray Train beside torchrun
 	$(BIN)/python -m trainer.bench
 
+bench-serving: .venv/dev  ## the server beside its peers, and ten minutes of load with reloads
+	$(BIN)/python -m serving.bench
+	$(BIN)/python -m serving.soak
+
 clean:  ## remove the virtual environment and what demo made
 	rm -rf .venv demo bench
 
@@ -74,4 +78,5 @@ clean:  ## remove the virtual environment and what demo made
 
 .venv/dev: .venv/run
 	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
 	@touch $@

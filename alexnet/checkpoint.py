@@ -18,9 +18,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from alexnet import atomic
+from alexnet import atomic, golden
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import PictureRule
 
@@ -67,7 +68,9 @@ class About(BaseModel):
     """None for an imported model."""
     versions: dict[str, str]
     weights_sha256: str = ""
-    """Filled in by `save`."""
+    """Filled in by `save`, as is the next."""
+    golden: Golden | None = None
+    """What the model said when it was published; None in models from before that was recorded."""
 
 
 class Checkpoint(NamedTuple):
@@ -79,7 +82,8 @@ class Checkpoint(NamedTuple):
 
 
 def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
-    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
+    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory. The model is in
+    evaluation mode afterwards.
 
     A reader finds the old model or the new one, never a part: everything is written under a
     temporary name, synced and renamed, the pointer last.
@@ -89,7 +93,11 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
     target = home / f"{about.step:08d}"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     weights = save_tensors(tensors | {MEAN: mean_3HW.contiguous()})
-    about = about.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    found = {
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "golden": golden.answer(model.eval(), mean_3HW, about.size),
+    }
+    about = about.model_copy(update=found)
 
     if target.exists():
         published = About.model_validate_json((target / "about.json").read_bytes())
@@ -115,20 +123,11 @@ def load(directory: Path) -> Checkpoint:
     Raises CheckpointError; weights that differ from their recorded SHA-256 are refused.
     """
     directory = current(directory)
+    about = read_about(directory)
     try:
-        about = About.model_validate_json((directory / "about.json").read_bytes())
         weights = (directory / "model.safetensors").read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            f"{error.filename}: {error.strerror}; publish the model again"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(
-            f"{directory / 'about.json'}: {place}: {first['msg']}; "
-            "it was written by another version or by hand"
-        ) from None
+        raise _unreadable(error) from None
     if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
         raise CheckpointError(
             f"{directory / 'model.safetensors'}: SHA-256 is {found[:12]}…, about.json says "
@@ -140,6 +139,21 @@ def load(directory: Path) -> Checkpoint:
         model = AlexNet(about.network)
     model.load_state_dict(tensors, assign=True)
     return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about)
+
+
+def read_about(directory: Path) -> About:
+    """What is known of the model in models/NAME/STEP. Raises CheckpointError."""
+    try:
+        return About.model_validate_json((directory / "about.json").read_bytes())
+    except OSError as error:
+        raise _unreadable(error) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(
+            f"{directory / 'about.json'}: {place}: {first['msg']}; "
+            "it was written by another version or by hand"
+        ) from None
 
 
 def current(directory: Path) -> Path:
@@ -156,6 +170,10 @@ def current(directory: Path) -> Path:
         f"{directory}: no published model here (neither current.json nor about.json); "
         "train one: python -m trainer train --help"
     )
+
+
+def _unreadable(error: OSError) -> CheckpointError:
+    return CheckpointError(f"{error.filename}: {error.strerror}; publish the model again")
 
 
 def now() -> datetime:

@@ -4,8 +4,11 @@ Without torch, so that packing tasks start at once and stay small.
 """
 
 import io
+import re
+import sys
 import warnings
-from typing import Literal
+from math import inf
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -75,9 +78,47 @@ PACKED = PictureRule()
 class PictureError(ValueError):
     """Bytes that are no picture we can use. `kind` is for programs, the text for people."""
 
-    def __init__(self, kind: Refusal, text: str) -> None:
+    def __init__(
+        self,
+        kind: Refusal,
+        text: str,
+        what: str = "",
+        limit: float | None = None,
+        seen: float | None = None,
+    ) -> None:
         super().__init__(text)
         self.kind = kind
+        self.what, self.limit, self.seen = what, limit, seen
+        """Of a "too-large": which of the limits, its value, and the picture's."""
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.kind, str(self), self.what, self.limit, self.seen)
+
+
+class Limits(NamedTuple):
+    """What a picture may ask of the machine; checked by its header, before it is decoded."""
+
+    pixels: int = MAX_PIXELS
+    """Width x height."""
+    aspect: float = inf
+    """Long side by short side."""
+    frames: int = sys.maxsize
+
+    def check(self, image: Image.Image) -> None:
+        """Raises PictureError of kind "too-large", with limit and value."""
+        found = {
+            "pixels": image.width * image.height,
+            "aspect": max(image.size) / max(1, min(image.size)),
+            # Counting may parse the whole file: only where it is limited.
+            "frames": getattr(image, "n_frames", 1) if self.frames < sys.maxsize else 1,
+        }
+        for what, seen in found.items():
+            if seen > (limit := getattr(self, what)):
+                raise _too_many(what, seen, limit)
+
+
+UNLIMITED = Limits()
+"""But for MAX_PIXELS."""
 
 
 def whole_picture(
@@ -85,13 +126,18 @@ def whole_picture(
     size: int = SIZE,
     formats: tuple[str, ...] = FORMATS,
     rule: PictureRule = PACKED,
+    limits: Limits = UNLIMITED,
 ) -> np.ndarray:
     """`whole_image` as (size, size, 3) uint8."""
-    return np.array(whole_image(data, size, formats, rule))
+    return np.array(whole_image(data, size, formats, rule, limits))
 
 
 def whole_image(
-    data: bytes, size: int, formats: tuple[str, ...] = FORMATS, rule: PictureRule = PACKED
+    data: bytes,
+    size: int,
+    formats: tuple[str, ...] = FORMATS,
+    rule: PictureRule = PACKED,
+    limits: Limits = UNLIMITED,
 ) -> Image.Image:
     """File bytes -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
 
@@ -106,15 +152,24 @@ def whole_image(
         allowed = ", ".join(formats)
         raise PictureError("not-an-image", f"not a picture in one of {allowed}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError("too-large", f"too many pixels ({error})") from error
+        found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
+        seen = int(found[0]) if found else None
+        raise _too_many("pixels", seen, MAX_PIXELS) from error
     except Exception as error:  # decoders of hostile files raise almost anything
         raise _damaged(error) from error
     try:
+        limits.check(image)
         rgb = to_rgb(image, enough=2 * size)
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = rule.box(*rgb.size, size)
         return rgb.resize((size, size), rule.resampling, box=box)
+    except PictureError:
+        raise
+    except MemoryError:
+        raise PictureError(
+            "too-large", "decoding the picture takes more memory than there is for it"
+        ) from None
     except Exception as error:  # as above
         raise _damaged(error) from error
 
@@ -150,6 +205,13 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         return 1
+
+
+def _too_many(what: str, seen: float | None, limit: float) -> PictureError:
+    unit = {"pixels": "pixels", "aspect": "times its short side", "frames": "frames"}[what]
+    found = "too many" if seen is None else f"{seen:.15g}"
+    text = f"the picture has {found} {unit}, the limit is {limit:.15g}"
+    return PictureError("too-large", text, what, limit, seen)
 
 
 def _damaged(error: Exception) -> PictureError:

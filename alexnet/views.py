@@ -24,6 +24,11 @@ def five_places(side: int, crop: int) -> tuple[tuple[int, int], ...]:
     return (0, 0), (0, last), (middle, middle), (last, 0), (last, last)
 
 
+def one_place(side: int, crop: int) -> tuple[tuple[int, int], ...]:
+    """The same of the centre alone."""
+    return (five_places(side, crop)[CENTRE],)
+
+
 def ten_views(picture_N3SS: Tensor, crop: int) -> Tensor:
     """Four corners and the centre, then their mirrors (§4.1, convdata_jpeg.py).
 

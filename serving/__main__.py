@@ -1,7 +1,6 @@
 """python -m serving: a published model to answers over HTTP."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -13,42 +12,34 @@ KINDS = """TODO"""
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["classify"]:
-        return run(_client_parser(), arguments[1:])
-    if arguments[:1] == ["index"]:
-        return run(_index_parser(), arguments[1:])
+    parsers = {"classify": _client_parser, "index": _index_parser}
+    if arguments and arguments[0] in parsers:
+        return run(parsers[arguments[0]](), arguments[1:])
     return run(_server_parser(), arguments)
 
 
 def _serve(options: argparse.Namespace) -> int:
-    import uvicorn
-
-    from alexnet.checkpoint import load
-    from serving.app import create_app
-    from serving.predictor import Predictor
+    from alexnet import checkpoint
+    from serving.keys import Keys
+    from serving.server import serve
     from serving.settings import Settings
 
     given = {name: value for name, value in vars(options).items() if value is not None}
     given.pop("run")
     settings = Settings(**given)
-    app = create_app(settings, Predictor(load(settings.model)))
-    # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=settings.drain_s,
-        access_log=False,
-    )
-    return 0
+    # What is wrong from the start is said here and now, in one line; the rest by /readyz.
+    if not settings.wait_for_model:
+        for path in settings.model:
+            checkpoint.read_about(checkpoint.current(path))
+    if settings.keys:
+        Keys(settings.keys)
+    return serve(settings)
 
 
 def _classify(options: argparse.Namespace) -> int:
     from serving.client import classify
 
-    classify(options.photos, options.url, options.wait)
-    return 0
+    return classify(options)
 
 
 def _index(options: argparse.Namespace) -> int:
@@ -62,13 +53,25 @@ def _server_parser() -> Parser:
     parser = Parser(
         prog="python -m serving",
         description=__doc__,
-        epilog="Each option is also an environment variable: SERVING_MODEL, SERVING_PORT, ... "
-        "`python -m serving classify --help` for the client.",
+        epilog="Each option is also an environment variable: SERVING_MODEL, SERVING_PORT, ...; "
+        "serving/settings.py lists them all. `python -m serving classify --help` for the client, "
+        "`python -m serving index --help` for the index of similar pictures.",
     )
     parser.set_defaults(run=_serve)
-    parser.add_argument("--model", help="models/NAME, or models/NAME/STEP")
+    parser.add_argument(
+        "--model", action="append", type=Path,
+        help="models/NAME, or models/NAME/STEP; several answer together",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wait-for-model", action="store_true", default=None,
+        help="start without a published model and take the first that appears",
+    )  # fmt: skip
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", help="(8000)")
+    parser.add_argument("--workers", help="server processes that share the port (1)")
+    parser.add_argument("--threads", help="of one forward pass on a CPU (all cores)")
+    parser.add_argument("--keys", help="file of API keys, one a line (none: anybody may ask)")
+    parser.add_argument("--queue-pictures", help="that may wait; beyond them 429 (64)")
     parser.add_argument("--max-upload-bytes", help="larger requests are refused (20000000)")
     return parser
 
@@ -83,6 +86,9 @@ def _client_parser() -> Parser:
     parser.add_argument(
         "--wait", type=float, default=0, metavar="S", help="seconds to wait for a server (0)"
     )
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="(%(default)s)")
+    parser.add_argument("--key", help="API key; better in the environment: SERVING_KEY")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each photo")
     return parser
 
 

@@ -1,57 +1,95 @@
-"""The routes. Each is glue: typed input, one call, typed output."""
+"""The application: routes, the layers around them, and what runs beside."""
 
-from functools import partial
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import anyio.to_thread
-import torch
-from fastapi import FastAPI, UploadFile
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
 
-from alexnet.pixels import whole_picture
-from serving import errors
+from serving import answers, errors, health, metrics
+from serving.batcher import VIEWS
+from serving.envelope import Envelope
 from serving.limits import BodyLimit
-from serving.predictor import Predictor
-from serving.schemas import Alive, Classification, ModelName, Problem, Ready
+from serving.logs import configure
+from serving.models import Models
+from serving.service import Service
 from serving.settings import Settings
 
-VIEWS = 10
+PAGE = Path(__file__).parent / "page"
 
 
-def create_app(settings: Settings, predictor: Predictor) -> FastAPI:
+def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
+    """The service, by default of the models that the settings name."""
+    service = Service(settings, models or Models(settings.model))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Service]]:
+        _drain_on_signals(service)
+        metrics.CAPACITY_VIEWS.set(VIEWS * settings.queue_pictures)
+        # Beside: the port answers, and signals are heard, while the model is being loaded.
+        service.tasks = [
+            asyncio.create_task(service.batcher.run()),
+            asyncio.create_task(service.models.watch(settings.reload_s)),
+        ]
+        yield {"service": service}
+        for task in service.tasks:
+            task.cancel()
+        await asyncio.gather(*service.tasks, return_exceptions=True)
+
     app = FastAPI(
         title="AlexNet",
-        summary="Five labels for a photograph, from the paper's ten views.",
+        summary="Labels for photographs, from the paper's ten views.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
+    app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(Envelope)
     errors.install(app)
-    size, rule = predictor.about.size, predictor.about.rule
-    # A forward pass uses all cores itself: the next waits for it, decoding goes on beside.
-    one_at_a_time = anyio.CapacityLimiter(1)
+    app.include_router(answers.router)
+    app.include_router(health.router)
 
-    refusals = {
-        status: {"model": Problem, "content": {"application/problem+json": {}}}
-        for status in (400, 413, 415, 422)
-    }
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
 
-    @app.post("/classify", responses=refusals)  # type: ignore[arg-type]
-    async def classify(file: UploadFile) -> Classification:
-        """The five most probable labels of one picture, sent as multipart form field `file`."""
-        picture_HW3 = await anyio.to_thread.run_sync(
-            whole_picture, await file.read(), size, settings.formats, rule
-        )
-        picture_13HW = torch.from_numpy(picture_HW3).permute(2, 0, 1)[None]
-        probability_1K = await anyio.to_thread.run_sync(
-            partial(predictor, picture_13HW, views=VIEWS), limiter=one_at_a_time
-        )
-        return Classification.of(probability_1K[0], VIEWS, predictor.about)
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html")
 
-    @app.get("/healthz")
-    async def healthz() -> Alive:
-        """The process answers."""
-        return Alive()
-
-    @app.get("/readyz")
-    async def readyz() -> Ready:
-        """The model is loaded and has answered once."""
-        return Ready(model=ModelName.of(predictor.about))
-
+    # Swagger UI's own files; FastAPI's page would take them from a CDN.
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+    app.mount("/page", StaticFiles(directory=PAGE))
     return app
+
+
+def _drain_on_signals(service: Service) -> None:
+    """Whoever can still ask after SIGTERM hears so. uvicorn's own handlers go on after ours."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        after = signal.getsignal(number)
+
+        def drain(
+            number: int,
+            frame: FrameType | None,
+            after: Any = after,
+        ) -> None:
+            service.draining = True
+            after(number, frame)
+
+        signal.signal(number, drain)
+
+
+def from_environment() -> FastAPI:
+    """In a server process of its own; settings come from SERVING_*."""
+    configure()
+    return create_app(Settings())

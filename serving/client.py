@@ -1,27 +1,52 @@
 """python -m serving classify: photographs to a running server, answers as a table."""
 
+import json
+import os
+import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import httpx2 as httpx
 
 from alexnet.command import UserError
-from serving.schemas import Classification
+
+TRIES = 8
+LONGEST_WAIT_S = 30.0
+BAR = 30
+"""Characters of a probability of one."""
 
 
-def classify(photos: list[Path], url: str, wait_s: float) -> None:
-    """Print the labels of each photo, after up to `wait_s` for the server to be ready.
+def classify(options: Namespace) -> int:
+    """Print the labels of each photo, after up to `wait` seconds for the server to be ready.
 
-    Raises UserError if there is no server, or it refuses a photo.
+    A full or starting server is asked again when it says. Status 0, or 1 where a photo was refused,
+    once all are asked. Raises UserError where no server answers.
     """
-    with httpx.Client(base_url=url, timeout=60) as client:
-        _wait_until_ready(client, wait_s)
-        for photo in photos:
-            answer = _post(client, photo)
-            print(f"{photo} ({answer.model.name}, step {answer.model.step})")
-            for guess in answer.guesses:
-                bar = "#" * round(30 * guess.probability)
-                print(f"  {guess.probability:7.2%}  {guess.label:32.32}  {bar}")
+    key = options.key or os.environ.get("SERVING_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    refused = False
+    with httpx.Client(base_url=options.url, timeout=60, headers=headers) as client:
+        _wait_until_ready(client, options.wait)
+        for photo in options.photos:
+            response = _ask(client, photo, options.top_k)
+            if response.is_error:
+                refused = True
+                print(f"{photo}: {_reason(response)}", file=sys.stderr)
+                continue
+            answer = response.json()
+            if options.json:
+                print(json.dumps({"photo": str(photo)} | answer))
+            else:
+                print("{} ({name}, step {step})".format(photo, **answer["model"]))
+                _print(answer["results"][0]["guesses"])
+    return int(refused)
+
+
+def _print(guesses: list[dict]) -> None:
+    for guess in guesses:
+        bar = "█" * round(BAR * guess["probability"])
+        print(f"  {guess['probability']:7.2%}  {guess['label']:32.32}  {bar}".rstrip())
 
 
 def _wait_until_ready(client: httpx.Client, wait_s: float) -> None:
@@ -35,18 +60,29 @@ def _wait_until_ready(client: httpx.Client, wait_s: float) -> None:
         time.sleep(0.1)
 
 
-def _post(client: httpx.Client, photo: Path) -> Classification:
+def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
     try:
         data = photo.read_bytes()
-        response = client.post("/classify", files={"file": (photo.name, data)})
     except OSError as error:
         raise UserError(f"{photo}: {error.strerror}") from None
-    except httpx.HTTPError as error:
-        raise UserError(
-            f"{client.base_url}: no answer ({error}); is the server running? "
-            "python -m serving --model models/NAME"
-        ) from None
-    if response.is_error:
-        detail = response.json()["detail"] if "json" in response.headers["content-type"] else ""
-        raise UserError(f"{photo}: refused with {response.status_code}: {detail}")
-    return Classification.model_validate_json(response.content)
+    for attempt in range(1, TRIES + 1):
+        try:
+            response = client.post(
+                "/classify", params={"top_k": top_k}, files={"file": ("photo", data)}
+            )
+        except httpx.HTTPError as error:
+            raise UserError(
+                f"{client.base_url}: no answer ({error}); is the server running? "
+                "python -m serving --model models/NAME"
+            ) from None
+        if response.status_code not in (429, 503) or attempt == TRIES:
+            break
+        seconds = response.headers.get("retry-after", "")
+        time.sleep(min(LONGEST_WAIT_S, float(seconds) if seconds.isdigit() else 1.0))
+    return response
+
+
+def _reason(response: httpx.Response) -> str:
+    if "json" in response.headers.get("content-type", ""):
+        return f"refused with {response.status_code}: {response.json()['detail']}"
+    return f"refused with {response.status_code} {response.reason_phrase}"

@@ -5,8 +5,7 @@ models/NAME/STEP/similar/labels.npy     the class of each, (P,) int64
 models/NAME/STEP/similar/thumbnails*    two files, see serving.thumbnails
 models/NAME/STEP/similar/about.json     of what, with the SHA-256 of all these and of the weights
 
-Shapes: N pictures asked about, P training pictures, H hidden units, k neighbours, S rows and
-columns of a whole picture, W of its centre view.
+Shapes: N pictures asked about, P training pictures, H hidden units, k neighbours.
 """
 
 import hashlib
@@ -18,12 +17,9 @@ import faiss
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from alexnet.checkpoint import About
 from alexnet.command import UserError
-from alexnet.model import AlexNet
-from alexnet.views import one_view
 from serving import thumbnails
 from serving.thumbnails import Thumbnails
 
@@ -48,13 +44,6 @@ class AboutNeighbours(BaseModel):
     built_at: datetime
     sha256: dict[str, str]
     """{file: its SHA-256}."""
-
-
-@torch.inference_mode()
-def centre_features(model: AlexNet, picture_N3SS: Tensor, mean_3WW: Tensor) -> Tensor:
-    """The last hidden layer of the centre view, (N, 3, S, S) uint8 -> (N, H) float32."""
-    view_N3WW = one_view(picture_N3SS, mean_3WW.shape[-1])[:, 0]
-    return model.features(view_N3WW.to(memory_format=torch.channels_last) - mean_3WW)
 
 
 class Neighbours:

@@ -1,11 +1,14 @@
 """What goes over the wire."""
 
-from typing import Self
+from datetime import datetime
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from alexnet.checkpoint import About
+from alexnet.checkpoint import About, Accuracy
+from alexnet.classes import ClassLabel
+from alexnet.model import AlexNetConfig
 
 
 class Guess(BaseModel):
@@ -16,7 +19,7 @@ class Guess(BaseModel):
 
 
 class ModelName(BaseModel):
-    """Which checkpoint answered."""
+    """Which checkpoint answered; of an ensemble, which together."""
 
     name: str
     step: int
@@ -27,70 +30,32 @@ class ModelName(BaseModel):
         return cls(name=about.name, step=about.step, sha256=about.weights_sha256)
 
 
-class Classification(BaseModel):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "guesses": [
-                        {"id": "n02102040", "label": "English springer", "probability": 0.9713},
-                        {"id": "n01440764", "label": "tench, Tinca tinca", "probability": 0.0121},
-                        {"id": "n03394916", "label": "French horn, horn", "probability": 0.0068},
-                        {"id": "n03888257", "label": "parachute, chute", "probability": 0.0041},
-                        {"id": "n03445777", "label": "golf ball", "probability": 0.0027},
-                    ],
-                    "views": 10,
-                    "model": {"name": "dogs", "step": 888, "sha256": "5f1c0b8e…"},
-                }
-            ]
-        }
-    )
+class Vote(BaseModel):
+    """What one view says, and which part of the square picture it is; fractions of its side."""
 
+    left: float
+    top: float
+    side: float
+    mirrored: bool
     guesses: list[Guess]
-    """The five most probable, or as many as there are classes, best first."""
-    views: int
-    """Crops and mirrors of the picture whose probabilities were averaged."""
-    model: ModelName
-
-    @classmethod
-    def of(cls, probability_K: Tensor, views: int, about: About) -> Self:
-        best = probability_K.topk(min(5, len(probability_K)))
-        return cls(
-            guesses=[
-                Guess(
-                    id=about.classes[label].id,
-                    label=about.classes[label].name,
-                    probability=probability,
-                )
-                for probability, label in zip(
-                    best.values.tolist(), best.indices.tolist(), strict=True
-                )
-            ],
-            views=views,
-            model=ModelName.of(about),
-        )
-
-
-class Ready(BaseModel):
-    status: str = "ready"
-    model: ModelName
-
-
-class Alive(BaseModel):
-    status: str = "alive"
 
 
 class Problem(BaseModel):
-    """Every error, as RFC 9457 has it."""
+    """Every error, as RFC 9457 has it, and what it takes to put it right."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {
                     "type": "about:blank",
-                    "title": "Unsupported Media Type",
-                    "status": 415,
-                    "detail": "not a picture in one of JPEG, PNG, WEBP",
+                    "title": "Content Too Large",
+                    "status": 413,
+                    "code": "too-large",
+                    "detail": "the picture has 81000000 pixels, the limit is 50000000",
+                    "request_id": "0f3a9c1e5b7d4f60",
+                    "limit": 50000000,
+                    "seen": 81000000,
+                    "setting": "SERVING_MAX_PIXELS",
                 }
             ]
         }
@@ -99,4 +64,166 @@ class Problem(BaseModel):
     type: str = "about:blank"
     title: str
     status: int
+    code: str
+    """The kind of error, for programs."""
     detail: str
+    request_id: str = ""
+    limit: float | None = None
+    seen: float | None = None
+    setting: str | None = None
+    """Which setting of the server moves the limit."""
+
+
+class Result(BaseModel):
+    """Of one picture: guesses, or why there are none."""
+
+    index: int
+    """Place of the picture in the request, from 0."""
+    guesses: list[Guess] | None = None
+    """The most probable, best first; as many as asked for, or as there are classes."""
+    votes: list[Vote] | None = None
+    """Of each view, with detail=views."""
+    problem: Problem | None = None
+
+
+class Classification(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "results": [
+                        {
+                            "index": 0,
+                            "guesses": [
+                                {
+                                    "id": "n02102040",
+                                    "label": "English springer",
+                                    "probability": 0.9713,
+                                },
+                                {
+                                    "id": "n01440764",
+                                    "label": "tench, Tinca tinca",
+                                    "probability": 0.0121,
+                                },
+                            ],
+                        }
+                    ],
+                    "views": 10,
+                    "model": {"name": "dogs", "step": 888, "sha256": "5f1c0b8e…"},
+                }
+            ]
+        }
+    )
+
+    results: list[Result]
+    """One for each picture, in the order sent."""
+    views: int
+    """Crops and mirrors of the picture whose probabilities were averaged."""
+    model: ModelName
+
+
+class Score(BaseModel):
+    """A guess as Hugging Face's image-classification task has it."""
+
+    label: str
+    score: float
+
+
+class Base64Parameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int | None = Field(None, ge=1, le=100)
+    function_to_apply: Literal["softmax"] | None = None
+
+
+class Base64Picture(BaseModel):
+    """A picture as Hugging Face's image-classification task sends it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: str
+    """Base64."""
+    parameters: Base64Parameters = Base64Parameters()
+
+
+class Neighbour(BaseModel):
+    """A training picture."""
+
+    id: str
+    label: str
+    distance: float
+    """Euclidean, in the last hidden layer."""
+    thumbnail: str
+    """Path of a small JPEG on this server."""
+
+
+class IndexName(BaseModel):
+    pictures: int
+    dataset: str
+    """SHA-256 of the packed dataset."""
+
+
+class Similar(BaseModel):
+    neighbours: list[Neighbour]
+    """Nearest first."""
+    index: IndexName
+    model: ModelName
+
+
+class Input(BaseModel):
+    """How a photograph becomes what the network sees."""
+
+    size: int
+    """Rows and columns of the square picture that the views are cut from."""
+    crop: int
+    """Rows and columns of a view."""
+    framing: str
+    """crop, pixel-crop: the photograph's centre square. squash: all of it, whatever its ratio."""
+
+
+class Reload(BaseModel):
+    loaded_at: datetime
+    failed: str | None
+    """Why the newest published model is not the one that answers."""
+
+
+class Card(BaseModel):
+    """What is known of the model, and what the server allows."""
+
+    model: ModelName
+    models: list[ModelName]
+    """Its members; one, unless it is an ensemble."""
+    classes: list[ClassLabel]
+    dataset: str | None
+    """SHA-256 that names the training data."""
+    accuracy: list[Accuracy]
+    """Exact counts over the validation pictures, of a single model."""
+    network: AlexNetConfig
+    recipe: dict[str, Any]
+    trained_at: datetime | None
+    versions: dict[str, str]
+    picture: Input
+    device: str
+    similar: IndexName | None
+    keys: bool
+    """Whether answers need an API key."""
+    limits: dict[str, Any]
+    reload: Reload
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    model: ModelName
+
+
+class Alive(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+def guesses(probability_K: Tensor, classes: tuple[ClassLabel, ...], top_k: int) -> list[Guess]:
+    """The `top_k` most probable, or as many as there are, best first."""
+    best = probability_K.topk(min(top_k, len(probability_K)))
+    return [
+        Guess(id=classes[label].id, label=classes[label].name, probability=probability)
+        for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]

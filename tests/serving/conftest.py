@@ -1,15 +1,47 @@
-"""A published model that several tests ask."""
+"""A model small enough to answer in milliseconds, in this process and served by others."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 import torch
 
-from alexnet import checkpoint
-from alexnet.checkpoint import About
+from alexnet.checkpoint import About, Checkpoint, load, now, save
+from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.dataset import Dataset
 from serving.index import build
+from tests.conftest import ROOT
+
+NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
+SIZE = 72
+
+
+def publish(models: Path, name: str = "tiny", step: int = 12, seed: int = 0) -> Path:
+    """Publish a network of seven classes, other weights for another seed; returns models/NAME."""
+    torch.manual_seed(seed)
+    model = AlexNet(NETWORK)
+    torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
+    about = About(
+        name=name, step=step, network=NETWORK, size=SIZE, dataset="d" * 64, recipe={}, versions={},
+        classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
+        trained_at=now(),
+    )  # fmt: skip
+    save(model.eval(), 100 * torch.rand(3, 64, 64), about, models)
+    return models / name
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +55,81 @@ def indexed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         recipe={}, versions={}, classes=packed.manifest.classes, trained_at=None,
     )  # fmt: skip
     models = tmp_path_factory.mktemp("models")
-    step = checkpoint.save(AlexNet(network), torch.full((3, 64, 64), 110.0), about, models)
+    step = save(AlexNet(network), torch.full((3, 64, 64), 110.0), about, models)
     build(step.parent, dataset)
     return step
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model: Path) -> Checkpoint:
+    return load(model)
+
+
+class Server:
+    """A server process, and a client that talks to it."""
+
+    def __init__(self, process: subprocess.Popen, url: str) -> None:
+        self.process, self.url = process, url
+        self.client = httpx.Client(base_url=url, timeout=60)
+
+    def post(self, path: str, data: bytes, **options: object) -> httpx.Response:
+        return self.client.post(path, files={"file": ("photo", data)}, **options)
+
+
+Serve = Callable[..., "contextmanager[Server]"]
+
+
+@contextmanager
+def serve(*words: object, ready: bool = True, **environment: object) -> Iterator[Server]:
+    """`python -m serving WORDS --port 0`, with SERVING_NAME=value for each of `environment`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving", *map(str, words), "--port", "0"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {f"SERVING_{n.upper()}": str(v) for n, v in environment.items()},
+    )  # fmt: skip
+    lines: list[str] = []
+    server = drain = None
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if found := re.search(r"running on (http://\S+)", line):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        # Nobody reads on: the pipe would fill up and the server stop at it.
+        drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        process.stderr.close()
+        server = Server(process, found[1])
+        if ready:
+            wait_until_ready(server)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        if server:
+            server.client.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        if drain:
+            drain.wait(10)
+
+
+def wait_until_ready(server: Server, within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if server.client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not ready within {within_s} s")
+
+
+@pytest.fixture(scope="session")
+def server(model: Path) -> Iterator[Server]:
+    """One for all tests that do it no harm."""
+    with serve("--model", model) as server:
+        yield server

@@ -1,8 +1,14 @@
 """The service in-process: each answer and each refusal."""
 
+import base64
 import io
 import json
+import re
+import tarfile
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,40 +16,25 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from alexnet.checkpoint import About, Checkpoint, now
-from alexnet.classes import ClassLabel
-from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.checkpoint import Checkpoint
 from alexnet.pixels import whole_picture
 from alexnet.views import ten_views
 from serving.app import create_app
+from serving.models import Models, Served
 from serving.predictor import Predictor
 from serving.settings import Settings
-
-NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
-
-
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    torch.manual_seed(0)
-    model = AlexNet(NETWORK)
-    torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
-    about = About(
-        name="tiny", step=12, network=NETWORK, size=72, dataset="d", recipe={}, versions={},
-        classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
-        trained_at=now(), weights_sha256="f" * 64,
-    )  # fmt: skip
-    return Checkpoint(model.eval(), 100 * torch.rand(3, 64, 64), about)
 
 
 @pytest.fixture(scope="module")
 def client(checkpoint: Checkpoint) -> Iterator[TestClient]:
-    settings = Settings(model="unused", max_upload_bytes=300_000)  # type: ignore[arg-type]
-    with TestClient(create_app(settings, Predictor(checkpoint))) as client:
+    settings = Settings(model=("unused",), max_upload_bytes=300_000)
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(settings, models)) as client:
         yield client
 
 
-def post(client: TestClient, data: bytes, field: str = "file"):  # type: ignore[no-untyped-def]
-    return client.post("/classify", files={field: ("photo.jpg", data)})
+def post(client: TestClient, data: bytes, field: str = "file", path: str = "/classify"):  # type: ignore[no-untyped-def]
+    return client.post(path, files={field: ("photo.jpg", data)})
 
 
 def png(size: tuple[int, int] = (80, 60)) -> bytes:
@@ -56,6 +47,7 @@ def test_the_answer_is_the_mean_of_ten_softmaxes(
     client: TestClient, checkpoint: Checkpoint, jpeg: bytes
 ) -> None:
     answer = post(client, jpeg).raise_for_status().json()
+    (result,) = answer["results"]
     picture = torch.from_numpy(np.array(whole_picture(jpeg, 72))).permute(2, 0, 1)[None]
     with torch.no_grad():
         each = [
@@ -63,19 +55,20 @@ def test_the_answer_is_the_mean_of_ten_softmaxes(
             for view in ten_views(picture, 64)[0]
         ]
     expected = torch.stack(each).mean(0)
-    assert [guess["id"] for guess in answer["guesses"]] == [
+    assert [guess["id"] for guess in result["guesses"]] == [
         f"n{label}" for label in expected.argsort(descending=True)[:5].tolist()
     ]
-    for guess in answer["guesses"]:
+    for guess in result["guesses"]:
         label = int(guess["id"][1:])
         assert guess["label"] == f"class {label}"
         assert guess["probability"] == pytest.approx(expected[label].item(), abs=1e-5)
     assert answer["views"] == 10
-    assert answer["model"] == {"name": "tiny", "step": 12, "sha256": "f" * 64}
+    sha256 = checkpoint.about.weights_sha256
+    assert answer["model"] == {"name": "tiny", "step": 12, "sha256": sha256}
 
 
 def test_health(client: TestClient) -> None:
-    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/livez").json() == {"status": "alive"}
     ready = client.get("/readyz")
     assert ready.status_code == 200
     assert ready.json()["model"]["step"] == 12
@@ -88,7 +81,7 @@ def test_health(client: TestClient) -> None:
         (b"GIF89a no more", 415, "not a picture in one of JPEG, PNG, WEBP"),
         (b"<svg/>", 415, "not a picture in one of JPEG, PNG, WEBP"),
         (png()[:-40], 400, "damaged or cut short"),
-        (png((9000, 9000)), 413, "too many pixels"),
+        (png((9000, 9000)), 413, "81000000 pixels, the limit is 50000000"),
         (b"\0" * 300_000, 413, "the limit is 300000"),
     ],
     ids=["empty", "format", "text", "truncated", "bomb", "large"],
@@ -105,8 +98,8 @@ def test_bad_input_is_a_clear_4xx(client: TestClient, data: bytes, status: int, 
 def test_requests_that_are_no_upload(client: TestClient, jpeg: bytes) -> None:
     for response, status in (
         (post(client, jpeg, field="image"), 422),
-        (client.post("/classify"), 422),
-        (client.post("/classify", data={"file": "text"}), 422),
+        (client.post("/classify"), 415),
+        (client.post("/classify", data={"file": "text"}), 415),
         (
             client.post("/classify", content=b"x", headers={"content-type": "multipart/form-data"}),
             400,
@@ -137,5 +130,200 @@ def test_openapi_shows_an_answer_and_every_refusal(client: TestClient) -> None:
     responses = spec["paths"]["/classify"]["post"]["responses"]
     assert {"200", "400", "413", "415", "422"} <= responses.keys()
     (example,) = spec["components"]["schemas"]["Classification"]["examples"]
-    assert len(example["guesses"]) == 5
+    assert example["results"][0]["guesses"]
     assert "HTTPValidationError" not in json.dumps(spec)
+
+
+def test_several_pictures_each_get_their_own_answer(client: TestClient, jpeg: bytes) -> None:
+    files = [("file", data) for data in (png(), b"no picture", jpeg, b"")]
+    answer = client.post("/classify?top_k=2", files=files).raise_for_status().json()
+    good, bad, other, empty = answer["results"]
+    assert [result["index"] for result in answer["results"]] == [0, 1, 2, 3]
+    assert len(good["guesses"]) == len(other["guesses"]) == 2
+    assert (bad["problem"]["status"], bad["problem"]["code"]) == (415, "not-an-image")
+    assert empty["problem"]["code"] == "empty"
+    assert "guesses" not in bad
+    assert "problem" not in good
+
+
+def test_bare_pictures_get_a_plain_list(
+    client: TestClient, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    whole = post(client, jpeg).json()["results"][0]["guesses"]
+    expected = [{"label": g["label"], "score": g["probability"]} for g in whole]
+    bare = client.post("/classify", content=jpeg, headers={"content-type": "image/jpeg"})
+    assert bare.json() == expected
+    assert bare.headers["x-model"] == "tiny"
+    assert bare.headers["x-model-step"] == "12"
+    assert bare.headers["x-model-sha256"] == checkpoint.about.weights_sha256
+    assert bare.headers["x-views"] == "10"
+    assert re.fullmatch(r"read;dur=[\d.]+, answer;dur=[\d.]+", bare.headers["server-timing"])
+    body = {"inputs": base64.b64encode(jpeg).decode(), "parameters": {"top_k": 3}}
+    assert client.post("/classify", json=body).json() == expected[:3]
+
+
+@pytest.mark.parametrize(
+    "query", ["top_k=0", "top_k=101", "top_k=x", "views=5", "views=", "detail=all"]
+)
+def test_bad_parameters_are_named_and_not_echoed(
+    client: TestClient, jpeg: bytes, query: str
+) -> None:
+    response = client.post(f"/classify?{query}", files={"file": jpeg})
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["code"] == "bad-parameter"
+    assert query.split("=")[0] in problem["detail"]
+
+
+def test_limits_are_stated_in_the_refusal(client: TestClient) -> None:
+    problem = post(client, png((3000, 90))).json()
+    assert problem == {
+        "type": "about:blank",
+        "title": HTTPStatus(413).phrase,
+        "status": 413,
+        "code": "too-large",
+        "detail": f"the picture has {100 / 3:.15g} times its short side, the limit is 30",
+        "request_id": problem["request_id"],
+        "limit": 30,
+        "seen": pytest.approx(100 / 3),
+        "setting": "SERVING_MAX_ASPECT",
+    }
+
+
+def test_every_answer_has_a_name_and_safe_headers(client: TestClient, jpeg: bytes) -> None:
+    for response in (post(client, jpeg), post(client, b""), client.get("/"), client.get("/no")):
+        assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+    given = client.get("/livez", headers={"x-request-id": "trace-1.a_B"})
+    assert given.headers["x-request-id"] == "trace-1.a_B"
+    for hostile in ("a b", "x" * 65, "<script>", ""):
+        found = client.get("/no", headers={"x-request-id": hostile})
+        assert found.headers["x-request-id"] != hostile
+        assert found.json()["request_id"] == found.headers["x-request-id"]
+
+
+def test_an_explanation_is_a_picture_of_the_label_asked_for(
+    client: TestClient, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    best = post(client, jpeg).json()["results"][0]["guesses"][0]
+    response = client.post("/explain", files={"file": jpeg}).raise_for_status()
+    assert response.headers["x-label-id"] == best["id"]
+    assert response.headers["x-probability"] == f"{best['probability']:.4f}"
+    drawn = Image.open(io.BytesIO(response.content))
+    assert (drawn.format, drawn.size) == ("PNG", (72, 72))
+    other = client.post("/explain?label=n3", files={"file": jpeg})
+    assert other.headers["x-label-id"] == "n3"
+    assert other.content != response.content
+    refused = client.post("/explain?label=nowhere", files={"file": jpeg})
+    assert refused.status_code == 422
+    assert "no class 'nowhere'" in refused.json()["detail"]
+    two = [("file", jpeg), ("file", jpeg)]
+    assert client.post("/explain", files=two).json()["code"] == "one-picture"
+
+
+def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, dataset: Path) -> None:
+    """Asked about a training picture itself, as packed."""
+    with tarfile.open(dataset / "train" / "00000.tar") as tar:
+        member = next(member for member in tar if member.name.endswith(".jpg"))
+        picture = tar.extractfile(member).read()  # type: ignore[union-attr]
+    served = Served.load((indexed,))
+    with TestClient(create_app(Settings(model=("unused",)), Models((), served))) as client:
+        answer = post(client, picture, path="/similar").raise_for_status().json()
+        first, *others = answer["neighbours"]
+        assert len(others) == 5
+        assert first["id"] == member.name.split("/")[0]
+        assert first["distance"] == pytest.approx(0, abs=1e-2)
+        distances = [neighbour["distance"] for neighbour in answer["neighbours"]]
+        assert distances == sorted(distances)
+        assert answer["index"] == client.get("/info").json()["similar"]
+        thumbnail = client.get(first["thumbnail"])
+        assert thumbnail.headers["content-type"] == "image/jpeg"
+        small = Image.open(io.BytesIO(thumbnail.content)).convert("RGB")
+        whole = Image.open(io.BytesIO(picture)).convert("RGB").resize(small.size)
+        assert np.abs(np.asarray(small, int) - np.asarray(whole, int)).mean() < 8
+        assert client.get("/thumbnails/120").status_code == 404
+        assert client.get("/thumbnails/-1").status_code == 422
+
+
+def test_without_an_index_the_command_is_named(client: TestClient, jpeg: bytes) -> None:
+    refused = post(client, jpeg, path="/similar")
+    assert refused.status_code == 404
+    assert "python -m serving index MODEL DATASET" in refused.json()["detail"]
+    assert client.get("/thumbnails/0").json()["code"] == "no-index"
+
+
+def test_the_kernels_are_a_picture(client: TestClient, checkpoint: Checkpoint) -> None:
+    sheet = Image.open(io.BytesIO(client.get("/kernels.png").content))
+    count = checkpoint.model.conv1.weight.shape[0]
+    assert sheet.size == (1 + 12 * min(16, count), 1 + 12 * -(-count // 16))
+
+
+def test_the_card(client: TestClient, checkpoint: Checkpoint) -> None:
+    card = client.get("/info").raise_for_status().json()
+    about = checkpoint.about
+    assert card["model"]["sha256"] == about.weights_sha256
+    assert card["models"] == [card["model"]]
+    assert [known["id"] for known in card["classes"]] == [f"n{i}" for i in range(7)]
+    assert card["dataset"] == about.dataset
+    assert card["picture"] == {"size": 72, "crop": 64, "framing": "crop"}
+    assert card["limits"]["max_upload_bytes"] == 300_000
+    assert card["reload"]["failed"] is None
+    assert (card["keys"], card["similar"]) == (False, None)
+
+
+def test_metrics_count_what_was_asked(client: TestClient, jpeg: bytes) -> None:
+    def count(line: str) -> float:
+        text = client.get("/metrics").text
+        return float(dict(re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE)).get(line, 0))
+
+    answered = 'serving_requests_total{method="POST",route="/classify",status="200"}'
+    refused = 'serving_refused_total{code="not-an-image"}'
+    before = count(answered), count(refused)
+    post(client, jpeg)
+    post(client, b"no picture")
+    assert (count(answered), count(refused)) == (before[0] + 1, before[1] + 1)
+    assert count("serving_queue_views") == 0
+    assert count("serving_queue_capacity_views") == 640
+
+
+def test_metrics_do_not_grow_with_what_strangers_ask(client: TestClient) -> None:
+    for number in range(5):
+        client.get(f"/made-up-{number}")
+        client.request(f"VERB{number}", "/classify")
+    text = client.get("/metrics").text
+    assert "made-up" not in text
+    assert "VERB" not in text
+
+
+def test_the_interface_is_documented_without_a_cdn(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "http" not in page.replace('charset="utf-8"', "")
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert client.get(f"/{asset}").status_code == 200, asset
+
+
+def test_a_server_of_which_a_part_has_died_says_so(checkpoint: Checkpoint) -> None:
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(Settings(model=("unused",), reload_s=0.01), models)) as client:
+        assert client.get("/livez").status_code == 200
+        models.paths = None  # type: ignore[assignment]
+        deadline = time.monotonic() + 10
+        while client.get("/livez").is_success and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.get("/livez").json()["code"] == "dead"
+
+
+def test_a_fault_is_told_without_its_details(
+    client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    served = client.app.state.service.models.served  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(served.predictor), "classify", broken)
+    response = post(client, jpeg)
+    assert response.status_code == 500
+    assert response.json()["code"] == "fault"
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == response.json()["request_id"]

@@ -19,6 +19,7 @@ from alexnet.command import UserError
 from alexnet.pixels import whole_picture
 from alexnet.views import one_view, probabilities
 from serving.app import create_app
+from serving.models import Models, Served
 from serving.predictor import Predictor
 from serving.settings import Settings
 from trainer.imports import from_torchvision as from_state
@@ -179,14 +180,15 @@ def test_caffes_answers_served(caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes
     mean_311 = torch.tensor([104.00699, 116.66877, 122.67891])[:, None, None]
     logit_VK = caffe(caffe.oversample(Image.open(io.BytesIO(jpeg)), mean_311))
     expected_K = logit_VK.softmax(1).mean(0)
-    settings = Settings(model="unused")  # type: ignore[arg-type]
-    with TestClient(create_app(settings, Predictor(from_caffe))) as client:
+    models = Models((), Served(Predictor([from_caffe])))
+    with TestClient(create_app(Settings(model=("unused",)), models)) as client:
         answer = client.post("/classify", files={"file": jpeg}).raise_for_status().json()
     best = expected_K.topk(5)
-    assert [guess["id"] for guess in answer["guesses"]] == [
+    (result,) = answer["results"]
+    assert [guess["id"] for guess in result["guesses"]] == [
         f"class {label:04d}" for label in best.indices.tolist()
     ]
-    for guess, probability in zip(answer["guesses"], best.values.tolist(), strict=True):
+    for guess, probability in zip(result["guesses"], best.values.tolist(), strict=True):
         assert guess["probability"] == pytest.approx(probability, rel=1e-4)
     assert answer["views"] == 10
 

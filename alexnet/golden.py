@@ -1,0 +1,75 @@
+"""A fixed picture, and what a network says of it: proof that two programs compute the same.
+
+Weights can be whole, by their SHA-256, and the software around them wrong.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from alexnet.command import UserError
+from alexnet.views import probabilities
+
+GUESSES = 5
+TOLERANCE = 1e-3
+"""Of a probability; processors, GPUs and versions of torch differ by less, mistakes by more."""
+
+Model = Callable[[Tensor], Tensor]
+
+
+class Golden(BaseModel):
+    """The most probable labels of the golden picture, by one view, in float32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+def picture(size: int) -> np.ndarray:
+    """(size, size, 3) uint8: waves of several lengths and directions under noise, always the same.
+
+    So all kernels answer: those for edges, for colours and for texture.
+    """
+    place = np.linspace(0, 2 * np.pi, size)
+    y, x = place[:, None, None], place[None, :, None]
+    wave = np.array([1.0, 2.0, 5.0])
+    smooth = np.sin(3 * wave * x + y) + np.cos(wave * (x - 2 * y)) + np.sin(wave * x * y)
+    noise = np.random.Generator(np.random.Philox(2012)).random((size, size, 3))
+    return (255 * (0.4 + 0.12 * smooth + 0.24 * noise)).clip(0, 255).astype(np.uint8)
+
+
+def answer(model: Model, mean_3HW: Tensor, size: int) -> Golden:
+    """Of a model in evaluation mode, on the device of `mean_3HW`."""
+    probability_K = _probabilities(model, mean_3HW, size)
+    best = probability_K.topk(min(GUESSES, len(probability_K)))
+    return Golden(labels=tuple(best.indices.tolist()), probabilities=tuple(best.values.tolist()))
+
+
+def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> None:
+    """Raises UserError where the model's answer is no probability, or is not `golden`.
+
+    Models published before there were any have none.
+    """
+    probability_K = _probabilities(model, mean_3HW, size)
+    if not torch.isfinite(probability_K).all():
+        raise UserError("the model's answers are no numbers: its training diverged")
+    if golden is None:
+        return
+    found = probability_K[list(golden.labels)] - torch.tensor(golden.probabilities)
+    difference = found.abs().max().item()
+    if difference > TOLERANCE:
+        raise UserError(
+            f"the model's answer about the golden picture differs by {difference:.2g} from the one "
+            f"it gave where it was published (at most {TOLERANCE:g}): this software computes "
+            "something else; install the versions in its about.json"
+        )
+
+
+@torch.inference_mode()
+def _probabilities(model: Model, mean_3HW: Tensor, size: int) -> Tensor:
+    picture_13SS = torch.from_numpy(picture(size)).permute(2, 0, 1)[None].to(mean_3HW.device)
+    return probabilities(model, picture_13SS, mean_3HW, views=1)[0].cpu()

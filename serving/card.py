@@ -1,0 +1,35 @@
+"""The model card."""
+
+from serving.models import Served
+from serving.schemas import Card, IndexName, Input, ModelName, Reload
+from serving.service import Service
+
+LIMITS = (
+    "max_upload_bytes", "max_files", "max_pixels", "max_aspect", "max_frames", "formats",
+    "queue_pictures", "read_s", "deadline_s",
+)  # fmt: skip
+
+
+def card(served: Served, service: Service) -> Card:
+    """What is known of the model, and what the server allows."""
+    predictor, neighbours = served.predictor, served.neighbours
+    about = predictor.about
+    return Card(
+        model=predictor.name,
+        models=[ModelName.of(member) for member in predictor.abouts],
+        classes=list(about.classes),
+        dataset=about.dataset,
+        accuracy=list(about.accuracy) if len(predictor.abouts) == 1 else [],
+        network=about.network,
+        recipe=about.recipe,
+        trained_at=about.trained_at,
+        versions=about.versions,
+        picture=Input(size=about.size, crop=predictor.crop, framing=about.rule.framing),
+        device=predictor.device.type,
+        similar=IndexName(pictures=neighbours.about.pictures, dataset=neighbours.about.dataset)
+        if neighbours
+        else None,
+        keys=service.keys is not None,
+        limits=service.settings.model_dump(mode="json", include=set(LIMITS)),
+        reload=Reload(loaded_at=served.loaded_at, failed=service.models.failed),
+    )

@@ -1,0 +1,63 @@
+"""Photographs to pictures, in processes of their own: what breaks a decoder breaks nothing else."""
+
+import math
+import resource
+from functools import cache
+from pathlib import Path
+
+import anyio
+import anyio.to_process
+import numpy as np
+from anyio import BrokenWorkerProcess, CapacityLimiter
+
+from alexnet.pixels import Limits, PictureError, PictureRule, whole_picture
+
+MEMORY_BYTES = 2**30
+"""What a decoder process may take beyond what it starts with."""
+TRIES = 2
+
+
+class Decoder:
+    """Up to `processes` decoder processes, started when needed, replaced when they die.
+
+    A picture whose decoder dies is tried once more: another picture may have been the cause.
+    """
+
+    def __init__(
+        self, processes: int, formats: tuple[str, ...], limits: Limits, timeout_s: float
+    ) -> None:
+        self._limiter = CapacityLimiter(processes)
+        self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
+
+    async def __call__(self, data: bytes, size: int, rule: PictureRule) -> np.ndarray:
+        """File bytes -> (size, size, 3) uint8. Raises PictureError."""
+        for _ in range(TRIES):
+            try:
+                async with self._limiter:  # waiting for a process is not decoding
+                    with anyio.fail_after(self._timeout_s):
+                        return await anyio.to_process.run_sync(
+                            _decode, data, size, self._formats, rule, self._limits,
+                            cancellable=True, limiter=CapacityLimiter(math.inf),
+                        )  # fmt: skip
+            except BrokenWorkerProcess:
+                continue
+            except TimeoutError:
+                raise PictureError(
+                    "too-large",
+                    f"decoding the picture takes more than {self._timeout_s:g} seconds",
+                ) from None
+        raise PictureError("damaged", "the picture is damaged (its decoder died twice)")
+
+
+def _decode(
+    data: bytes, size: int, formats: tuple[str, ...], rule: PictureRule, limits: Limits
+) -> np.ndarray:
+    _bound_memory()
+    return whole_picture(data, size, formats, rule, limits)
+
+
+@cache
+def _bound_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))

@@ -1,0 +1,93 @@
+"""What every answer has around it: a request's name, safe headers, a line in the log, a count."""
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import metrics
+from serving.errors import RefusedError
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+GONE = 499
+"""Logged where the client left before its answer."""
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+QUIET = {"/livez", "/readyz", "/startupz", "/metrics"}
+"""Asked every few seconds; in the log only where they fail."""
+
+log = logging.getLogger("serving.access")
+
+
+class Envelope:
+    """Outermost, so that refusals of the layers below have it too, and faults an answer at all."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["request_id"] = request_id
+        status = 0
+
+        async def enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        try:
+            await self.app(scope, receive, enveloped)
+        except ClientDisconnect:
+            status = GONE
+            metrics.DROPPED.inc()
+        except Exception:
+            logging.getLogger("serving").exception("fault", extra={"request_id": request_id})
+            if not status:
+                fault = RefusedError(500, "fault", "a fault of the server; the log says more")
+                await fault.response(request_id)(scope, receive, enveloped)
+        finally:
+            self._account(scope, status or GONE, request_id, time.perf_counter() - started)
+
+    def _account(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        metrics.REQUESTS.labels(route, _method(scope), status).inc()
+        metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+        if route in QUIET and status < 400:
+            return
+        log.info(
+            "request",
+            extra={
+                "request_id": request_id,
+                "method": _method(scope),
+                "path": scope["path"][:128],
+                "status": status,
+                "seconds": round(seconds, 4),
+                "client": (scope.get("client") or ("",))[0],
+            },
+        )
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"

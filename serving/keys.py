@@ -1,0 +1,65 @@
+"""API keys: who may ask."""
+
+import hmac
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+
+from alexnet.command import UserError
+from serving.errors import RefusedError
+
+SHORTEST = 16
+"""Characters of a key; shorter ones can be guessed."""
+
+
+class Keys:
+    """The digests of a file's keys, one a line; empty lines and lines with # are left out.
+
+    Raises UserError where the file cannot be read, has no key, or too short a one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: the API keys cannot be read ({error})") from None
+        keys = [line for line in lines if line and not line.startswith("#")]
+        if not keys:
+            raise UserError(f"{path}: no API key in it; write one a line: openssl rand -hex 32")
+        if short := [number for number, key in enumerate(keys, 1) if len(key) < SHORTEST]:
+            raise UserError(
+                f"{path}: key {short[0]} is shorter than {SHORTEST} characters; "
+                "make one: openssl rand -hex 32"
+            )
+        self._digests = [_digest(key) for key in keys]
+
+    def __contains__(self, key: str) -> bool:
+        """Compared in a time that says nothing about where they differ."""
+        digest = _digest(key)
+        return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
+
+
+async def require_key(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    header: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> None:
+    """Refuses requests without a known key, where the server has keys."""
+    keys: Keys | None = request.app.state.service.keys
+    if keys is None:
+        return
+    given = bearer.credentials if bearer else header
+    if given is None:
+        raise RefusedError(
+            401, "no-key", "an API key is needed: send it as Authorization: Bearer KEY"
+        )
+    if given not in keys:
+        raise RefusedError(403, "unknown-key", "this API key is not one of the server's")
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode("utf-8", "surrogatepass")).digest()

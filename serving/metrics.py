@@ -1,0 +1,59 @@
+"""What Prometheus can ask of a server: seconds, and labels whose values are few."""
+
+import os
+
+from fastapi import Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
+
+disable_created_metrics()
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REQUESTS = Counter("serving_requests", "Requests answered.", ["route", "method", "status"])
+REQUEST_SECONDS = Histogram(
+    "serving_request_seconds", "From a request's headers to its answer.", ["route"], buckets=SECONDS
+)
+REFUSED = Counter("serving_refused", "Refused requests, by the error's code.", ["code"])
+PICTURES = Counter("serving_pictures", "Pictures answered.", ["route"])
+STAGE_SECONDS = Histogram(
+    "serving_stage_seconds", "Time in each stage of an answer.", ["stage"], buckets=SECONDS
+)
+BATCH_VIEWS = Histogram(
+    "serving_batch_views", "Views in one forward pass.", buckets=(1, 10, 20, 40, 80, 160, 320, 640)
+)
+QUEUE_VIEWS = Gauge(
+    "serving_queue_views", "Views taken and not yet answered.", multiprocess_mode="livesum"
+)
+CAPACITY_VIEWS = Gauge(
+    "serving_queue_capacity_views", "Views that the queue holds.", multiprocess_mode="livesum"
+)
+DROPPED = Counter("serving_dropped", "Pictures whose sender left, or whose deadline passed, first.")
+READY = Gauge("serving_ready", "1 where a model answers.", multiprocess_mode="livemin")
+MODEL = Gauge(
+    "serving_model", "1 for the model that answers.", ["name", "step", "sha256"],
+    multiprocess_mode="livemax",
+)  # fmt: skip
+RELOADS = Counter("serving_reloads", "Loads of a published model.", ["outcome"])
+RELOAD_FAILED = Gauge(
+    "serving_reload_failed", "1 where the newest published model could not be loaded.",
+    multiprocess_mode="livemax",
+)  # fmt: skip
+
+
+def page() -> Response:
+    """All of them; of every process, where several share the port."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,92 @@
+"""The model that answers, and the next one when it is published."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from alexnet import checkpoint
+from alexnet.command import UserError
+from serving import metrics
+from serving.neighbours import FOLDER, Neighbours
+from serving.predictor import Predictor
+
+log = logging.getLogger("serving")
+
+
+class Served:
+    """A model with its index of training pictures, if it has one."""
+
+    def __init__(self, predictor: Predictor, neighbours: Neighbours | None = None) -> None:
+        self.predictor, self.neighbours = predictor, neighbours
+        self.loaded_at = checkpoint.now()
+
+    @classmethod
+    def load(cls, directories: tuple[Path, ...]) -> "Served":
+        """Raises UserError: damaged weights, members that do not fit, an index of other weights."""
+        predictor = Predictor([checkpoint.load(directory) for directory in directories])
+        return cls(predictor, Neighbours.open(directories[0], predictor.about))
+
+
+class Models:
+    """What `paths` (models/NAME or models/NAME/STEP) name, loaded anew when that changes.
+
+    The next model is loaded and verified beside the present one, which answers until then, and
+    keeps answering where the next is bad.
+    """
+
+    def __init__(self, paths: tuple[Path, ...], served: Served | None = None) -> None:
+        self.paths = paths
+        self.served = served
+        self.failed: str | None = None
+        """Why the newest published model does not answer."""
+        self._seen: tuple = ()
+
+    async def watch(self, every_s: float) -> None:
+        """Load now and whenever something new is published, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(every_s)
+
+    async def look(self) -> None:
+        """Load what is published now, unless it is what was loaded or refused last."""
+        try:
+            directories = tuple(map(checkpoint.current, self.paths))
+            seen = tuple((path, _index_time(path)) for path in directories)
+            if seen == self._seen:
+                return
+            self._seen = seen
+            served = await asyncio.to_thread(Served.load, directories)
+        except (UserError, OSError) as error:
+            self._refuse(str(error))
+        except Exception as error:  # of a model by hand or by another version: almost anything
+            self._refuse(f"{', '.join(map(str, self.paths))}: cannot be loaded ({error!r})")
+        else:
+            self._swap(served)
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self.failed:
+            log.error("model not loaded", extra={"reason": reason})
+            metrics.RELOADS.labels("refused").inc()
+            metrics.RELOAD_FAILED.set(1)
+        self.failed = reason
+
+    def _swap(self, served: Served) -> None:
+        if self.served:
+            metrics.MODEL.labels(**_labels(self.served)).set(0)
+        self.served, self.failed = served, None
+        metrics.MODEL.labels(**_labels(served)).set(1)
+        metrics.READY.set(1)
+        metrics.RELOADS.labels("loaded").inc()
+        metrics.RELOAD_FAILED.set(0)
+        log.info("model loaded", extra={"model": _labels(served)})
+
+
+def _labels(served: Served) -> dict[str, str]:
+    name = served.predictor.name
+    return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
+
+
+def _index_time(directory: Path) -> float | None:
+    """When its index of training pictures was built, which may be after the model was loaded."""
+    about = directory / FOLDER / "about.json"
+    return about.stat().st_mtime if about.exists() else None

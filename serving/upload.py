@@ -1,0 +1,101 @@
+"""A request's body to the pictures in it."""
+
+import base64
+import binascii
+from typing import Literal, NamedTuple
+
+from fastapi import Request
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
+from pydantic import ValidationError
+
+from serving.errors import RefusedError
+from serving.schemas import Base64Picture
+
+FIELD = "file"
+FIELDS = 8
+"""Parts that are no file, and are passed over."""
+
+
+class Upload(NamedTuple):
+    kind: Literal["multipart", "raw", "json"]
+    """How it came, which is how it is answered."""
+    pictures: list[bytes]
+    top_k: int | None = None
+    """What a JSON body asks for."""
+
+
+async def read(request: Request, max_files: int) -> Upload:
+    """The pictures of a multipart form, of a raw body, or of Hugging Face's JSON.
+
+    Raises RefusedError: 400 for what cannot be parsed, 413 for too many files, 415 for other types,
+    422 for a form or JSON without a picture.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    body = await request.body()
+    if kind == "multipart/form-data":
+        return Upload("multipart", _files(body, options.get("boundary", ""), max_files))
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return Upload("raw", [body])
+    if kind == "application/json":
+        return _from_json(body)
+    raise RefusedError(
+        415, "content-type",
+        f"a body of type {kind[:80] or 'none'} holds no picture; send multipart/form-data "
+        "(curl -F file=@photo.jpg), image/* (the file itself) or application/json",
+    )  # fmt: skip
+
+
+def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
+    files: list[bytes] = []
+    others: set[str] = set()
+    part = bytearray()
+    try:
+        with PushMultipartParser(boundary, max_segment_count=max_files + FIELDS) as parser:
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    segment, part = event, bytearray()
+                elif event is not None:
+                    part += event
+                elif segment.name == FIELD and segment.filename is not None:
+                    files.append(bytes(part))
+                else:
+                    others.add(segment.name)
+    except ParserLimitReached as error:
+        raise RefusedError(
+            413, "too-many-files", f"the form has too many or too large parts ({error})",
+            limit=max_files, setting="SERVING_MAX_FILES",
+        ) from None  # fmt: skip
+    except MultipartError as error:
+        raise RefusedError(400, "multipart", f"the multipart body is damaged ({error})") from None
+    if len(files) > max_files:
+        raise RefusedError(
+            413, "too-many-files", f"{len(files)} files, the limit is {max_files}",
+            limit=max_files, seen=len(files), setting="SERVING_MAX_FILES",
+        )  # fmt: skip
+    if not files:
+        found = ", ".join(sorted(others))[:80] or "none"
+        raise RefusedError(
+            422, "no-file",
+            f"the form has no file in a field named {FIELD!r} (fields: {found}); "
+            f"curl -F {FIELD}=@photo.jpg",
+        )  # fmt: skip
+    return files
+
+
+def _from_json(body: bytes) -> Upload:
+    try:
+        sent = Base64Picture.model_validate_json(body)
+        picture = base64.b64decode(sent.inputs, validate=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise RefusedError(422, "bad-parameter", f"{place}: {first['msg']}") from None
+    except (binascii.Error, ValueError):
+        raise RefusedError(422, "bad-parameter", "inputs: not base64") from None
+    return Upload("json", [picture], sent.parameters.top_k)
