@@ -57,25 +57,27 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
 
 
 def make_index(
-    factory: str, units: int, pictures: int, features: Iterator[np.ndarray]
+    factory: str, units: int, pictures: int, batches: Iterator[np.ndarray]
 ) -> faiss.Index:
-    """A FAISS index of all `features`, which searches as PROBES and CANDIDATES say.
+    """A FAISS index of the last hidden layers of all pictures, which searches as PROBES and
+    CANDIDATES say.
 
-    They come in batches of (BATCH, units) float32; besides the index only SAMPLE of them are ever
-    in memory. Raises UserError.
+    They come in batches (BATCH, units) float32; besides the index only SAMPLE of them are ever in
+    memory. Raises UserError.
     """
+    faiss.omp_set_num_threads(torch.get_num_threads())
     with _faiss_errors(f"--factory {factory}", "see python -m serving index --help"):
         index = faiss.index_factory(units, factory)
         _reserve(index, pictures)
         # A packed dataset's order is random: its first pictures are a fair sample.
         sample = min(pictures, BATCH if index.is_trained else SAMPLE)
         sample_PH = np.empty((sample, units), np.float32)
-        for start, feature_NH in zip(range(0, sample, BATCH), features, strict=False):
+        for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
             sample_PH[start : start + BATCH] = feature_NH
         index.train(sample_PH)
         index.add(sample_PH)
         del sample_PH
-        for feature_NH in features:
+        for feature_NH in batches:
             index.add(feature_NH)
     if lists := faiss.try_extract_index_ivf(index):
         lists.nprobe = max(1, round(PROBES * lists.nlist))
@@ -96,9 +98,10 @@ def _reserve(index: faiss.Index, pictures: int) -> None:
 
 def _fill(folder: Path, loaded: Checkpoint, pictures: PackedPictures, factory: str) -> None:
     """Write every file of an index, about.json last."""
+    units = loaded.model.fc7.out_features
     with ThumbnailWriter(folder) as thumbnails:
-        features = _features(loaded, pictures, thumbnails)
-        index = make_index(factory, loaded.model.fc7.out_features, len(pictures), features)
+        batches = features(loaded, pictures, thumbnails)
+        index = make_index(factory, units, len(pictures), batches)
     with _faiss_errors(str(folder / INDEX), "make room and run the same command again"):
         faiss.write_index(index, str(folder / INDEX))
     atomic.write_array(folder / LABELS, pictures.label_P)
@@ -113,7 +116,7 @@ def _fill(folder: Path, loaded: Checkpoint, pictures: PackedPictures, factory: s
     atomic.write(folder / "about.json", about.model_dump_json(indent=2).encode())
 
 
-def _features(
+def features(
     loaded: Checkpoint, pictures: PackedPictures, thumbnails: ThumbnailWriter
 ) -> Iterator[np.ndarray]:
     """The last hidden layer of all pictures, in order, in batches (N, H) float32."""

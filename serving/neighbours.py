@@ -102,8 +102,13 @@ class Neighbours:
 
 
 def mapped(path: Path) -> faiss.Index:
-    """An index whose vectors stay in its file until they are looked at."""
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    """An index whose vectors stay in its file until they are looked at. Raises UserError."""
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError:
+        raise UserError(
+            f"{path}: FAISS {faiss.__version__} cannot read it, another version wrote it; {REMEDY}"
+        ) from None
 
 
 def search(index: faiss.Index, feature_NH: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

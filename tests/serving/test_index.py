@@ -79,11 +79,12 @@ KILLED = """
 import json, os, signal, sys
 from itertools import count
 from pathlib import Path
-from alexnet.checkpoint import About
+from alexnet.checkpoint import load
 from serving.index import build
 from serving.neighbours import Neighbours
 
 step, dataset, sync = Path(sys.argv[1]), Path(sys.argv[2]), os.fsync
+about = load(step).about
 for number in (1, 8, 10, 11, 12):
     if not (child := os.fork()):
         calls = count(1)
@@ -95,7 +96,7 @@ for number in (1, 8, 10, 11, 12):
         build(step, dataset)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    found = Neighbours.open(step, About.model_validate_json((step / "about.json").read_bytes()))
+    found = Neighbours.open(step, about)
     left = [name for name in os.listdir(step) if name.startswith(".")]
     print(json.dumps([status, found and len(found), left]))
 """

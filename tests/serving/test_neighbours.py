@@ -1,5 +1,6 @@
 """Neighbours against every distance written out, and what must not be opened."""
 
+import hashlib
 import io
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
-from serving.neighbours import FILES, FOLDER, Neighbours
+from serving.neighbours import FILES, FOLDER, INDEX, Neighbours
 
 
 @pytest.fixture(scope="module")
@@ -140,4 +141,14 @@ def test_an_about_file_of_another_version_is_refused(copy: Path) -> None:
     path = copy / FOLDER / "about.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     with pytest.raises(UserError, match=r"about.json: version: Input should be 1; build it again"):
+        Neighbours.open(copy, checkpoint.load(copy).about)
+
+
+def test_an_index_of_another_faiss_is_refused(copy: Path) -> None:
+    about, index = copy / FOLDER / "about.json", copy / FOLDER / INDEX
+    was = hashlib.sha256(index.read_bytes()).hexdigest()
+    index.write_bytes(b"IxXX" + index.read_bytes()[4:])
+    now = hashlib.sha256(index.read_bytes()).hexdigest()
+    about.write_text(about.read_text().replace(was, now))
+    with pytest.raises(UserError, match=r"index.faiss: FAISS .* cannot read it, another version"):
         Neighbours.open(copy, checkpoint.load(copy).about)
