@@ -4,14 +4,14 @@ import json
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi import Path as InPath
 from pydantic import BaseModel
 
 from serving.card import card
 from serving.departure import unless_gone
 from serving.errors import RefusedError
-from serving.keys import require_key
+from serving.keys import KeyRequired
 from serving.models import Served
 from serving.neighbours import Neighbours
 from serving.pictures import kernel_sheet
@@ -67,7 +67,7 @@ UPLOAD = problems(400, 408, 413, 415, 422, 429, 504)
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": _FILE}}}}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {"schema": _FILE}}}}
 
-router = APIRouter(dependencies=[Depends(require_key)], responses=problems(401, 403, 503))
+router = APIRouter(dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503))
 
 
 @router.post(

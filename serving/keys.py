@@ -3,11 +3,9 @@
 import hmac
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 
 from alexnet.command import UserError
 from serving.errors import RefusedError
@@ -43,22 +41,24 @@ class Keys:
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 
 
-async def require_key(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    header: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> None:
+class KeyRequired(HTTPBearer):
     """Refuses requests without a known key, where the server has keys."""
-    keys: Keys | None = request.app.state.service.keys
-    if keys is None:
-        return
-    given = bearer.credentials if bearer else header
-    if given is None:
-        raise RefusedError(
-            401, "no-key", "an API key is needed: send it as Authorization: Bearer KEY"
+
+    def __init__(self) -> None:
+        super().__init__(
+            auto_error=False, description="Also taken as X-API-Key. Not needed by servers without."
         )
-    if given not in keys:
-        raise RefusedError(403, "unknown-key", "this API key is not one of the server's")
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        keys: Keys | None = request.app.state.service.keys
+        if keys is None:
+            return
+        bearer = await super().__call__(request)
+        given = bearer.credentials if bearer else request.headers.get("x-api-key")
+        if given is None:
+            raise RefusedError(401, "no-key", "an API key is needed: Authorization: Bearer KEY")
+        if given not in keys:
+            raise RefusedError(403, "unknown-key", "this API key is not one of the server's")
 
 
 def _digest(key: str) -> bytes:
