@@ -123,18 +123,21 @@ class AlexNet(nn.Module):
 
         Pictures are alike where their Euclidean distance is small here (§6.1, Figure 4).
         """
-        x = self._pad(image_NCHW)
-        x = self.pool(self._norm(self.activation(self.conv1(x))))  # §3.1, §3.3, §3.4
-        x = self.pool(self._norm(self.activation(self.conv2(x))))
+        return self.features_from_conv1(self.conv1(self.pad(image_NCHW)))
+
+    def features_from_conv1(self, x_NCHW: Tensor) -> Tensor:
+        """The same from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
+        x = self._pool(self._norm(self.activation(x_NCHW)))  # §3.1, §3.3, §3.4
+        x = self._pool(self._norm(self.activation(self.conv2(x))))
         x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)
         x = self.activation(self.conv4(x))
-        x = self.pool(self.activation(self.conv5(x)))
+        x = self._pool(self.activation(self.conv5(x)))
         if self.conv6 is not None:
             x = self.activation(self.conv6(x))
         x = self.dropout(self.activation(self.fc6(x.flatten(1))))  # §4.2
         return self.dropout(self.activation(self.fc7(x)))
 
-    def _pad(self, image_NCHW: Tensor) -> Tensor:
+    def pad(self, image_NCHW: Tensor) -> Tensor:
         """Zeros to the right and bottom, up to conv1's last window: 224 + 3 gives 55x55 (§3.5)."""
         before = self.config.conv1_padding
         missing = -(before + self.config.crop - 11) % 4
@@ -145,6 +148,10 @@ class AlexNet(nn.Module):
             return x_NCHW
         towers = 1 if self.config.norm_across_towers else self.config.towers
         return LocalResponseNorm.apply(x_NCHW, towers, self.config.norm_k)
+
+    def _pool(self, x_NCHW: Tensor) -> Tensor:
+        # Ten times as fast on a CPU; not every convolution leaves its maps in this order.
+        return self.pool(x_NCHW.contiguous(memory_format=torch.channels_last))
 
     def _last_map_side(self, window: int) -> int:
         """Rows (and columns) of the map that fc6 sees: 6 at full size."""

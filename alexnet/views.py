@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet import overlap
+
 CENTRE = 2
 """Which of the ten views is the centre, the one of `one_view`."""
 
@@ -61,11 +63,15 @@ def view_probabilities(
     One forward pass for all views of all pictures.
     """
     crop = mean_3HW.shape[-1]
-    cut = ten_views if views == 10 else one_view
-    view_NV3HW = cut(picture_N3SS, crop)
-    image_M3HW = view_NV3HW.flatten(0, 1).to(memory_format=torch.channels_last) - mean_3HW
-    probability_MK = model(image_M3HW).float().softmax(dim=1)
-    return probability_MK.unflatten(0, view_NV3HW.shape[:2])
+    places = five_places(picture_N3SS.shape[-1], crop)
+    if views == 10 and overlap.is_shared(model, picture_N3SS, mean_3HW, places):
+        x_MCHW = overlap.conv1_maps(model, picture_N3SS, mean_3HW, places)
+        logit_MK = model.fc8(model.features_from_conv1(x_MCHW))
+    else:
+        cut = ten_views if views == 10 else one_view
+        view_M3HW = cut(picture_N3SS, crop).flatten(0, 1)
+        logit_MK = model(view_M3HW.to(memory_format=torch.channels_last) - mean_3HW)
+    return logit_MK.float().softmax(dim=1).unflatten(0, (len(picture_N3SS), views))
 
 
 def probabilities(

@@ -92,7 +92,7 @@ def test_conv1_reads_zeros_to_the_right_and_bottom(full: AlexNet) -> None:
     image = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     padded = torch.zeros(1, 3, 227, 227)
     padded[..., :224, :224] = image
-    found = full.conv1(full._pad(image))
+    found = full.conv1(full.pad(image))
     for y, x in ((0, 0), (54, 54), (0, 54), (54, 7)):
         window = padded[0, :, 4 * y : 4 * y + 11, 4 * x : 4 * x + 11]
         expected = (full.conv1.weight * window).sum((1, 2, 3)) + full.conv1.bias
