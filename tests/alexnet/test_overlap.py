@@ -73,7 +73,7 @@ def test_probabilities_are_those_without_it(options: dict) -> None:
         view_probabilities(asked, pictures(160), mean(144), views=10)
         for asked in (model, model.forward)
     )
-    assert alone.amax() > 0.3
+    assert alone.amax() > 0.15
     torch.testing.assert_close(shared, alone, atol=1e-5, rtol=0)
     assert sum(windows[:-1]) < windows[-1] / 2
 
