@@ -82,22 +82,22 @@ class Checkpoint(NamedTuple):
 
 
 def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
-    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory. The model is in
-    evaluation mode afterwards.
+    """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
 
     A reader finds the old model or the new one, never a part: everything is written under a
-    temporary name, synced and renamed, the pointer last.
+    temporary name, synced and renamed, the pointer last. Raises UserError for a model that does not
+    answer with probabilities, and for other weights of the same name and step.
     """
+    training = model.training
+    answer = golden.answer(model.eval(), mean_3HW, about.size)
+    model.train(training)
     home = models / about.name
     home.mkdir(parents=True, exist_ok=True)
     target = home / f"{about.step:08d}"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     weights = save_tensors(tensors | {MEAN: mean_3HW.contiguous()})
-    found = {
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "golden": golden.answer(model.eval(), mean_3HW, about.size),
-    }
-    about = about.model_copy(update=found)
+    digest = hashlib.sha256(weights).hexdigest()
+    about = about.model_copy(update={"weights_sha256": digest, "golden": answer})
 
     if target.exists():
         published = About.model_validate_json((target / "about.json").read_bytes())

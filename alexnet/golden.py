@@ -43,20 +43,19 @@ def picture(size: int) -> np.ndarray:
 
 
 def answer(model: Model, mean_3HW: Tensor, size: int) -> Golden:
-    """Of a model in evaluation mode, on the device of `mean_3HW`."""
+    """Of a model in evaluation mode, on the device of `mean_3HW`. Raises UserError where it is no
+    probability."""
     probability_K = _probabilities(model, mean_3HW, size)
     best = probability_K.topk(min(GUESSES, len(probability_K)))
     return Golden(labels=tuple(best.indices.tolist()), probabilities=tuple(best.values.tolist()))
 
 
 def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> None:
-    """Raises UserError where the model's answer is no probability, or is not `golden`.
+    """Raises UserError also where the model's answer is not `golden`.
 
     Models published before there were any have none.
     """
     probability_K = _probabilities(model, mean_3HW, size)
-    if not torch.isfinite(probability_K).all():
-        raise UserError("the model's answers are no numbers: its training diverged")
     if golden is None:
         return
     found = probability_K[list(golden.labels)] - torch.tensor(golden.probabilities)
@@ -72,4 +71,9 @@ def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> N
 @torch.inference_mode()
 def _probabilities(model: Model, mean_3HW: Tensor, size: int) -> Tensor:
     picture_13SS = torch.from_numpy(picture(size)).permute(2, 0, 1)[None].to(mean_3HW.device)
-    return probabilities(model, picture_13SS, mean_3HW, views=1)[0].cpu()
+    probability_K = probabilities(model, picture_13SS, mean_3HW, views=1)[0].cpu()
+    if not torch.isfinite(probability_K).all():
+        raise UserError(
+            "the model's answers are no numbers: its training diverged; publish an earlier step"
+        )
+    return probability_K

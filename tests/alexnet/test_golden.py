@@ -55,6 +55,20 @@ def test_no_numbers_are_no_answer(published: Path) -> None:
     for expected in (described.golden, None):
         with pytest.raises(UserError, match="no numbers"):
             golden.check(model, mean_3HW, described.size, expected)
+    with pytest.raises(UserError, match="diverged; publish an earlier step"):
+        save(model, mean_3HW, about(step=8), published.parent.parent)
+    assert sorted(path.name for path in published.parent.iterdir()) == [
+        "00000007", "current.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_publishing_leaves_the_model_as_it_was(published: Path, training: bool) -> None:
+    model, mean_3HW, described = load(published)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    save(model.train(training), mean_3HW, described, published.parent.parent)
+    assert model.training == training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_models_from_before_have_none(published: Path) -> None:
