@@ -23,6 +23,8 @@ from serving.service import Service
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
+LINGER_S = 0.5
+"""From SIGTERM until the port closes: what was sent before is on its way, and is answered."""
 
 
 def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
@@ -72,9 +74,13 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
 
 
 def _drain_on_signals(service: Service) -> None:
-    """Whoever can still ask after SIGTERM hears so. uvicorn's own handlers go on after ours."""
+    """After SIGTERM connections end with their answers; then uvicorn's own handlers close the port.
+
+    Where there is no model there is nothing to wait for.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         after = signal.getsignal(number)
 
@@ -84,7 +90,8 @@ def _drain_on_signals(service: Service) -> None:
             after: Any = after,
         ) -> None:
             service.draining = True
-            after(number, frame)
+            linger_s = LINGER_S if service.models.served else 0
+            loop.call_soon_threadsafe(loop.call_later, linger_s, after, number, None)
 
         signal.signal(number, drain)
 

@@ -92,7 +92,6 @@ class Batcher:
             if not answer.done() or answer.cancelled():  # its sender has gone
                 if work in self._queue:
                     self._queue.remove(work)
-                metrics.DROPPED.inc()
 
     def _refuse_beyond(self, views: int) -> None:
         if (would_be := self._held_views + views) <= self._capacity_views:

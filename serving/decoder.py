@@ -2,6 +2,7 @@
 
 import math
 import resource
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -52,12 +53,15 @@ class Decoder:
 def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: PictureRule, limits: Limits
 ) -> np.ndarray:
-    _bound_memory()
+    _settle()
     return whole_picture(data, size, formats, rule, limits)
 
 
 @cache
-def _bound_memory() -> None:
+def _settle() -> None:
+    # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))

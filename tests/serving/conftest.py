@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 import torch
 
@@ -23,17 +24,23 @@ NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
 
 
-def publish(models: Path, name: str = "tiny", step: int = 12, seed: int = 0) -> Path:
+def publish(
+    models: Path,
+    name: str = "tiny",
+    step: int = 12,
+    seed: int = 0,
+    network: AlexNetConfig = NETWORK,
+) -> Path:
     """Publish a network of seven classes, other weights for another seed; returns models/NAME."""
     torch.manual_seed(seed)
-    model = AlexNet(NETWORK)
+    model = AlexNet(network)
     torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
     about = About(
-        name=name, step=step, network=NETWORK, size=SIZE, dataset="d" * 64, recipe={}, versions={},
+        name=name, step=step, network=network, size=network.crop * 9 // 8, dataset="d" * 64, recipe={}, versions={},
         classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
         trained_at=now(),
     )  # fmt: skip
-    save(model.eval(), 100 * torch.rand(3, 64, 64), about, models)
+    save(model.eval(), 100 * torch.rand(3, network.crop, network.crop), about, models)
     return models / name
 
 
@@ -57,6 +64,15 @@ class Server:
     def post(self, path: str, data: bytes, **options: object) -> httpx.Response:
         return self.client.post(path, files={"file": ("photo", data)}, **options)
 
+    def metric(self, name: str) -> float:
+        """Sum over the labels that begin as in `name`: serving_requests_total{route="/classify"."""
+        lines = self.client.get("/metrics").raise_for_status().text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def decoders(self) -> list[psutil.Process]:
+        """Of its only process."""
+        return psutil.Process(self.process.pid).children()
+
 
 Serve = Callable[..., "contextmanager[Server]"]
 
@@ -70,6 +86,7 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
         env=os.environ | {f"SERVING_{n.upper()}": str(v) for n, v in environment.items()},
     )  # fmt: skip
     lines: list[str] = []
+    server = drain = None
     try:
         for line in process.stderr:
             lines.append(line)
@@ -79,30 +96,40 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
             raise AssertionError("".join(lines))
         # Nobody reads on: the pipe would fill up and the server stop at it.
         drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        process.stderr.close()
         server = Server(process, found[1])
         if ready:
             wait_until_ready(server)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
+        if server:
+            server.client.close()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-        drain.wait(10)
+        if drain:
+            drain.wait(10)
 
 
-def wait_until_ready(server: Server, within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if server.client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"not ready within {within_s} s")
+def wait_until_ready(server: Server) -> None:
+    def ready() -> bool:
+        with suppress(httpx.TransportError):
+            return server.client.get("/readyz").is_success
+        return False
+
+    wait_for(ready)
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 60) -> float:
+    """Seconds until it holds."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() < started + within_s, f"not within {within_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
 
 
 @pytest.fixture(scope="session")
