@@ -74,4 +74,5 @@ clean:  ## remove the virtual environment and what demo made
 
 .venv/dev: .venv/run
 	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@command -v chromium >/dev/null || $(BIN)/playwright install --with-deps chromium
 	@touch $@

@@ -4,6 +4,7 @@ Without torch, so that packing tasks start at once and stay small.
 """
 
 import io
+import re
 import sys
 import warnings
 from math import inf
@@ -113,12 +114,7 @@ class Limits(NamedTuple):
         }
         for what, seen in found.items():
             if seen > (limit := getattr(self, what)):
-                names = {"pixels": "pixels", "aspect": "times its short side", "frames": "frames"}
-                raise PictureError(
-                    "too-large",
-                    f"the picture has {seen:.15g} {names[what]}, the limit is {limit:.15g}",
-                    what, limit, seen,
-                )  # fmt: skip
+                raise _too_many(what, seen, limit)
 
 
 UNLIMITED = Limits()
@@ -156,9 +152,9 @@ def whole_image(
         allowed = ", ".join(formats)
         raise PictureError("not-an-image", f"not a picture in one of {allowed}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PictureError(
-            "too-large", f"too many pixels ({error})", "pixels", MAX_PIXELS
-        ) from error
+        found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
+        seen = int(found[0]) if found else None
+        raise _too_many("pixels", seen, MAX_PIXELS) from error
     except Exception as error:  # decoders of hostile files raise almost anything
         raise _damaged(error) from error
     try:
@@ -209,6 +205,13 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         return 1
+
+
+def _too_many(what: str, seen: float | None, limit: float) -> PictureError:
+    unit = {"pixels": "pixels", "aspect": "times its short side", "frames": "frames"}[what]
+    found = "too many" if seen is None else f"{seen:.15g}"
+    text = f"the picture has {found} {unit}, the limit is {limit:.15g}"
+    return PictureError("too-large", text, what, limit, seen)
 
 
 def _damaged(error: Exception) -> PictureError:

@@ -16,7 +16,7 @@ from serving.models import Served
 from serving.neighbours import Neighbours
 from serving.pictures import kernel_sheet
 from serving.schemas import (
-    Base64Picture,
+    Base64Parameters,
     Card,
     Classification,
     IndexName,
@@ -48,7 +48,19 @@ _PICTURE = {
     "image/webp": {"schema": _FILE},
 }
 PICTURE = {"requestBody": {"required": True, "content": _PICTURE}}
-BASE64 = {"application/json": {"schema": Base64Picture.model_json_schema()}}
+BASE64 = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "required": ["inputs"],
+            "additionalProperties": False,
+            "properties": {
+                "inputs": {"type": "string", "contentEncoding": "base64"},
+                "parameters": Base64Parameters.model_json_schema(),
+            },
+        }
+    }
+}
 PICTURES = {"requestBody": {"required": True, "content": _PICTURE | BASE64}}
 
 UPLOAD = problems(400, 408, 413, 415, 422, 429, 504)

@@ -36,14 +36,14 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         _drain_on_signals(service)
         metrics.CAPACITY_VIEWS.set(VIEWS * settings.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
-        tasks = [
+        service.tasks = [
             asyncio.create_task(service.batcher.run()),
             asyncio.create_task(service.models.watch(settings.reload_s)),
         ]
         yield {"service": service}
-        for task in tasks:
+        for task in service.tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*service.tasks, return_exceptions=True)
 
     app = FastAPI(
         title="AlexNet",

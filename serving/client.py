@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx2 as httpx
 
 from alexnet.command import UserError
-from serving.schemas import Classification, Result
 
 TRIES = 8
 LONGEST_WAIT_S = 30.0
@@ -35,20 +34,19 @@ def classify(options: Namespace) -> int:
                 refused = True
                 print(f"{photo}: {_reason(response)}", file=sys.stderr)
                 continue
-            answer = Classification.model_validate_json(response.content)
+            answer = response.json()
             if options.json:
-                print(json.dumps({"photo": str(photo)} | response.json()))
+                print(json.dumps({"photo": str(photo)} | answer))
             else:
-                print(f"{photo} ({answer.model.name}, step {answer.model.step})")
-                _print(answer.results[0])
+                print("{} ({name}, step {step})".format(photo, **answer["model"]))
+                _print(answer["results"][0]["guesses"])
     return int(refused)
 
 
-def _print(result: Result) -> None:
-    bars = sys.stdout.isatty()
-    for guess in result.guesses or ():
-        bar = "█" * round(BAR * guess.probability) if bars else ""
-        print(f"  {guess.probability:7.2%}  {guess.label:32.32}  {bar}".rstrip())
+def _print(guesses: list[dict]) -> None:
+    for guess in guesses:
+        bar = "█" * round(BAR * guess["probability"])
+        print(f"  {guess['probability']:7.2%}  {guess['label']:32.32}  {bar}".rstrip())
 
 
 def _wait_until_ready(client: httpx.Client, wait_s: float) -> None:

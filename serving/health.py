@@ -10,9 +10,11 @@ from serving.schemas import Alive, Ready
 router = APIRouter()
 
 
-@router.get("/livez")
-async def livez() -> Alive:
-    """The process answers."""
+@router.get("/livez", responses=problems(503))
+async def livez(request: Request) -> Alive:
+    """The process answers, and nothing in it has died."""
+    if not request.app.state.service.alive():
+        raise RefusedError(503, "dead", "a part of the server has died; start it again")
     return Alive()
 
 

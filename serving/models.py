@@ -78,7 +78,7 @@ class Models:
         metrics.READY.set(1)
         metrics.RELOADS.labels("loaded").inc()
         metrics.RELOAD_FAILED.set(0)
-        log.info("model loaded", extra=_labels(served))
+        log.info("model loaded", extra={"model": _labels(served)})
 
 
 def _labels(served: Served) -> dict[str, str]:

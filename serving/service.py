@@ -1,6 +1,7 @@
 """What is done with pictures, between HTTP on one side and the model on the other."""
 
 import asyncio
+import logging
 import time
 from enum import IntEnum
 
@@ -22,6 +23,8 @@ from serving.predictor import BATCH_VIEWS, PATCHES, device
 from serving.schemas import Guess, Neighbour, Result, Vote, guesses
 from serving.settings import Settings
 
+log = logging.getLogger("serving")
+
 
 class Views(IntEnum):
     ONE = 1
@@ -36,6 +39,8 @@ class Service:
         self.keys = Keys(settings.keys) if settings.keys else None
         self.draining = False
         """What still comes is answered, but nobody should send more."""
+        self.tasks: list[asyncio.Task[None]] = []
+        """What runs beside requests, for as long as the server lives."""
         kind, threads = device().type, settings.threads or settings.cores
         self.batcher = Batcher(
             lanes=max(1, settings.cores // threads) if kind == "cpu" else 1,
@@ -56,6 +61,13 @@ class Service:
             reason = self.models.failed or "the model is being loaded"
             raise RefusedError(503, "not-ready", f"not ready: {reason}", retry_after_s=2)
         return self.models.served
+
+    def alive(self) -> bool:
+        """Whether the model's queue and the watch for new models still run."""
+        for task in self.tasks:
+            if task.done():
+                log.critical("a part of the server has died", exc_info=task.exception())
+        return not any(task.done() for task in self.tasks)
 
     async def classify(
         self, served: Served, files: list[bytes], views: Views, top_k: int, votes: bool

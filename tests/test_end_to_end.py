@@ -1,24 +1,19 @@
 """The main job on real photographs, through real processes: pack, train, serve, ask over HTTP."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from math import log
 from pathlib import Path
 
-import httpx2 as httpx
 import pytest
 import torch
 
 from alexnet.checkpoint import load
 from alexnet.pixels import whole_picture
-from serving.predictor import Predictor
+from alexnet.views import probabilities
 from tests.conftest import ROOT
+from tests.serving.conftest import Server, serve
 
 pytestmark = pytest.mark.slow
 
@@ -62,25 +57,10 @@ def trained(
 
 
 @pytest.fixture(scope="module")
-def server(trained: Path) -> Iterator[tuple[str, subprocess.Popen]]:
-    """(URL, process) of a server of the trained model."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving", "--model", trained / "models" / "photos"],
-        cwd=ROOT,
-        env=os.environ | {"SERVING_PORT": str(port)},
-    )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            if httpx.get(f"{url}/readyz").is_success:
-                break
-        except httpx.HTTPError:
-            time.sleep(0.1)
-    yield url, process
-    process.kill()
-    process.wait()
+def server(trained: Path) -> Iterator[Server]:
+    """Of the trained model."""
+    with serve("--model", trained / "models" / "photos") as server:
+        yield server
 
 
 def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(trained: Path) -> None:
@@ -95,73 +75,51 @@ def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(trained: Path
 
 
 def test_served_answers_are_the_evaluators(
-    trained: Path, server: tuple[str, subprocess.Popen], photographs_of_imagenette: Path
+    trained: Path, server: Server, photographs_of_imagenette: Path, run: Callable
 ) -> None:
-    url, _ = server
-    predictor = Predictor(load(trained / "models" / "photos"))
-    classes = predictor.about.classes
-    right = 0
-    photos = sorted((photographs_of_imagenette / "val").glob("*/*"))
-    assert len(photos) == 100
-    for photo in photos:
-        data = photo.read_bytes()
-        answer = httpx.post(f"{url}/classify", files={"file": data}).raise_for_status().json()
-        picture = torch.tensor(whole_picture(data, predictor.about.size)).permute(2, 0, 1)[None]
-        expected = predictor(picture, views=10)[0]
-        assert [guess["id"] for guess in answer["guesses"]] == [
-            classes[label].id for label in expected.topk(5).indices.tolist()
-        ]
-        for guess, probability in zip(
-            answer["guesses"], expected.topk(5).values.tolist(), strict=True
-        ):
-            assert guess["probability"] == pytest.approx(probability, abs=1e-5)
-        right += answer["guesses"][0]["id"] == photo.parent.name
-    assert answer["guesses"][0]["label"] in {label.name for label in classes}
-    assert any("English springer" in label.name for label in classes)
-    assert right >= 20  # a tenth by chance, from four hundred photographs
-
-
-def test_served_accuracy_is_the_one_in_the_model(
-    trained: Path, server: tuple[str, subprocess.Popen], photographs_of_imagenette: Path
-) -> None:
-    """The evaluator sees the packed pictures, the server the originals: a JPEG's worth apart."""
-    ten = load(trained / "models" / "photos").about.accuracy[1]
-    right = sum(
-        httpx.post(f"{server[0]}/classify", files={"file": photo.read_bytes()}).json()["guesses"][
-            0
-        ]["id"]
-        == photo.parent.name
-        for photo in (photographs_of_imagenette / "val").glob("*/*")
+    """All counts equal, picture by picture the same probabilities as the network's by itself."""
+    found = trained / "served.json"
+    model = trained / "models" / "photos"
+    done = run(
+        "trainer", "evaluate", model, "--originals", photographs_of_imagenette, "--json", found
     )
-    assert ten.pictures == 100
-    assert abs(right - ten.top1) <= 5
+    assert done.returncode == 0, done.stderr
+    ((row,),) = [section["rows"] for section in json.loads(found.read_text())["sections"]]
 
-
-def test_hostile_files_never_make_a_5xx(
-    server: tuple[str, subprocess.Popen], test_data: Path
-) -> None:
-    statuses = set()
-    for path in sorted((test_data / "nasty-images").iterdir())[::6]:
-        with path.open("rb") as file:
-            statuses.add(httpx.post(f"{server[0]}/classify", files={"file": file}).status_code)
-    assert statuses <= {200, 400, 413, 415}
-    assert 200 in statuses
+    checkpoint = load(model)
+    about, places = checkpoint.about, []
+    for photo in sorted((photographs_of_imagenette / "val").glob("*/*")):
+        data = photo.read_bytes()
+        answer = server.post("/classify", data, params={"top_k": 10}).raise_for_status().json()
+        guesses = answer["results"][0]["guesses"]
+        picture = torch.tensor(whole_picture(data, about.size)).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            expected = probabilities(checkpoint.model, picture, checkpoint.mean_3HW, 10)[0]
+        probability = {guess["id"]: guess["probability"] for guess in guesses}
+        for label, known in enumerate(about.classes):
+            assert probability[known.id] == pytest.approx(expected[label].item(), abs=1e-5)
+        places.append([guess["id"] for guess in guesses].index(photo.parent.name))
+    (ten,) = [score for score in row["scores"] if score["views"] == 10]
+    assert ten["pictures"] == len(places) == 100
+    assert ten["top1"] == sum(place == 0 for place in places)
+    assert ten["top5"] == sum(place < 5 for place in places)
+    assert ten["top1"] >= 20  # a tenth by chance, from four hundred photographs
+    assert any("English springer" in guess["label"] for guess in guesses)
 
 
 def test_the_client_prints_five_labels(
-    server: tuple[str, subprocess.Popen], photographs_of_imagenette: Path, run: Callable
+    server: Server, photographs_of_imagenette: Path, run: Callable
 ) -> None:
     photo = next((photographs_of_imagenette / "val").glob("n02102040/*"))
-    done = run("serving", "classify", photo, "--url", server[0])
+    done = run("serving", "classify", photo, "--url", server.url)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6
     assert done.stdout.count("%") == 5
-    refused = run("serving", "classify", ROOT / "Makefile", "--url", server[0])
-    assert refused.returncode == 2
+    refused = run("serving", "classify", ROOT / "Makefile", "--url", server.url)
+    assert refused.returncode == 1
     assert "refused with 415: not a picture" in refused.stderr
 
 
-def test_sigterm_ends_the_server_with_status_0(server: tuple[str, subprocess.Popen]) -> None:
-    _, process = server
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 0
+def test_sigterm_ends_the_server_with_status_0(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=20) == 0

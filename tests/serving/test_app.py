@@ -1,8 +1,12 @@
 """The service in-process: each answer and each refusal."""
 
+import base64
 import io
 import json
+import re
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import numpy as np
 import pytest
@@ -75,7 +79,7 @@ def test_health(client: TestClient) -> None:
         (b"GIF89a no more", 415, "not a picture in one of JPEG, PNG, WEBP"),
         (b"<svg/>", 415, "not a picture in one of JPEG, PNG, WEBP"),
         (png()[:-40], 400, "damaged or cut short"),
-        (png((9000, 9000)), 413, "too many pixels"),
+        (png((9000, 9000)), 413, "81000000 pixels, the limit is 50000000"),
         (b"\0" * 300_000, 413, "the limit is 300000"),
     ],
     ids=["empty", "format", "text", "truncated", "bomb", "large"],
@@ -126,3 +130,167 @@ def test_openapi_shows_an_answer_and_every_refusal(client: TestClient) -> None:
     (example,) = spec["components"]["schemas"]["Classification"]["examples"]
     assert example["results"][0]["guesses"]
     assert "HTTPValidationError" not in json.dumps(spec)
+
+
+def test_several_pictures_each_get_their_own_answer(client: TestClient, jpeg: bytes) -> None:
+    files = [("file", data) for data in (png(), b"no picture", jpeg, b"")]
+    answer = client.post("/classify?top_k=2", files=files).raise_for_status().json()
+    good, bad, other, empty = answer["results"]
+    assert [result["index"] for result in answer["results"]] == [0, 1, 2, 3]
+    assert len(good["guesses"]) == len(other["guesses"]) == 2
+    assert (bad["problem"]["status"], bad["problem"]["code"]) == (415, "not-an-image")
+    assert empty["problem"]["code"] == "empty"
+    assert "guesses" not in bad
+    assert "problem" not in good
+
+
+def test_bare_pictures_get_a_plain_list(
+    client: TestClient, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    whole = post(client, jpeg).json()["results"][0]["guesses"]
+    expected = [{"label": g["label"], "score": g["probability"]} for g in whole]
+    bare = client.post("/classify", content=jpeg, headers={"content-type": "image/jpeg"})
+    assert bare.json() == expected
+    assert bare.headers["x-model"] == "tiny"
+    assert bare.headers["x-model-step"] == "12"
+    assert bare.headers["x-model-sha256"] == checkpoint.about.weights_sha256
+    assert bare.headers["x-views"] == "10"
+    assert re.fullmatch(r"read;dur=[\d.]+, answer;dur=[\d.]+", bare.headers["server-timing"])
+    body = {"inputs": base64.b64encode(jpeg).decode(), "parameters": {"top_k": 3}}
+    assert client.post("/classify", json=body).json() == expected[:3]
+
+
+@pytest.mark.parametrize(
+    "query", ["top_k=0", "top_k=101", "top_k=x", "views=5", "views=", "detail=all"]
+)
+def test_bad_parameters_are_named_and_not_echoed(
+    client: TestClient, jpeg: bytes, query: str
+) -> None:
+    response = client.post(f"/classify?{query}", files={"file": jpeg})
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["code"] == "bad-parameter"
+    assert query.split("=")[0] in problem["detail"]
+
+
+def test_limits_are_stated_in_the_refusal(client: TestClient) -> None:
+    problem = post(client, png((3000, 90))).json()
+    assert problem == {
+        "type": "about:blank",
+        "title": HTTPStatus(413).phrase,
+        "status": 413,
+        "code": "too-large",
+        "detail": f"the picture has {100 / 3:.15g} times its short side, the limit is 30",
+        "request_id": problem["request_id"],
+        "limit": 30,
+        "seen": pytest.approx(100 / 3),
+        "setting": "SERVING_MAX_ASPECT",
+    }
+
+
+def test_every_answer_has_a_name_and_safe_headers(client: TestClient, jpeg: bytes) -> None:
+    for response in (post(client, jpeg), post(client, b""), client.get("/"), client.get("/no")):
+        assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+    given = client.get("/livez", headers={"x-request-id": "trace-1.a_B"})
+    assert given.headers["x-request-id"] == "trace-1.a_B"
+    for hostile in ("a b", "x" * 65, "<script>", ""):
+        found = client.get("/no", headers={"x-request-id": hostile})
+        assert found.headers["x-request-id"] != hostile
+        assert found.json()["request_id"] == found.headers["x-request-id"]
+
+
+def test_an_explanation_is_a_picture_of_the_label_asked_for(
+    client: TestClient, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    best = post(client, jpeg).json()["results"][0]["guesses"][0]
+    response = client.post("/explain", files={"file": jpeg}).raise_for_status()
+    assert response.headers["x-label-id"] == best["id"]
+    assert response.headers["x-probability"] == f"{best['probability']:.4f}"
+    drawn = Image.open(io.BytesIO(response.content))
+    assert (drawn.format, drawn.size) == ("PNG", (72, 72))
+    other = client.post("/explain?label=n3", files={"file": jpeg})
+    assert other.headers["x-label-id"] == "n3"
+    assert other.content != response.content
+    refused = client.post("/explain?label=nowhere", files={"file": jpeg})
+    assert refused.status_code == 422
+    assert "no class 'nowhere'" in refused.json()["detail"]
+    two = [("file", jpeg), ("file", jpeg)]
+    assert client.post("/explain", files=two).json()["code"] == "one-picture"
+
+
+def test_the_kernels_are_a_picture(client: TestClient, checkpoint: Checkpoint) -> None:
+    sheet = Image.open(io.BytesIO(client.get("/kernels.png").content))
+    count = checkpoint.model.conv1.weight.shape[0]
+    assert sheet.size == (1 + 12 * min(16, count), 1 + 12 * -(-count // 16))
+
+
+def test_the_card(client: TestClient, checkpoint: Checkpoint) -> None:
+    card = client.get("/info").raise_for_status().json()
+    about = checkpoint.about
+    assert card["model"]["sha256"] == about.weights_sha256
+    assert card["models"] == [card["model"]]
+    assert [known["id"] for known in card["classes"]] == [f"n{i}" for i in range(7)]
+    assert card["dataset"] == about.dataset
+    assert card["picture"] == {"size": 72, "crop": 64, "framing": "crop"}
+    assert card["limits"]["max_upload_bytes"] == 300_000
+    assert card["reload"]["failed"] is None
+    assert (card["keys"], card["similar"]) == (False, None)
+
+
+def test_metrics_count_what_was_asked(client: TestClient, jpeg: bytes) -> None:
+    def count(line: str) -> float:
+        text = client.get("/metrics").text
+        return float(dict(re.findall(r"^(\S+) (\S+)$", text, re.MULTILINE)).get(line, 0))
+
+    answered = 'serving_requests_total{method="POST",route="/classify",status="200"}'
+    refused = 'serving_refused_total{code="not-an-image"}'
+    before = count(answered), count(refused)
+    post(client, jpeg)
+    post(client, b"no picture")
+    assert (count(answered), count(refused)) == (before[0] + 1, before[1] + 1)
+    assert count("serving_queue_views") == 0
+    assert count("serving_queue_capacity_views") == 640
+
+
+def test_metrics_do_not_grow_with_what_strangers_ask(client: TestClient) -> None:
+    for number in range(5):
+        client.get(f"/made-up-{number}")
+        client.request(f"VERB{number}", "/classify")
+    text = client.get("/metrics").text
+    assert "made-up" not in text
+    assert "VERB" not in text
+
+
+def test_the_interface_is_documented_without_a_cdn(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "http" not in page.replace('charset="utf-8"', "")
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert client.get(f"/{asset}").status_code == 200, asset
+
+
+def test_a_server_of_which_a_part_has_died_says_so(checkpoint: Checkpoint) -> None:
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(Settings(model=("unused",), reload_s=0.01), models)) as client:
+        assert client.get("/livez").status_code == 200
+        models.paths = None  # type: ignore[assignment]
+        deadline = time.monotonic() + 10
+        while client.get("/livez").is_success and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert client.get("/livez").json()["code"] == "dead"
+
+
+def test_a_fault_is_told_without_its_details(
+    client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    served = client.app.state.service.models.served  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(served.predictor), "classify", broken)
+    response = post(client, jpeg)
+    assert response.status_code == 500
+    assert response.json()["code"] == "fault"
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == response.json()["request_id"]

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from alexnet.model import AlexNetConfig
-from tests.serving.clients import Connection, load, upload
+from tests.serving.connections import Connection, load, upload
 from tests.serving.conftest import publish, serve, wait_for
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: server\r\n\r\n"

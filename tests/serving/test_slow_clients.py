@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.clients import Connection, form, head, load, upload
+from tests.serving.connections import Connection, form, head, load, upload
 from tests.serving.conftest import Server, serve
 
 READ_S = 2

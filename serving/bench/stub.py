@@ -1,0 +1,75 @@
+"""python -m serving.bench.stub: our server, but for a model that says the same of every picture.
+
+What is measured is all that stands in front of the model. Imports are late, as in the server's own
+command: decoder processes import the file that was run.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alexnet.command import Parser, run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from fastapi import FastAPI
+
+    from serving.settings import Settings
+
+
+def stub(settings: "Settings", decoding: bool) -> "FastAPI":
+    """Without `decoding` every file counts as one and the same picture, too."""
+    from alexnet.checkpoint import load
+    from serving.app import create_app
+    from serving.bench.contenders import made_up
+    from serving.models import Models, Served
+    from serving.predictor import Predictor
+
+    class Unmoved(Models):
+        async def look(self) -> None:
+            """It has its model."""
+
+    predictor = Predictor([load(settings.model[0])])
+    probability_K = made_up(predictor.about)
+    predictor.classify = (  # type: ignore[method-assign]
+        lambda picture_N3HW, views: probability_K.expand(len(picture_N3HW), views, -1)
+    )
+    app = create_app(settings, Unmoved(settings.model, Served(predictor)))
+    if not decoding:
+        app.state.service._decoder = _decoder
+    return app
+
+
+async def _decoder(data: bytes, size: int, rule: object) -> "np.ndarray":
+    import numpy as np
+
+    return np.zeros((size, size, 3), np.uint8)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(_parser(), arguments)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serving import app
+    from serving.server import serve
+    from serving.settings import Settings
+
+    settings = Settings(model=(options.model,), port=options.port)
+    app.from_environment = partial(stub, settings, options.decoding)
+    return serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m serving.bench.stub", description=__doc__)
+    parser.set_defaults(run=_serve)
+    parser.add_argument("--decoding", action="store_true", help="make each picture ready")
+    parser.add_argument("--model", type=Path, required=True, help="models/NAME, for its classes")
+    parser.add_argument("--port", type=int, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The queue in front of the model."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+
+import pytest
+import torch
+from torch import Tensor
+
+from serving.batcher import Batcher
+from serving.errors import RefusedError
+
+
+class Model:
+    """Answers with the picture's own number; holds every batch until let go."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+
+    def __call__(self, picture_N3HW: Tensor, *arguments: object) -> Tensor:
+        self.batches.append(picture_N3HW[:, 0, 0, 0].tolist())
+        assert self.go.wait(10)
+        return picture_N3HW[:, 0, 0, 0]
+
+
+def picture(number: int) -> Tensor:
+    return torch.full((3, 2, 2), number)
+
+
+def run(test: Callable[[Batcher], Coroutine], lanes: int = 1, capacity_views: int = 1000) -> None:
+    async def main() -> None:
+        batcher = Batcher(lanes, 1, batch_views=40, capacity_views=capacity_views)
+        worker = asyncio.create_task(batcher.run())
+        try:
+            async with asyncio.timeout(20):
+                await test(batcher)
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_batch_is_what_queued_while_the_last_one_ran() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        tasks = [asyncio.create_task(batcher(model, picture(0), 10))]
+        await until(lambda: model.batches)
+        tasks += [asyncio.create_task(batcher(model, picture(n), 10)) for n in range(1, 7)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        assert [int(answer) for answer in await asyncio.gather(*tasks)] == list(range(7))
+        assert model.batches == [[0], [1, 2, 3, 4], [5, 6]]  # 40 views at most
+
+    run(test)
+
+
+def test_only_works_alike_share_a_batch_and_none_is_passed_over() -> None:
+    async def test(batcher: Batcher) -> None:
+        model, other = Model(), Model()
+        other.go.set()
+        first = asyncio.create_task(batcher(model, picture(0), 10))
+        await until(lambda: model.batches)
+        works = [(model, 1), (other, 2), (model, 3), (other, 4)]
+        tasks = [asyncio.create_task(batcher(m, picture(n), 10)) for m, n in works]
+        tasks += [asyncio.create_task(batcher(model, picture(5), 10, "an argument"))]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        assert [int(answer) for answer in await asyncio.gather(first, *tasks)] == list(range(6))
+        assert model.batches == [[0], [1, 3], [5]]
+        assert other.batches == [[2, 4]]
+
+    run(test)
+
+
+def test_lanes_run_at_once() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        tasks = [asyncio.create_task(batcher(model, picture(n), 40)) for n in range(2)]
+        await until(lambda: len(model.batches) == 2)
+        model.go.set()
+        await asyncio.gather(*tasks)
+
+    run(test, lanes=2)
+
+
+def test_a_work_larger_than_a_batch_runs_alone() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        model.go.set()
+        assert int(await batcher(model, picture(3), 101)) == 3
+
+    run(test)
+
+
+def test_what_nobody_waits_for_leaves_the_queue() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        first = asyncio.create_task(batcher(model, picture(0), 10))
+        await until(lambda: model.batches)
+        gone, stays = (asyncio.create_task(batcher(model, picture(n), 10)) for n in (1, 2))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(first, stays)
+        assert model.batches == [[0], [2]]
+
+    run(test)
+
+
+def test_a_failing_batch_fails_its_own_and_no_other() -> None:
+    def broken(picture_N3HW: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        model.go.set()
+        with pytest.raises(RuntimeError, match="out of memory"):
+            await batcher(broken, picture(1), 10)
+        assert int(await batcher(model, picture(2), 10)) == 2
+
+    run(test)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
+    async def test(batcher: Batcher) -> None:
+        with batcher.room(20):
+            batcher.check_room()
+            with pytest.raises(RefusedError) as refused, batcher.room(11):
+                pass
+            assert refused.value.problem.status == 429
+            assert refused.value.retry_after_s >= 1
+            assert (refused.value.problem.limit, refused.value.problem.seen) == (3, 3.1)
+            with batcher.room(10), pytest.raises(RefusedError):
+                batcher.check_room()
+        with batcher.room(30):
+            pass
+
+    run(test, capacity_views=30)

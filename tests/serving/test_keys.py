@@ -1,0 +1,73 @@
+"""Who may ask."""
+
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from alexnet.checkpoint import Checkpoint
+from alexnet.command import UserError
+from serving.app import create_app
+from serving.keys import Keys
+from serving.models import Models, Served
+from serving.predictor import Predictor
+from serving.settings import Settings
+
+KEYS = ("0123456789abcdef", "schlüssel-0123456789")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"# of the first team\n{KEYS[0]}\n\n  {KEYS[1]}  \n")
+    return path
+
+
+def test_all_keys_of_the_file_and_no_other(path: Path) -> None:
+    keys = Keys(path)
+    assert all(key in keys for key in KEYS)
+    for other in ("", "# of the first team", KEYS[0][:-1], KEYS[0] + "0", KEYS[0].upper()):
+        assert other not in keys
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "no API key in it"),
+        (b"# one\n\n", "no API key in it"),
+        (b"0123456789abcdef\nshort\n", "key 2 is shorter than 16 characters"),
+        (b"\xff\xfe", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes | None, text: str) -> None:
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=text) as error:
+        Keys(path)
+    assert str(path) in str(error.value)
+
+
+def test_answers_need_a_key_and_health_does_not(
+    path: Path, checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    settings = Settings(model=("unused",), keys=path)
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(settings, models)) as client:
+
+        def ask(**headers: str) -> int:
+            return client.post("/classify", files={"file": jpeg}, headers=headers).status_code
+
+        assert ask() == 401
+        assert ask(authorization=f"Bearer {KEYS[0]}x") == 403
+        assert ask(authorization=f"Basic {KEYS[0]}") == 401
+        assert ask(authorization=f"Bearer {KEYS[0]}") == 200
+        assert ask(**{"x-api-key": KEYS[0]}) == 200
+        for route in ("/info", "/kernels.png", "/thumbnails/0"):
+            refused = client.get(route)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert refused.json()["code"] == "no-key"
+        for route in ("/", "/livez", "/readyz", "/startupz", "/metrics", "/docs", "/openapi.json"):
+            assert client.get(route).status_code == 200, route

@@ -1,0 +1,309 @@
+"""The page in a real browser, on a real server: the system's Chromium, or else Playwright's own."""
+
+import base64
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from tests.serving.conftest import Server, serve
+
+KEY = "0123456789abcdef"
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+EXPECTED = "Failed to load resource: the server responded with a status of 4"
+"""What Chromium itself writes of a refusal."""
+TRANSFER = """data => {
+    const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], "photo.jpg", { type: "image/jpeg" }));
+    return transfer;
+}"""
+
+Visit = Callable[..., AbstractContextManager[Page]]
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that answers nobody without a key."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(KEY)
+    with serve("--model", model, keys=keys) as server:
+        server.client.headers["Authorization"] = f"Bearer {KEY}"
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=20_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Visit:
+    """The page, and afterwards: no error, no breach of the policy, no request to elsewhere."""
+
+    @contextmanager
+    def visit(key: str = KEY, **options: object) -> Iterator[Page]:
+        url = server.url
+        options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
+        context = browser.new_context(**options)  # type: ignore[arg-type]
+        if key:
+            context.add_init_script(f"sessionStorage.setItem('alexnet-key', '{key}')")
+        page = context.new_page()
+        wrong: list[str] = []
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if foreign(request) else None)
+
+        def foreign(request) -> bool:  # type: ignore[no-untyped-def]
+            return not request.url.startswith((f"{url}/", f"blob:{url}/"))
+
+        page.goto(f"{url}/")
+        yield page
+        context.close()
+        assert [text for text in wrong if not text.startswith(EXPECTED)] == []
+
+    return visit
+
+
+@pytest.fixture
+def photo(tmp_path: Path, jpeg: bytes) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
+def bars(page: Page) -> list[tuple[str, float]]:
+    """(label, length of its bar as a share of the longest possible), as drawn."""
+    expect(page.locator("#result")).to_be_visible()
+    expect(page.locator("#result.waiting")).to_have_count(0)
+    return page.eval_on_selector_all(
+        "#bars > li",
+        """rows => rows.map(row => [row.querySelector(".name").textContent,
+            row.querySelector(".track > *").getBoundingClientRect().width
+            / row.querySelector(".track").getBoundingClientRect().width])""",
+    )
+
+
+def percent(probability: float) -> str:
+    return f"{probability:.1%}".replace("%", "\u202f%")
+
+
+def same(page: Page, guesses: list[dict]) -> None:
+    drawn = bars(page)
+    assert [name for name, _ in drawn] == [guess["label"] for guess in guesses]
+    lengths = [guess["probability"] for guess in guesses]
+    assert [length for _, length in drawn] == pytest.approx(lengths, abs=2e-3)
+    shares = page.locator("#bars .share").all_text_contents()
+    assert shares == [percent(length) for length in lengths]
+
+
+def asked(server: Server, jpeg: bytes) -> dict:
+    """What the server says of a picture, with the votes of its views."""
+    (result,) = server.post("/classify?detail=views", jpeg).raise_for_status().json()["results"]
+    return result
+
+
+def test_drop_paste_choose(visit: Visit, server: Server, jpeg: bytes, photo: Path) -> None:
+    result = asked(server, jpeg)
+    assert len(result["guesses"]) == 5
+    with visit() as page:
+        for way in ("drop", "paste", "choose"):
+            page.reload()
+            if way == "choose":
+                page.set_input_files("#choose", photo)
+            else:
+                data = base64.b64encode(jpeg).decode()
+                page.evaluate(
+                    """([transfer, way]) => document.body.dispatchEvent(way === "drop"
+                        ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true })
+                        : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }))
+                    """,
+                    [page.evaluate_handle(TRANSFER, data), way],
+                )
+            same(page, result["guesses"])
+            expect(page.locator("#photo")).to_have_js_property("naturalWidth", 300)
+            expect(page.locator("#photo")).to_have_css("object-fit", "cover")
+            best = result["guesses"][0]
+            said = f"{best['label']}, {percent(best['probability'])}"
+            expect(page.get_by_role("status")).to_have_text(said)
+
+
+def test_each_view_shows_its_rectangle_and_vote(
+    visit: Visit, server: Server, jpeg: bytes, photo: Path
+) -> None:
+    result = asked(server, jpeg)
+    with visit() as page:
+        page.set_input_files("#choose", photo)
+        same(page, result["guesses"])
+        for index, vote in enumerate(result["votes"]):
+            page.locator(".view").nth(index).hover()
+            same(page, vote["guesses"])
+            mirrored = ", mirrored" if index >= 5 else ""
+            assert page.locator("#whose").text_content().endswith(mirrored)
+            active = page.locator("#frames .active")
+            assert ("mirrored" in active.get_attribute("class")) == vote["mirrored"]
+            box, square = active.bounding_box(), page.locator(".square").bounding_box()
+            drawn = [(box["x"] - square["x"]), (box["y"] - square["y"]), box["width"]]
+            expected = [vote[side] * square["width"] for side in ("left", "top", "side")]
+            assert drawn == pytest.approx(expected, abs=1)
+        page.locator("h1").hover()
+        same(page, result["guesses"])
+
+
+def test_by_keyboard_alone(visit: Visit, server: Server, jpeg: bytes, photo: Path) -> None:
+    result = asked(server, jpeg)
+    with visit() as page:
+        page.on("filechooser", lambda chooser: chooser.set_files(photo))
+        page.keyboard.press("Tab")
+        assert outline(page) != "none"
+        page.keyboard.press("Enter")
+        same(page, result["guesses"])
+
+        page.keyboard.press("Tab")  # the mean of the ten; arrows go on to the views
+        page.keyboard.press("ArrowRight")
+        assert outline(page) != "none"
+        same(page, result["votes"][0]["guesses"])
+        assert page.evaluate("document.activeElement.ariaLabel").startswith("top left: class ")
+        page.keyboard.press("ArrowLeft")
+        same(page, result["guesses"])
+
+        page.keyboard.press("Tab")
+        assert outline(page) != "none"
+        page.keyboard.press("Enter")
+        label = result["guesses"][0]["label"]
+        expect(page.locator("#caption")).to_contain_text(f"Covering the red lowers {label}")
+        expect(page.locator("#map")).to_be_visible()
+        assert page.locator("#map").evaluate("map => map.naturalWidth") > 0
+        expect(page.locator(".where").first).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("Space")
+        expect(page.locator("#map")).to_be_hidden()
+
+
+def outline(page: Page) -> str:
+    """Of what has the focus; where that is an input inside a label, the label's."""
+    return page.evaluate(
+        """getComputedStyle(document.activeElement.closest("label")
+           ?? document.activeElement).outlineStyle"""
+    )
+
+
+def test_several_pictures_and_one_that_is_none(visit: Visit, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    other = tmp_path / "other.jpg"
+    other.write_bytes(photo.read_bytes())
+    with visit() as page:
+        page.set_input_files("#choose", [photo, tmp_path / "notes.txt", other])
+        expect(page.locator(".picture .name")).to_contain_text(["class", "no answer", "class"])
+        before = bars(page)
+        page.locator(".picture").nth(1).click()
+        status = page.get_by_role("status")
+        expect(status).to_have_text("notes.txt: not a picture in one of JPEG, PNG, WEBP")
+        expect(page.locator("#result")).to_be_hidden()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#caption")).to_contain_text("other.jpg")
+        assert bars(page) == before
+
+
+def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
+    problem = {"detail": "64 pictures are waiting", "status": 429}
+    with visit() as page:
+        page.route(
+            "**/classify*", times=1,
+            handler=lambda route: route.fulfill(
+                status=429, json=problem, headers={"Retry-After": "1"}
+            ),
+        )  # fmt: skip
+        page.set_input_files("#choose", photo)
+        expect(page.get_by_role("status")).to_have_text(
+            "The server is busy: 64 pictures are waiting. Trying again in 1 s."
+        )
+        assert len(bars(page)) == 5
+
+
+def test_similar_pictures_and_a_model_that_squashes(visit: Visit, jpeg: bytes, photo: Path) -> None:
+    neighbours = [
+        {"id": f"n{i}", "label": f"class {i}, known as {i}", "distance": 7.25 + i,
+         "thumbnail": f"/thumbnails/{i}"} for i in range(6)
+    ]  # fmt: skip
+
+    def with_index(route: Route) -> None:
+        card = route.fetch().json()
+        card["similar"], card["picture"]["framing"] = {"pictures": 6, "dataset": "d"}, "squash"
+        route.fulfill(json=card)
+
+    with visit() as page:
+        page.route("**/info", with_index)
+        page.route("**/similar", lambda route: route.fulfill(json={"neighbours": neighbours}))
+        page.route("**/thumbnails/*", lambda route: route.fulfill(body=jpeg))
+        page.reload()
+        page.set_input_files("#choose", photo)
+        names = page.locator("#neighbours .name")
+        expect(names).to_have_text([f"class {i}" for i in range(6)])
+        distances = page.locator("#neighbours .distance").all_text_contents()
+        assert [float(distance) for distance in distances] == pytest.approx(
+            [neighbour["distance"] for neighbour in neighbours], abs=0.06
+        )
+        expect(page.locator("#neighbours img").last).to_have_js_property("naturalWidth", 300)
+        expect(page.locator("#photo")).to_have_css("object-fit", "fill")
+
+
+def test_a_key_is_asked_for_and_kept(visit: Visit, photo: Path) -> None:
+    with visit(key="") as page:
+        field = page.get_by_label("This server asks for a key")
+        expect(field).to_be_focused()
+        page.set_input_files("#choose", photo)
+        field.focus()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_contain_text("not one of the server's")
+        page.keyboard.type(KEY)
+        page.keyboard.press("Enter")
+        assert len(bars(page)) == 5  # what waited for the key goes on
+        expect(field).to_be_hidden()
+        page.reload()
+        expect(page.locator("#model")).to_have_text("tiny, step 12")
+        expect(field).to_be_hidden()
+
+
+def test_phone(visit: Visit, photo: Path) -> None:
+    phone = {
+        "viewport": {"width": 360, "height": 780}, "color_scheme": "dark",
+        "is_mobile": True, "has_touch": True,
+    }  # fmt: skip
+    with visit(**phone) as page:
+        assert page.locator(".camera input").get_attribute("capture") == "environment"
+        expect(page.locator(".camera")).to_be_visible()
+        page.set_input_files(".camera input", photo)
+        before = bars(page)
+        page.locator(".view").nth(7).tap()
+        assert bars(page) != before
+        for width in (360, 320):
+            page.set_viewport_size({"width": width, "height": 780})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_the_card_the_first_layer_and_the_documentation(visit: Visit) -> None:
+    with visit() as page:
+        expect(page.locator("#knows")).to_contain_text("7 kinds of things: class 0, class 1")
+        expect(page.locator("#card")).to_contain_text("Training datadddddddddddd")
+        expect(page.locator("#kernels")).to_have_js_property("complete", True)
+        assert page.locator("#kernels").evaluate("image => image.naturalWidth") > 100
+        page.get_by_text("HTTP interface").click()
+        expect(page.get_by_text("/classify", exact=True)).to_be_visible()
+
+
+def test_these_tests_see_a_breach_of_the_policy(visit: Visit) -> None:
+    def breach() -> None:
+        with visit() as page, page.expect_console_message():
+            page.evaluate("document.body.append(Object.assign(new Image(), {src: '//[::1]:9/'}))")
+
+    with pytest.raises(AssertionError, match="Content Security Policy"):
+        breach()

@@ -1,0 +1,125 @@
+"""Bodies of requests, well-formed and not."""
+
+import asyncio
+import base64
+import io
+from contextlib import suppress
+
+import pytest
+from fastapi import Request
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartParser
+
+from serving.errors import RefusedError
+from serving.upload import Upload, read
+
+
+def request(body: bytes, kind: str, pieces: int = 1) -> Request:
+    step = max(1, -(-len(body) // pieces))
+    parts = [body[start : start + step] for start in range(0, len(body), step)] or [b""]
+    messages = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    headers = [(b"content-type", kind.encode("latin-1"))]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+def upload(body: bytes, kind: str, max_files: int = 32, pieces: int = 1) -> Upload:
+    return asyncio.run(read(request(body, kind, pieces), max_files))
+
+
+def form(*parts: tuple[str, str | None, bytes]) -> bytes:
+    """Parts of (field, file name, content)."""
+    body = io.BytesIO()
+    for field, name, content in parts:
+        named = "" if name is None else f'; filename="{name}"'
+        head = f'--BOUND\r\nContent-Disposition: form-data; name="{field}"{named}\r\n\r\n'
+        body.write(head.encode() + content + b"\r\n")
+    body.write(b"--BOUND--\r\n")
+    return body.getvalue()
+
+
+MULTIPART = "multipart/form-data; boundary=BOUND"
+CONTENTS = st.binary(max_size=300) | st.sampled_from([b"--BOUND--", b"\r\n--BOUN", b"\r\n", b"-"])
+
+
+@given(st.lists(CONTENTS, min_size=1, max_size=8), st.integers(1, 9))
+def test_files_come_out_as_they_went_in(contents: list[bytes], pieces: int) -> None:
+    contents = [content for content in contents if b"\r\n--BOUND" not in b"\r\n" + content]
+    if contents:
+        body = form(*(("file", "a.jpg", content) for content in contents))
+        assert upload(body, MULTIPART, pieces=pieces) == Upload("multipart", contents)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_files_or_a_refusal(body: bytes) -> None:
+    for kind in (MULTIPART, "application/json"):
+        with suppress(RefusedError):
+            assert upload(body, kind).pictures
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=4))
+def test_damaged_forms_are_read_as_starlette_does_or_refused(
+    changes: list[tuple[int, bytes]],
+) -> None:
+    body = form(("file", "a.jpg", b"first"), ("other", None, b"x"), ("file", "b.jpg", b"second"))
+    for place, replacement in changes:
+        body = body[:place] + replacement + body[place + len(replacement) :]
+    try:
+        ours = upload(body, MULTIPART).pictures
+    except RefusedError:
+        return
+    theirs = asyncio.run(_starlette(body))
+    if theirs is not None:
+        assert ours == theirs
+
+
+async def _starlette(body: bytes) -> list[bytes] | None:
+    asked = request(body, MULTIPART)
+    try:
+        parsed: FormData = await MultiPartParser(asked.headers, asked.stream()).parse()
+    except Exception:
+        return None
+    files = [part for part in parsed.getlist("file") if not isinstance(part, str)]
+    contents = [await part.read() for part in files]
+    await parsed.close()
+    return contents
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "text"),
+    [
+        (form(("file", "a", b"1")) * 1, "multipart/form-data", 400, "boundary"),
+        (form(("file", "a", b"1"))[:-20], MULTIPART, 400, "multipart body is damaged"),
+        (form(("image", "a", b"1")), MULTIPART, 422, "no file in a field named 'file' (fields: im"),
+        (form(("file", None, b"1")), MULTIPART, 422, "no file in a field named 'file'"),
+        (form(*[("file", "a", b"1")] * 4), MULTIPART, 413, "4 files, the limit is 3"),
+        (form(*[("x", None, b"1")] * 99), MULTIPART, 413, "too many or too large parts"),
+        (b"x", "text/plain", 415, "a body of type text/plain holds no picture"),
+        (b"x", "", 415, "a body of type none holds no picture"),
+        (b"{}", "application/json", 422, "inputs: Field required"),
+        (b'{"inputs": "?"}', "application/json", 422, "inputs: not base64"),
+        (b'{"inputs": ""', "application/json", 422, "body: Invalid JSON"),
+        (b'{"inputs": "", "parameters": {"top_k": 0}}', "application/json", 422, "top_k"),
+        (b'{"inputs": "", "parameters": {"topk": 1}}', "application/json", 422, "topk"),
+    ],
+)
+def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        upload(body, kind, max_files=3)
+    assert refused.value.problem.status == status
+    assert text in refused.value.problem.detail
+
+
+def test_bare_pictures_and_base64() -> None:
+    assert upload(b"JPEG", "image/jpeg") == Upload("raw", [b"JPEG"])
+    assert upload(b"any", "application/octet-stream") == Upload("raw", [b"any"])
+    sent = b'{"inputs": "%s", "parameters": {"top_k": 3}}' % base64.b64encode(b"JPEG")
+    assert upload(sent, "application/json; charset=utf-8") == Upload("json", [b"JPEG"], 3)
