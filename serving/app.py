@@ -1,10 +1,11 @@
 """The application: routes, the layers around them, and what runs beside."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +41,9 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
             asyncio.create_task(service.batcher.run()),
             asyncio.create_task(service.models.watch(settings.reload_s)),
         ]
+        if settings.workers > 1:
+            # Where others share the port, one without a model takes no connections from them.
+            await service.models.looked.wait()
         yield {"service": service}
         for task in service.tasks:
             task.cancel()
@@ -90,6 +94,7 @@ def _drain_on_signals(service: Service) -> None:
             after: Any = after,
         ) -> None:
             service.draining = True
+            service.models.looked.set()
             linger_s = LINGER_S if service.models.served else 0
             loop.call_soon_threadsafe(loop.call_later, linger_s, after, number, None)
 
@@ -99,4 +104,8 @@ def _drain_on_signals(service: Service) -> None:
 def from_environment() -> FastAPI:
     """In a server process of its own; settings come from SERVING_*."""
     configure()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        # Decoders must not have the port, which uvicorn hands to its processes inheritable.
+        with suppress(OSError):
+            os.set_inheritable(int(descriptor.name), int(descriptor.name) <= 2)
     return create_app(Settings())

@@ -39,12 +39,15 @@ class Models:
         self.served = served
         self.failed: str | None = None
         """Why the newest published model does not answer."""
+        self.looked = asyncio.Event()
+        """Set once there is a model, or a reason why not."""
         self._seen: tuple = ()
 
     async def watch(self, every_s: float) -> None:
         """Load now and whenever something new is published, until cancelled."""
         while True:
             await self.look()
+            self.looked.set()
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:

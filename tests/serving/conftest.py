@@ -36,7 +36,8 @@ def publish(
     model = AlexNet(network)
     torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
     about = About(
-        name=name, step=step, network=network, size=network.crop * 9 // 8, dataset="d" * 64, recipe={}, versions={},
+        name=name, step=step, network=network, size=network.crop * 9 // 8, dataset="d" * 64,
+        recipe={}, versions={},
         classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
         trained_at=now(),
     )  # fmt: skip

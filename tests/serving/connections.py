@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import httpx2 as httpx
 
 BOUNDARY = b"b"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: server\r\n\r\n"
 
 
 class Answer(NamedTuple):
@@ -33,10 +34,9 @@ def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
             while not done.is_set():
                 asked_at = time.monotonic()
                 response = None
-                try:
+                with suppress(httpx.NetworkError, httpx.RemoteProtocolError):
                     response = client.post("/classify?top_k=7", files={"file": ("p", picture)})
-                except httpx.TransportError as error:
-                    assert not isinstance(error, httpx.TimeoutException), "a request hangs"
+                if response is None:
                     done.wait(0.05)
                 answers.append(Answer(asked_at, time.monotonic() - asked_at, response))
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.connections import Connection, form, head, load, upload
 from tests.serving.conftest import Server, serve
+from tests.serving.connections import LIVEZ, Connection, form, head, load, upload
 
 READ_S = 2
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: server\r\n\r\n"
 # {attack: (sent at once, then again and again)}
 ATTACKS = {
     "idle": (b"", b""),
