@@ -16,6 +16,8 @@ from alexnet.pixels import Limits, PictureError, PictureRule, whole_picture
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
 TRIES = 2
+NOTICED_S = 0.1
+"""Within which a process that has died is known to be dead."""
 
 
 class Decoder:
@@ -40,8 +42,9 @@ class Decoder:
                             _decode, data, size, self._formats, rule, self._limits,
                             cancellable=True, limiter=CapacityLimiter(math.inf),
                         )  # fmt: skip
-            except BrokenWorkerProcess:
-                continue
+            except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
+                # What killed it may have killed idle ones too: they are not to be tried next.
+                await anyio.sleep(NOTICED_S)
             except TimeoutError:
                 raise PictureError(
                     "too-large",

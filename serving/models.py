@@ -52,12 +52,12 @@ class Models:
 
     async def look(self) -> None:
         """Load what is published now, unless it is what was loaded or refused last."""
+        seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             directories = tuple(map(checkpoint.current, self.paths))
-            seen = tuple((path, _index_time(path)) for path in directories)
+            seen = tuple((path, *_times(path)) for path in directories)
             if seen == self._seen:
                 return
-            self._seen = seen
             served = await asyncio.to_thread(Served.load, directories)
         except (UserError, OSError) as error:
             self._refuse(str(error))
@@ -65,6 +65,7 @@ class Models:
             self._refuse(f"{', '.join(map(str, self.paths))}: cannot be loaded ({error!r})")
         else:
             self._swap(served)
+        self._seen = seen
 
     def _refuse(self, reason: str) -> None:
         if reason != self.failed:
@@ -89,7 +90,8 @@ def _labels(served: Served) -> dict[str, str]:
     return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
 
 
-def _index_time(directory: Path) -> float | None:
-    """When its index of training pictures was built, which may be after the model was loaded."""
-    about = directory / "similar" / "about.json"
-    return about.stat().st_mtime if about.exists() else None
+def _times(directory: Path) -> list[float | None]:
+    """When its files were written: what was missing or damaged may be put right in place, and an
+    index of training pictures may be built after the model was loaded."""
+    files = [directory / name for name in ("about.json", "model.safetensors", "similar/about.json")]
+    return [file.stat().st_mtime if file.exists() else None for file in files]

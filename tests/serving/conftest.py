@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 
 NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
+READ_S = 2
+"""In which clients of `hardy` must send a request."""
 
 
 def publish(
@@ -71,8 +73,16 @@ class Server:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def decoders(self) -> list[psutil.Process]:
-        """Of its only process."""
+        """Of a server that is one process."""
         return psutil.Process(self.process.pid).children()
+
+    def processes(self) -> list[psutil.Process]:
+        """The server processes of one that is several."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has just died
+                found += [child] if "--multiprocessing-fork" in child.cmdline() else []
+        return found
 
 
 Serve = Callable[..., "contextmanager[Server]"]
@@ -131,6 +141,27 @@ def wait_for(condition: Callable[[], bool], within_s: float = 60) -> float:
         assert time.monotonic() < started + within_s, f"not within {within_s} s"
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests publish what `hardy` serves: models/tiny."""
+    return publish(tmp_path_factory.mktemp("models"), step=1)
+
+
+@pytest.fixture(scope="session")
+def hardy(published: Path) -> Iterator[Server]:
+    """A server for tests of all that one must bear, and quick to notice."""
+    with serve("--model", published, read_s=READ_S, reload_s=0.2) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pair(published: Path) -> Iterator[Server]:
+    """The same of two processes."""
+    with serve("--model", published, "--workers", 2, reload_s=0.2) as server:
+        wait_for(lambda: server.metric("serving_reloads_total") == 2)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: server\r\n\r\n"
 
 
 class Answer(NamedTuple):
+    client: int
     asked_at: float
     """time.monotonic()."""
     seconds: float
@@ -29,7 +30,7 @@ def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
     answers: list[Answer] = []
     done = threading.Event()
 
-    def ask() -> None:
+    def ask(number: int) -> None:
         with httpx.Client(base_url=url, timeout=30) as client:
             while not done.is_set():
                 asked_at = time.monotonic()
@@ -38,9 +39,9 @@ def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
                     response = client.post("/classify?top_k=7", files={"file": ("p", picture)})
                 if response is None:
                     done.wait(0.05)
-                answers.append(Answer(asked_at, time.monotonic() - asked_at, response))
+                answers.append(Answer(number, asked_at, time.monotonic() - asked_at, response))
 
-    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     try:
@@ -90,6 +91,10 @@ class Connection:
                 self.send(data)
         return b""
 
+    def is_silent(self) -> bool:
+        """The server has said nothing, for a moment longer."""
+        return not select.select([self.socket], [], [], 0.01)[0]
+
     def answer(self) -> HTTPResponse:
         """The next one, read whole. Raises ConnectionError where there is none."""
         response = HTTPResponse(self.socket)
@@ -101,4 +106,7 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.socket.close()

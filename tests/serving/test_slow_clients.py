@@ -2,16 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import pytest
-
-from tests.serving.conftest import Server, serve
+from tests.serving.conftest import READ_S, Server
 from tests.serving.connections import LIVEZ, Connection, form, head, load, upload
 
-READ_S = 2
 # {attack: (sent at once, then again and again)}
 ATTACKS = {
     "idle": (b"", b""),
@@ -22,12 +17,6 @@ ATTACKS = {
     "a chunked form in drips": (head(None) + b"a\r\n--b\r\nConte\r\n", b"1\r\nx\r\n"),
     "empty lines after an answer": (LIVEZ, b"\r\n"),
 }
-
-
-@pytest.fixture(scope="module")
-def impatient(model: Path) -> Iterator[Server]:
-    with serve("--model", model, read_s=READ_S) as server:
-        yield server
 
 
 def attack(url: str, first: bytes, drip: bytes) -> tuple[float, int | None]:
@@ -53,8 +42,8 @@ def upload_slowly(url: str, data: bytes) -> list[int]:
         return statuses
 
 
-def test_attacks_are_closed_while_others_are_served(impatient: Server, jpeg: bytes) -> None:
-    url, names = impatient.url, [*ATTACKS, *ATTACKS]
+def test_attacks_are_closed_while_others_are_served(hardy: Server, jpeg: bytes) -> None:
+    url, names = hardy.url, [*ATTACKS, *ATTACKS]
     with load(url, jpeg, clients=1) as answers, ThreadPoolExecutor(20) as pool:
         ended = [pool.submit(attack, url, *ATTACKS[name]) for name in names]
         honest = pool.submit(upload_slowly, url, upload(jpeg))
@@ -65,27 +54,27 @@ def test_attacks_are_closed_while_others_are_served(impatient: Server, jpeg: byt
         assert seconds < READ_S + 1, name
         # The kernel may drop what was said where the client sends on.
         assert status in (408, None), name
-    assert impatient.metric('serving_refused_total{code="slow"') == len(names)
+    assert hardy.metric('serving_refused_total{code="slow"') == len(names)
     assert honest.result() == [200, 200]
     assert READ_S + 1 < kept.result()[0] < 7
     assert len(answers) > 5
     assert all(answer.response and answer.response.is_success for answer in answers)
 
 
-def test_an_answer_may_take_longer_than_a_request(impatient: Server, jpeg: bytes) -> None:
-    impatient.post("/classify", jpeg)
-    with Connection(impatient.url) as connection:
-        for decoder in impatient.decoders():
+def test_an_answer_may_take_longer_than_a_request(hardy: Server, jpeg: bytes) -> None:
+    hardy.post("/classify", jpeg)
+    with Connection(hardy.url) as connection:
+        for decoder in hardy.decoders():
             decoder.suspend()
         connection.send(upload(jpeg))
         time.sleep(READ_S + 1)
-        for decoder in impatient.decoders():
+        for decoder in hardy.decoders():
             decoder.resume()
         assert connection.answer().status == 200
 
 
-def test_what_is_no_http_is_refused_as_all_else(impatient: Server) -> None:
-    with Connection(impatient.url) as connection:
+def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:
+    with Connection(hardy.url) as connection:
         connection.send(b"HELO server\r\n\r\n")
         answer = connection.answer()
         assert answer.status == 400
