@@ -1,10 +1,11 @@
 """The application: routes, the layers around them, and what runs beside."""
 
 import asyncio
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,8 @@ from serving.service import Service
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
+LINGER_S = 0.5
+"""From SIGTERM until the port closes: what was sent before is on its way, and is answered."""
 
 
 def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
@@ -38,6 +41,9 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
             asyncio.create_task(service.batcher.run()),
             asyncio.create_task(service.models.watch(settings.reload_s)),
         ]
+        if settings.workers > 1:
+            # Where others share the port, one without a model takes no connections from them.
+            await service.models.looked.wait()
         yield {"service": service}
         for task in service.tasks:
             task.cancel()
@@ -72,9 +78,13 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
 
 
 def _drain_on_signals(service: Service) -> None:
-    """Whoever can still ask after SIGTERM hears so. uvicorn's own handlers go on after ours."""
+    """After SIGTERM connections end with their answers; then uvicorn's own handlers close the port.
+
+    Where there is no model there is nothing to wait for.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         after = signal.getsignal(number)
 
@@ -84,7 +94,9 @@ def _drain_on_signals(service: Service) -> None:
             after: Any = after,
         ) -> None:
             service.draining = True
-            after(number, frame)
+            service.models.looked.set()
+            linger_s = LINGER_S if service.models.served else 0
+            loop.call_soon_threadsafe(loop.call_later, linger_s, after, number, None)
 
         signal.signal(number, drain)
 
@@ -92,4 +104,8 @@ def _drain_on_signals(service: Service) -> None:
 def from_environment() -> FastAPI:
     """In a server process of its own; settings come from SERVING_*."""
     configure()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        # Decoders must not have the port, which uvicorn hands to its processes inheritable.
+        with suppress(OSError):
+            os.set_inheritable(int(descriptor.name), int(descriptor.name) <= 2)
     return create_app(Settings())

@@ -89,10 +89,8 @@ class Batcher:
         try:
             return await answer
         finally:
-            if not answer.done() or answer.cancelled():  # its sender has gone
-                if work in self._queue:
-                    self._queue.remove(work)
-                metrics.DROPPED.inc()
+            if work in self._queue:  # its sender has gone
+                self._queue.remove(work)
 
     def _refuse_beyond(self, views: int) -> None:
         if (would_be := self._held_views + views) <= self._capacity_views:

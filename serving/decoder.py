@@ -2,6 +2,7 @@
 
 import math
 import resource
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from alexnet.pixels import Limits, PictureError, PictureRule, whole_picture
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
 TRIES = 2
+NOTICED_S = 0.1
+"""Within which a process that has died is known to be dead."""
 
 
 class Decoder:
@@ -39,8 +42,9 @@ class Decoder:
                             _decode, data, size, self._formats, rule, self._limits,
                             cancellable=True, limiter=CapacityLimiter(math.inf),
                         )  # fmt: skip
-            except BrokenWorkerProcess:
-                continue
+            except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
+                # What killed it may have killed idle ones too: they are not to be tried next.
+                await anyio.sleep(NOTICED_S)
             except TimeoutError:
                 raise PictureError(
                     "too-large",
@@ -52,12 +56,15 @@ class Decoder:
 def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: PictureRule, limits: Limits
 ) -> np.ndarray:
-    _bound_memory()
+    _settle()
     return whole_picture(data, size, formats, rule, limits)
 
 
 @cache
-def _bound_memory() -> None:
+def _settle() -> None:
+    # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))

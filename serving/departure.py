@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from serving import metrics
 from serving.errors import RefusedError
 
 T = TypeVar("T")
@@ -23,6 +24,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], deadline_s
         await asyncio.wait((answer, gone), timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
+        metrics.DROPPED.inc()
         if gone.done():
             raise ClientDisconnect
         raise RefusedError(

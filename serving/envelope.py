@@ -1,5 +1,6 @@
 """What every answer has around it: a request's name, safe headers, a line in the log, a count."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
-from serving.errors import RefusedError
+from serving.errors import RefusedError, draining
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GONE = 499
@@ -55,13 +56,17 @@ class Envelope:
                 headers["x-request-id"] = request_id
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["app"].state.service.draining:
+                    headers["connection"] = "close"
             await send(message)
 
         try:
             await self.app(scope, receive, enveloped)
         except ClientDisconnect:
             status = GONE
-            metrics.DROPPED.inc()
+        except asyncio.CancelledError:  # by uvicorn, where SERVING_DRAIN_S have passed
+            if not status:
+                await draining().response(request_id)(scope, receive, enveloped)
         except Exception:
             logging.getLogger("serving").exception("fault", extra={"request_id": request_id})
             if not status:

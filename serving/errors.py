@@ -64,6 +64,11 @@ class RefusedError(Exception):
         )
 
 
+def draining() -> RefusedError:
+    """Where the server is about to end."""
+    return RefusedError(503, "draining", "the server is shutting down", retry_after_s=1)
+
+
 def of_picture(error: PictureError) -> RefusedError:
     """Why a picture gets no answer."""
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from serving import metrics
 from serving.answers import problems
-from serving.errors import RefusedError
+from serving.errors import RefusedError, draining
 from serving.schemas import Alive, Ready
 
 router = APIRouter()
@@ -21,7 +21,10 @@ async def livez(request: Request) -> Alive:
 @router.get("/readyz", responses=problems(503))
 async def readyz(request: Request) -> Ready:
     """A model is loaded, verified and has answered once, and the server is not shutting down."""
-    return Ready(model=request.app.state.service.served().predictor.name)
+    service = request.app.state.service
+    if service.draining:
+        raise draining()
+    return Ready(model=service.served().predictor.name)
 
 
 @router.get("/startupz", responses=problems(503))

@@ -37,7 +37,7 @@ QUEUE_VIEWS = Gauge(
 CAPACITY_VIEWS = Gauge(
     "serving_queue_capacity_views", "Views that the queue holds.", multiprocess_mode="livesum"
 )
-DROPPED = Counter("serving_dropped", "Pictures whose sender left, or whose deadline passed, first.")
+DROPPED = Counter("serving_dropped", "Requests whose sender left, or whose deadline passed, first.")
 READY = Gauge("serving_ready", "1 where a model answers.", multiprocess_mode="livemin")
 MODEL = Gauge(
     "serving_model", "1 for the model that answers.", ["name", "step", "sha256"],

@@ -40,6 +40,8 @@ class Models:
         self.served = served
         self.failed: str | None = None
         """Why the newest published model does not answer."""
+        self.looked = asyncio.Event()
+        """Set once there is a model, or a reason why not."""
         self._seen: tuple = ()
         # One thread for all loads: each thread's allocator keeps what the largest load took.
         self._loader = ThreadPoolExecutor(1, "loader")
@@ -48,16 +50,17 @@ class Models:
         """Load now and whenever something new is published, until cancelled."""
         while True:
             await self.look()
+            self.looked.set()
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:
         """Load what is published now, unless it is what was loaded or refused last."""
+        seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             directories = tuple(map(checkpoint.current, self.paths))
-            seen = tuple((path, _index_time(path)) for path in directories)
+            seen = tuple((path, *_times(path)) for path in directories)
             if seen == self._seen:
                 return
-            self._seen = seen
             loop = asyncio.get_running_loop()
             served = await loop.run_in_executor(self._loader, Served.load, directories)
         except (UserError, OSError) as error:
@@ -66,6 +69,7 @@ class Models:
             self._refuse(f"{', '.join(map(str, self.paths))}: cannot be loaded ({error!r})")
         else:
             self._swap(served)
+        self._seen = seen
 
     def _refuse(self, reason: str) -> None:
         if reason != self.failed:
@@ -90,7 +94,9 @@ def _labels(served: Served) -> dict[str, str]:
     return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
 
 
-def _index_time(directory: Path) -> float | None:
-    """When its index of training pictures was built, which may be after the model was loaded."""
-    about = directory / FOLDER / "about.json"
-    return about.stat().st_mtime if about.exists() else None
+def _times(directory: Path) -> list[float | None]:
+    """When its files were written: what was missing or damaged may be put right in place, and an
+    index of training pictures may be built after the model was loaded."""
+    names = "about.json", "model.safetensors", f"{FOLDER}/about.json"
+    files = [directory / name for name in names]
+    return [file.stat().st_mtime if file.exists() else None for file in files]

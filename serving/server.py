@@ -2,10 +2,10 @@
 
 import os
 import signal
-import sys
 import tempfile
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
 from serving.logs import configure
@@ -30,10 +30,27 @@ def serve(settings: Settings) -> int:
     )
     if settings.workers == 1:
         # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # At once: Python would wait for the thread that loads a model.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         uvicorn.Server(config).run()
         return 0
     with tempfile.TemporaryDirectory(prefix="serving-metrics.") as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        Multiprocess(config, sockets=[config.bind_socket()]).run()
+        _Supervisor(config, sockets=[config.bind_socket()]).run()
     return 0
+
+
+class _Supervisor(Multiprocess):
+    """uvicorn's, but that it does not hold the port while its processes end, nor leave the gauges
+    of a dead process standing."""
+
+    def terminate_all(self) -> None:
+        for socket in self.sockets:
+            socket.close()
+        super().terminate_all()
+
+    def keep_subprocess_alive(self) -> None:
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid)

@@ -38,6 +38,7 @@ class Service:
         self.settings, self.models = settings, models
         self.keys = Keys(settings.keys) if settings.keys else None
         self.draining = False
+        """What still comes is answered, but nobody should send more."""
         self.tasks: list[asyncio.Task[None]] = []
         """What runs beside requests, for as long as the server lives."""
         kind, threads = device().type, settings.threads or settings.cores
@@ -56,8 +57,6 @@ class Service:
 
     def served(self) -> Served:
         """The model that answers now. Raises RefusedError with 503."""
-        if self.draining:
-            raise RefusedError(503, "draining", "the server is shutting down", retry_after_s=1)
         if self.models.served is None:
             reason = self.models.failed or "the model is being loaded"
             raise RefusedError(503, "not-ready", f"not ready: {reason}", retry_after_s=2)

@@ -29,6 +29,10 @@ class Answer(NamedTuple):
     latency_s: float
     """From when it was due, so that a server that lags pays for those that wait behind."""
     body: bytes
+    head: bytes = b""
+    """Status line and headers."""
+    due_s: float = 0
+    """By time.perf_counter()."""
 
 
 def multipart(path: str, jpeg: bytes) -> bytes:
@@ -88,7 +92,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._answer: asyncio.Future[tuple[bytes, bytes]] | None = None
         self._used_s = 0.0
 
     @classmethod
@@ -100,8 +104,8 @@ class _Connection(asyncio.Protocol):
     def is_fresh(self) -> bool:
         return not self._transport.is_closing() and time.perf_counter() - self._used_s < KEEP_S
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body. Raises ConnectionError."""
+    async def ask(self, request: bytes) -> tuple[bytes, bytes]:
+        """Head and body. Raises ConnectionError."""
         self._answer = asyncio.get_running_loop().create_future()
         self._received.clear()
         self._transport.write(request)
@@ -124,8 +128,8 @@ class _Connection(asyncio.Protocol):
         if length is None:
             self._fail(ConnectionError("an answer without Content-Length"))
         elif len(self._received) >= (end := head + 4 + int(length[1])):
-            status = int(self._received[9:12])
-            self._answer.set_result((status, bytes(self._received[head + 4 : end])))
+            answer = bytes(self._received[:end])
+            self._answer.set_result((answer[:head], answer[head + 4 :]))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(ConnectionError(error or "the server closed the connection"))
@@ -158,8 +162,9 @@ async def _ask_idle(
             connection.close()
         else:
             connection = await _Connection.open(port)
-        status, body = await connection.ask(request)
+        head, body = await connection.ask(request)
         idle.append(connection)
     except OSError as error:
-        status, body = 0, str(error).encode()
-    return Answer(number, status, time.perf_counter() - due, body)
+        head, body = b"", str(error).encode()
+    latency_s = time.perf_counter() - due
+    return Answer(number, int(head[9:12] or 0), latency_s, body, head, due)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2 as httpx
+import psutil
 import pytest
 import torch
 
@@ -23,19 +24,28 @@ from tests.conftest import ROOT
 
 NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
+READ_S = 2
+"""In which clients of `hardy` must send a request."""
 
 
-def publish(models: Path, name: str = "tiny", step: int = 12, seed: int = 0) -> Path:
+def publish(
+    models: Path,
+    name: str = "tiny",
+    step: int = 12,
+    seed: int = 0,
+    network: AlexNetConfig = NETWORK,
+) -> Path:
     """Publish a network of seven classes, other weights for another seed; returns models/NAME."""
     torch.manual_seed(seed)
-    model = AlexNet(NETWORK)
+    model = AlexNet(network)
     torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
     about = About(
-        name=name, step=step, network=NETWORK, size=SIZE, dataset="d" * 64, recipe={}, versions={},
+        name=name, step=step, network=network, size=network.crop * 9 // 8, dataset="d" * 64,
+        recipe={}, versions={},
         classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
         trained_at=now(),
     )  # fmt: skip
-    save(model.eval(), 100 * torch.rand(3, 64, 64), about, models)
+    save(model.eval(), 100 * torch.rand(3, network.crop, network.crop), about, models)
     return models / name
 
 
@@ -74,6 +84,23 @@ class Server:
 
     def post(self, path: str, data: bytes, **options: object) -> httpx.Response:
         return self.client.post(path, files={"file": ("photo", data)}, **options)
+
+    def metric(self, name: str) -> float:
+        """Sum over the labels that begin as in `name`: serving_requests_total{route="/classify"."""
+        lines = self.client.get("/metrics").raise_for_status().text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def decoders(self) -> list[psutil.Process]:
+        """Of a server that is one process."""
+        return psutil.Process(self.process.pid).children()
+
+    def processes(self) -> list[psutil.Process]:
+        """The server processes of one that is several."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has just died
+                found += [child] if "--multiprocessing-fork" in child.cmdline() else []
+        return found
 
 
 Serve = Callable[..., "contextmanager[Server]"]
@@ -116,16 +143,43 @@ def serve(*words: object, ready: bool = True, **environment: object) -> Iterator
             drain.wait(10)
 
 
-def wait_until_ready(server: Server, within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if server.client.get("/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"not ready within {within_s} s")
+def wait_until_ready(server: Server) -> None:
+    def ready() -> bool:
+        with suppress(httpx.TransportError):
+            return server.client.get("/readyz").is_success
+        return False
+
+    wait_for(ready)
+
+
+def wait_for(condition: Callable[[], bool], within_s: float = 60) -> float:
+    """Seconds until it holds."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() < started + within_s, f"not within {within_s} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests publish what `hardy` serves: models/tiny."""
+    return publish(tmp_path_factory.mktemp("models"), step=1)
+
+
+@pytest.fixture(scope="session")
+def hardy(published: Path) -> Iterator[Server]:
+    """A server for tests of all that one must bear, and quick to notice."""
+    with serve("--model", published, read_s=READ_S, reload_s=0.2) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pair(published: Path) -> Iterator[Server]:
+    """The same of two processes."""
+    with serve("--model", published, "--workers", 2, reload_s=0.2) as server:
+        wait_for(lambda: server.metric("serving_reloads_total") == 2)
+        yield server
 
 
 @pytest.fixture(scope="session")

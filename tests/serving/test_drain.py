@@ -1,0 +1,61 @@
+"""SIGTERM: what has been sent is answered, and then the server is gone."""
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving.conftest import publish, serve, wait_for
+from tests.serving.connections import LIVEZ, Connection, load, upload
+
+DRAIN_S = 2
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_no_request_under_way_is_lost(model: Path, jpeg: bytes, workers: int) -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(serve("--model", model, "--workers", workers, drain_s=DRAIN_S))
+        parked, kept, *sent = (stack.enter_context(Connection(server.url)) for _ in range(10))
+        answers = stack.enter_context(load(server.url, jpeg))
+        wait_for(lambda: server.metric("serving_reloads_total") == workers)
+        wait_for(lambda: len(answers) > 10)
+        parked.send(upload(jpeg)[:1000])
+        kept.send(LIVEZ)
+        assert kept.answer().status == 200
+        for connection in sent:
+            connection.send(upload(jpeg))
+
+        processes = psutil.Process(server.process.pid).children(recursive=True)
+        signalled_at = time.monotonic()
+        server.process.terminate()
+        if workers == 1:
+            for decoder in processes:  # systemd signals every process of a service
+                decoder.terminate()
+        assert [connection.answer().status for connection in sent] == [200] * len(sent)
+        with suppress(ConnectionError):
+            kept.send(LIVEZ)
+            assert kept.answer().status == 200
+        assert parked.answer().status == 503
+        assert server.process.wait(DRAIN_S + 5) == 0
+        assert time.monotonic() - signalled_at > DRAIN_S  # or the parked one proves nothing
+    assert not psutil.wait_procs(processes, timeout=5)[1]
+    for answer in answers:
+        if answer.response is None:
+            assert answer.asked_at > signalled_at
+            assert answer.seconds < DRAIN_S
+        else:
+            assert answer.response.status_code == 200
+
+
+def test_a_model_that_is_being_loaded_is_not_waited_for(tmp_path: Path) -> None:
+    weights = publish(tmp_path) / "00000012" / "model.safetensors"
+    weights.unlink()
+    os.mkfifo(weights)  # reading takes for ever, as from a disk that does not answer
+    with serve("--model", tmp_path / "tiny", ready=False) as server:
+        assert server.client.get("/livez").is_success
+        assert "being loaded" in server.client.get("/readyz").json()["detail"]
+        server.process.terminate()
+        assert server.process.wait(5) == 0

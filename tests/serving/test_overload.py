@@ -1,0 +1,119 @@
+"""Three times as many requests as the server can answer, for a minute."""
+
+import multiprocessing
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from alexnet.model import AlexNetConfig
+from serving.bench.load import Answer, ask, closed_loop, multipart, open_loop
+from tests.serving.conftest import Server, publish, serve
+from tests.serving.connections import LIVEZ, Connection
+
+NETWORK = AlexNetConfig(classes=7, width=0.25)
+SECONDS = 60
+QUEUE, BATCH = 16, 8
+"""Pictures that may wait, and pictures of one forward pass."""
+WARM_S = 15
+"""Until then memory may grow as it likes."""
+MOST_GROWTH = 64 * 2**20
+
+
+def at_capacity(port: int, request: bytes, seconds: float) -> list[Answer]:
+    return ask(closed_loop(port, [request], 12, seconds))
+
+
+def beyond_it(port: int, request: bytes, rate_per_s: float) -> list[Answer]:
+    return ask(open_loop(port, [request], rate_per_s, SECONDS, seed=0))
+
+
+@contextmanager
+def beside(measure: Callable[[], float], every_s: float) -> Iterator[list[float]]:
+    """What is measured again and again for as long as the block takes."""
+    samples: list[float] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(every_s):
+            samples.append(measure())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
+
+
+def livez_s(connection: Connection) -> float:
+    started = time.monotonic()
+    connection.send(LIVEZ)
+    assert connection.answer().status == 200
+    return time.monotonic() - started
+
+
+def resident_bytes(server: Server) -> int:
+    process = psutil.Process(server.process.pid)
+    return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+
+def answered_meanwhile(answers: list[Answer]) -> np.ndarray:
+    """For each one, how many were answered from when it was due until its own answer."""
+    ended = np.sort([answer.due_s + answer.latency_s for answer in answers])
+    first = np.searchsorted(ended, [answer.due_s for answer in answers])
+    last = np.searchsorted(ended, [answer.due_s + answer.latency_s for answer in answers], "right")
+    return last - first
+
+
+@pytest.mark.slow
+def test_three_times_its_capacity(tmp_path: Path, jpeg: bytes) -> None:
+    model = publish(tmp_path, network=NETWORK)
+    request = multipart("/classify", jpeg)
+    # In a process of their own: clients that wait for Python's lock would measure themselves.
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, context) as clients,
+        serve("--model", model, queue_pictures=QUEUE, max_files=QUEUE) as server,
+        Connection(server.url) as probe,
+    ):
+        port = int(server.url.rsplit(":", 1)[1])
+        capacity_per_s = len(clients.submit(at_capacity, port, request, 4).result()) / 4
+        with (
+            beside(lambda: livez_s(probe), every_s=0.05) as alive_s,
+            beside(lambda: resident_bytes(server), every_s=0.5) as resident,
+        ):
+            answers = clients.submit(beyond_it, port, request, 3 * capacity_per_s).result()
+        ended = time.monotonic()
+        while True:
+            asked = time.monotonic()
+            normal = server.post("/classify", jpeg).is_success
+            if normal and time.monotonic() - asked < BATCH / capacity_per_s:
+                break
+        assert time.monotonic() - ended < 5
+
+    accepted = [answer for answer in answers if answer.status == 200]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert len(accepted) + len(refused) == len(answers)
+    for answer in refused:
+        assert int(re.search(rb"\r\nretry-after: (\d+)", answer.head)[1]) >= 1
+        assert b"\r\ncontent-type: application/problem+json" in answer.head
+
+    throughput_per_s = len(accepted) / SECONDS
+    latency_s = [answer.latency_s for answer in accepted]
+    assert throughput_per_s > capacity_per_s / 2
+    assert np.median(latency_s) < (QUEUE + BATCH) / throughput_per_s
+    # The same for the slowest, but in answers: a machine that others use too has no one pace.
+    assert np.percentile(answered_meanwhile(accepted), 99) <= QUEUE + BATCH
+    assert np.percentile(alive_s, 99) < 0.1
+    # Peaks: from batch to batch memory comes and goes.
+    warm = round(len(resident) * WARM_S / SECONDS)
+    assert max(resident[warm:]) - max(resident[:warm]) < MOST_GROWTH
