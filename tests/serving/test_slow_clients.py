@@ -79,8 +79,9 @@ def test_an_answer_may_take_longer_than_a_request_up_to_its_deadline(
         return answer.status_code, answer.json().get("setting"), time.monotonic() - started
 
     with ThreadPoolExecutor() as pool:
-        assert [pool.submit(ask).result()[0], pool.submit(ask).result()[0]] == [200, 200]
-        decoders = hardy.decoders()
+        while len(decoders := hardy.decoders()) < 2:
+            for future in [pool.submit(ask), pool.submit(ask)]:
+                assert future.result()[0] == 200
         for decoder in decoders:
             decoder.suspend()
         asked = [pool.submit(ask) for _ in decoders]
