@@ -32,7 +32,8 @@ PARTS = ("pictures", "vectors", "runtimes")
 NEIGHBOURS = 6
 QUERIES, ROUNDS = 200, 20
 IMAGENET = 1_281_167
-KINDS = ("Flat", "SQfp16", "SQ8", "PCA64,SQ8,Refine(SQfp16)", "PCA64,SQ8,Refine(SQ8)")
+KINDS = ("Flat", "SQfp16", "SQ8")
+"""And lists of vectors, as many as there are enough vectors for."""
 
 RUNTIMES = {
     "torch alone": "import torch",
@@ -137,7 +138,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
             "recall": _recall(nearest_QN[kind], nearest_QN["Flat"]),
         }
         print(
-            f"{kind:>26}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
+            f"{kind:>25}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
             f"of the nearest {same_QN[:, 0].mean():.2%}; recall {kinds[kind]['recall']:.4f}"
         )
     return result | {"kinds": kinds}
@@ -219,7 +220,7 @@ def runtimes(rounds: int) -> dict[str, list[float]]:
             seen[name].append(json.loads(done.stdout))
     result = {name: _medians(times) for name, times in seen.items()}
     for name, (wall_ms, cpu_ms) in result.items():
-        print(f"{name:>26}: {wall_ms:.0f} ms, {cpu_ms:.0f} ms of processor")
+        print(f"{name:>25}: {wall_ms:.0f} ms, {cpu_ms:.0f} ms of processor")
     return result
 
 
@@ -227,7 +228,7 @@ def _line(row: dict, vectors: int) -> str:
     one_ms, many_ms = 1000 * row["search_1_s"], 1000 * row["search_16_s"]
     scale = IMAGENET / vectors
     return (
-        f"{row['kind']:>26}: recall {row['recall']:.4f}; built in {row['build_s']:.0f} s "
+        f"{row['kind']:>25}: recall {row['recall']:.4f}; built in {row['build_s']:.0f} s "
         f"({row['build_cpu_s']:.0f} s of processor, {row['peak_bytes'] / 1e9:.2f} GB), "
         f"{row['bytes'] / 1e9:.3f} GB; one picture {one_ms:.1f} ms, sixteen {many_ms:.1f} ms; "
         f"{row['own_bytes'] / 1e6:.0f} MB of a process's own. For {IMAGENET:,}: "
