@@ -7,6 +7,8 @@ the forward pass suffer where both are loaded? Ends with one line of JSON.
 
 import argparse
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ import torch
 from alexnet import checkpoint
 from alexnet.command import Parser, UserError, run
 from serving.dataset import PackedPictures
-from serving.index import BATCH, build, features, make_index
+from serving.index import BATCH, features, make_index
 from serving.neighbours import FOLDER, INDEX, Neighbours, mapped, search
 from serving.thumbnails import JPEGS, ThumbnailWriter
 
@@ -35,16 +37,19 @@ IMAGENET = 1_281_167
 KINDS = ("Flat", "SQfp16", "SQ8")
 """And lists of vectors, as many as there are enough vectors for."""
 
-RUNTIMES = {
-    "torch alone": "import torch",
-    "torch, then FAISS": "import torch, faiss",
-    "FAISS, then torch": "import faiss, torch",
-    "a search before each pass": "import torch, faiss; searching = True",
+PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+RUNTIMES: dict[str, tuple[str, dict[str, str]]] = {
+    "torch alone": ("import torch", {}),
+    "torch, then FAISS": ("import torch, faiss", {}),
+    "FAISS, then torch": ("import faiss, torch", {}),
+    "a search before each pass": ("import torch, faiss; searching = True", {}),
+    "torch alone, passive": ("import torch", PASSIVE),
+    "a search before, passive": ("import torch, faiss; searching = True", PASSIVE),
 }
+"""{name: (what is loaded, how threads wait for each other)}."""
 FORWARD = """
 import json, time
 from statistics import median
-from typing import Any, BinaryIO
 searching = False
 {imports}
 import numpy
@@ -58,7 +63,7 @@ if searching:
     index.add(vectors)
 wall_s, cpu_s = [], []
 with torch.inference_mode():
-    for _ in range(12):
+    for _ in range(8):
         if searching:
             index.search(vectors[:2], 6)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -109,7 +114,10 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         copy = Path(folder) / step.name
         shutil.copytree(step, copy, ignore=shutil.ignore_patterns(FOLDER))
         loaded = checkpoint.load(copy)
-        _, build_s, build_cpu_s = _timed(build, copy, dataset)
+        words = [sys.executable, "-m", "serving", "index", str(copy), str(dataset)]
+        before_s = _children_s()
+        _, build_s, _ = _timed(subprocess.check_call, words)
+        build_cpu_s = _children_s() - before_s
         exact, open_s, _ = _timed(Neighbours.open, copy, loaded.about)
         size = {name: (copy / FOLDER / name).stat().st_size for name in (INDEX, JPEGS)}
         asked = PackedPictures(dataset, loaded.about, "val")
@@ -212,11 +220,14 @@ def runtimes(rounds: int) -> dict[str, list[float]]:
 
     Medians of processes that take turns.
     """
+    plain = {name: value for name, value in os.environ.items() if name not in PASSIVE}
     seen: dict[str, list[list[float]]] = {name: [] for name in RUNTIMES}
     for _ in range(rounds):
-        for name, imports in RUNTIMES.items():
+        for name, (imports, environment) in RUNTIMES.items():
             words = [sys.executable, "-c", FORWARD.format(imports=imports)]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                words, env=plain | environment, stdout=subprocess.PIPE, text=True, check=True
+            )
             seen[name].append(json.loads(done.stdout))
     result = {name: _medians(times) for name, times in seen.items()}
     for name, (wall_ms, cpu_ms) in result.items():
@@ -262,6 +273,12 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float
     wall, cpu = time.perf_counter(), time.process_time()
     result = work(*arguments)
     return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _children_s() -> float:
+    """Seconds of processor of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _medians(times: Sequence[Sequence[float]]) -> list[float]:
