@@ -143,7 +143,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         kinds[kind] = {
             "same_class": same_QN.mean(),
             "nearest_same_class": same_QN[:, 0].mean(),
-            "recall": _recall(nearest_QN[kind], nearest_QN["Flat"]),
+            "recall": recall(nearest_QN[kind], nearest_QN["Flat"]),
         }
         print(
             f"{kind:>25}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
@@ -166,7 +166,7 @@ def made_up_vectors(options: argparse.Namespace) -> list[dict]:
             row = json.loads(done.stdout.splitlines()[-1])
             found_QN = np.array(row.pop("found"))
             exact_QN = found_QN if exact_QN is None else exact_QN
-            rows.append({"kind": kind, "recall": _recall(found_QN, exact_QN)} | row)
+            rows.append({"kind": kind, "recall": recall(found_QN, exact_QN)} | row)
             print(_line(rows[-1], options.vectors), flush=True)
     return rows
 
@@ -257,7 +257,7 @@ def _sliced(feature_PH: np.ndarray) -> Iterator[np.ndarray]:
     return (feature_PH[n : n + BATCH] for n in range(0, len(feature_PH), BATCH))
 
 
-def _recall(found_QN: np.ndarray, exact_QN: np.ndarray) -> float:
+def recall(found_QN: np.ndarray, exact_QN: np.ndarray) -> float:
     """Share of the true neighbours that are among those found."""
     pairs = zip(found_QN.tolist(), exact_QN.tolist(), strict=True)
     return sum(len({*found} & {*exact}) for found, exact in pairs) / exact_QN.size
