@@ -18,7 +18,8 @@ from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.pixels import whole_picture
 from pipeline.dataset import Dataset
-from serving.neighbours import FILES, FOLDER, INDEX, Neighbours
+from serving.index import BATCH, make_index
+from serving.neighbours import FILES, FOLDER, INDEX, Neighbours, search
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,16 @@ def test_a_batch_is_as_many_single_ones(neighbours: Neighbours, feature_PH: np.n
     np.testing.assert_array_equal(distance_N6, np.concatenate([one[0] for one in alone]))
     np.testing.assert_array_equal(picture_N6, np.concatenate([one[1] for one in alone]))
     assert distance_N6[: len(feature_PH), 0].max() < 1e-5
+
+
+def test_lists_that_hold_too_few_say_so(feature_PH: np.ndarray) -> None:
+    batches = (feature_PH[start : start + BATCH] for start in range(0, len(feature_PH), BATCH))
+    index = make_index("IVF2,Flat", feature_PH.shape[1], len(feature_PH), batches)
+    distance_Nk, picture_Nk = search(index, feature_PH[:5], len(feature_PH))
+    missing_Nk = picture_Nk == -1
+    assert missing_Nk.any()
+    assert np.isinf(distance_Nk[missing_Nk]).all()
+    assert np.isfinite(distance_Nk[~missing_Nk]).all()
 
 
 def test_a_search_takes_as_many_threads_as_torch(
