@@ -19,7 +19,7 @@ demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class 
 	  INSTALL_S=$$(($$(date +%s) - start)) PATH="$(CURDIR)/$(BIN):$$PATH" deploy/demo.sh $(DATA)
 
 test: .venv/dev  ## the default suite, up to ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev  ## what takes longer
 	$(BIN)/python -m pytest -m slow

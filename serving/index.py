@@ -26,12 +26,10 @@ from serving.thumbnails import ThumbnailWriter, shrunk
 
 BATCH = 64
 SAMPLE = 2500 * BATCH
-"""Pictures that an index learns lists and axes from: 39 for each of 4,096 lists, fewer than which
-FAISS warns of. 2.6 GB of 4,096 units."""
+"""Pictures that an index learns its lists from: 39 for each of 4,096, fewer than which FAISS warns
+of. 2.6 GB of 4,096 units."""
 PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
-CANDIDATES = 10
-"""For each neighbour, of an index that finds roughly and then looks closely."""
 
 
 def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
@@ -59,8 +57,7 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
 def make_index(
     factory: str, units: int, pictures: int, batches: Iterator[np.ndarray]
 ) -> faiss.Index:
-    """A FAISS index of the last hidden layers of all pictures, which searches as PROBES and
-    CANDIDATES say.
+    """A FAISS index of the last hidden layers of all pictures.
 
     They come in batches (BATCH, units) float32; besides the index only SAMPLE of them are ever in
     memory. Raises UserError.
@@ -81,15 +78,11 @@ def make_index(
             index.add(feature_NH)
     if lists := faiss.try_extract_index_ivf(index):
         lists.nprobe = max(1, round(PROBES * lists.nlist))
-    if isinstance(index, faiss.IndexRefine):
-        index.k_factor = CANDIDATES
     return index
 
 
 def _reserve(index: faiss.Index, pictures: int) -> None:
     """Memory for all: a vector that grows is copied, and there twice meanwhile."""
-    if isinstance(index, faiss.IndexRefine):
-        index = faiss.downcast_index(index.refine_index)
     if isinstance(index, faiss.IndexFlatCodes):
         codes = index.codes.owned_data
         codes.resize(pictures * index.code_size)

@@ -7,6 +7,8 @@ the forward pass suffer where both are loaded? Ends with one line of JSON.
 
 import argparse
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ import torch
 from alexnet import checkpoint
 from alexnet.command import Parser, UserError, run
 from serving.dataset import PackedPictures
-from serving.index import BATCH, build, features, make_index
+from serving.index import BATCH, features, make_index
 from serving.neighbours import FOLDER, INDEX, Neighbours, mapped, search
 from serving.thumbnails import JPEGS, ThumbnailWriter
 
@@ -32,18 +34,22 @@ PARTS = ("pictures", "vectors", "runtimes")
 NEIGHBOURS = 6
 QUERIES, ROUNDS = 200, 20
 IMAGENET = 1_281_167
-KINDS = ("Flat", "SQfp16", "SQ8", "PCA64,SQ8,Refine(SQfp16)", "PCA64,SQ8,Refine(SQ8)")
+KINDS = ("Flat", "SQfp16", "SQ8")
+"""And lists of vectors, as many as there are enough vectors for."""
 
-RUNTIMES = {
-    "torch alone": "import torch",
-    "torch, then FAISS": "import torch, faiss",
-    "FAISS, then torch": "import faiss, torch",
-    "a search before each pass": "import torch, faiss; searching = True",
+PASSIVE = {"OMP_WAIT_POLICY": "passive"}
+RUNTIMES: dict[str, tuple[str, dict[str, str]]] = {
+    "torch alone": ("import torch", {}),
+    "torch, then FAISS": ("import torch, faiss", {}),
+    "FAISS, then torch": ("import faiss, torch", {}),
+    "a search before each pass": ("import torch, faiss; searching = True", {}),
+    "torch alone, passive": ("import torch", PASSIVE),
+    "a search before, passive": ("import torch, faiss; searching = True", PASSIVE),
 }
+"""{name: (what is loaded, how threads wait for each other)}."""
 FORWARD = """
 import json, time
 from statistics import median
-from typing import Any, BinaryIO
 searching = False
 {imports}
 import numpy
@@ -57,7 +63,7 @@ if searching:
     index.add(vectors)
 wall_s, cpu_s = [], []
 with torch.inference_mode():
-    for _ in range(12):
+    for _ in range(8):
         if searching:
             index.search(vectors[:2], 6)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -108,7 +114,10 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         copy = Path(folder) / step.name
         shutil.copytree(step, copy, ignore=shutil.ignore_patterns(FOLDER))
         loaded = checkpoint.load(copy)
-        _, build_s, build_cpu_s = _timed(build, copy, dataset)
+        words = [sys.executable, "-m", "serving", "index", str(copy), str(dataset)]
+        before_s = _children_s()
+        _, build_s, _ = _timed(subprocess.check_call, words)
+        build_cpu_s = _children_s() - before_s
         exact, open_s, _ = _timed(Neighbours.open, copy, loaded.about)
         size = {name: (copy / FOLDER / name).stat().st_size for name in (INDEX, JPEGS)}
         asked = PackedPictures(dataset, loaded.about, "val")
@@ -134,10 +143,10 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         kinds[kind] = {
             "same_class": same_QN.mean(),
             "nearest_same_class": same_QN[:, 0].mean(),
-            "recall": _recall(nearest_QN[kind], nearest_QN["Flat"]),
+            "recall": recall(nearest_QN[kind], nearest_QN["Flat"]),
         }
         print(
-            f"{kind:>26}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
+            f"{kind:>25}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
             f"of the nearest {same_QN[:, 0].mean():.2%}; recall {kinds[kind]['recall']:.4f}"
         )
     return result | {"kinds": kinds}
@@ -157,7 +166,7 @@ def made_up_vectors(options: argparse.Namespace) -> list[dict]:
             row = json.loads(done.stdout.splitlines()[-1])
             found_QN = np.array(row.pop("found"))
             exact_QN = found_QN if exact_QN is None else exact_QN
-            rows.append({"kind": kind, "recall": _recall(found_QN, exact_QN)} | row)
+            rows.append({"kind": kind, "recall": recall(found_QN, exact_QN)} | row)
             print(_line(rows[-1], options.vectors), flush=True)
     return rows
 
@@ -211,15 +220,18 @@ def runtimes(rounds: int) -> dict[str, list[float]]:
 
     Medians of processes that take turns.
     """
+    plain = {name: value for name, value in os.environ.items() if name not in PASSIVE}
     seen: dict[str, list[list[float]]] = {name: [] for name in RUNTIMES}
     for _ in range(rounds):
-        for name, imports in RUNTIMES.items():
+        for name, (imports, environment) in RUNTIMES.items():
             words = [sys.executable, "-c", FORWARD.format(imports=imports)]
-            done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                words, env=plain | environment, stdout=subprocess.PIPE, text=True, check=True
+            )
             seen[name].append(json.loads(done.stdout))
     result = {name: _medians(times) for name, times in seen.items()}
     for name, (wall_ms, cpu_ms) in result.items():
-        print(f"{name:>26}: {wall_ms:.0f} ms, {cpu_ms:.0f} ms of processor")
+        print(f"{name:>25}: {wall_ms:.0f} ms, {cpu_ms:.0f} ms of processor")
     return result
 
 
@@ -227,7 +239,7 @@ def _line(row: dict, vectors: int) -> str:
     one_ms, many_ms = 1000 * row["search_1_s"], 1000 * row["search_16_s"]
     scale = IMAGENET / vectors
     return (
-        f"{row['kind']:>26}: recall {row['recall']:.4f}; built in {row['build_s']:.0f} s "
+        f"{row['kind']:>25}: recall {row['recall']:.4f}; built in {row['build_s']:.0f} s "
         f"({row['build_cpu_s']:.0f} s of processor, {row['peak_bytes'] / 1e9:.2f} GB), "
         f"{row['bytes'] / 1e9:.3f} GB; one picture {one_ms:.1f} ms, sixteen {many_ms:.1f} ms; "
         f"{row['own_bytes'] / 1e6:.0f} MB of a process's own. For {IMAGENET:,}: "
@@ -245,7 +257,7 @@ def _sliced(feature_PH: np.ndarray) -> Iterator[np.ndarray]:
     return (feature_PH[n : n + BATCH] for n in range(0, len(feature_PH), BATCH))
 
 
-def _recall(found_QN: np.ndarray, exact_QN: np.ndarray) -> float:
+def recall(found_QN: np.ndarray, exact_QN: np.ndarray) -> float:
     """Share of the true neighbours that are among those found."""
     pairs = zip(found_QN.tolist(), exact_QN.tolist(), strict=True)
     return sum(len({*found} & {*exact}) for found, exact in pairs) / exact_QN.size
@@ -261,6 +273,12 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float
     wall, cpu = time.perf_counter(), time.process_time()
     result = work(*arguments)
     return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _children_s() -> float:
+    """Seconds of processor of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _medians(times: Sequence[Sequence[float]]) -> list[float]:

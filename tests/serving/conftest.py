@@ -26,6 +26,8 @@ NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
 READ_S = 2
 """In which clients of `hardy` must send a request."""
+DEADLINE_S = 4
+"""In which it must answer."""
 
 
 def publish(
@@ -170,7 +172,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hardy(published: Path) -> Iterator[Server]:
     """A server for tests of all that one must bear, and quick to notice."""
-    with serve("--model", published, read_s=READ_S, reload_s=0.2) as server:
+    settings = {"read_s": READ_S, "deadline_s": DEADLINE_S, "reload_s": 0.2, "decoders": 2}
+    with serve("--model", published, **settings) as server:
         yield server
 
 

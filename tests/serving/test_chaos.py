@@ -1,12 +1,11 @@
 """Processes that are killed, and clients that leave."""
 
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.serving.conftest import Server, serve, wait_for
+from tests.serving.conftest import Server, wait_for
 from tests.serving.connections import Connection, load, upload
 
 CLIENTS = 4
@@ -60,23 +59,7 @@ def test_who_leaves_is_waited_for_no_longer(hardy: Server, jpeg: bytes) -> None:
     wait_for(lambda: hardy.metric("serving_queue_views") == 0, within_s=5)
     assert hardy.metric("serving_dropped_total") == dropped + len(leaving)
     assert hardy.post("/classify", jpeg).is_success
-    assert len(hardy.decoders()) <= psutil.cpu_count()
-
-
-@pytest.mark.slow
-def test_an_answer_comes_by_the_deadline_or_not_at_all(model: Path, jpeg: bytes) -> None:
-    with serve("--model", model, deadline_s=0.5) as server:
-        server.post("/classify", jpeg)
-        for decoder in server.decoders():
-            decoder.suspend()
-        started = time.monotonic()
-        late = server.post("/classify", jpeg)
-        assert 0.5 < time.monotonic() - started < 2
-        assert late.status_code == 504
-        assert late.headers["content-type"] == "application/problem+json"
-        assert late.json()["setting"] == "SERVING_DEADLINE_S"
-        wait_for(lambda: server.metric("serving_queue_views") == 0, within_s=2)
-        wait_for(lambda: server.post("/classify", jpeg).is_success)
+    assert len(hardy.decoders()) <= 2
 
 
 @pytest.mark.slow

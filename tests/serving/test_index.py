@@ -48,7 +48,7 @@ def test_it_says_what_it_was_made_of(indexed: Path) -> None:
     assert (ours.dataset, ours.weights_sha256) == (about.dataset, about.weights_sha256)
 
 
-@pytest.mark.parametrize("factory", ["SQfp16", "SQ8", "IVF2,Flat", "PCA16,SQ8,Refine(SQfp16)"])
+@pytest.mark.parametrize("factory", ["SQfp16", "SQ8", "IVF2,Flat", "IVF2,SQ8"])
 def test_other_kinds_of_index_find_a_picture_itself(
     indexed: Path, bare: Path, dataset: Path, factory: str
 ) -> None:

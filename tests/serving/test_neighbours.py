@@ -3,6 +3,7 @@
 import hashlib
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faiss
@@ -87,6 +88,18 @@ def test_a_batch_is_as_many_single_ones(neighbours: Neighbours, feature_PH: np.n
     np.testing.assert_array_equal(distance_N6, np.concatenate([one[0] for one in alone]))
     np.testing.assert_array_equal(picture_N6, np.concatenate([one[1] for one in alone]))
     assert distance_N6[: len(feature_PH), 0].max() < 1e-5
+
+
+def test_a_search_takes_as_many_threads_as_torch(
+    neighbours: Neighbours, feature_PH: np.ndarray
+) -> None:
+    """In every thread that asks; each has a number of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(neighbours.nearest, feature_PH, 1).result()
+        assert pool.submit(faiss.omp_get_max_threads).result() == 1
+    torch.set_num_threads(before)
 
 
 def test_thumbnails_are_the_pictures(neighbours: Neighbours, dataset: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 
 from alexnet import atomic, checkpoint
 from alexnet.pixels import whole_picture
@@ -78,7 +80,16 @@ def flip_a_bit(model: Path) -> None:
 
 
 def cut_short(model: Path) -> None:
-    weights = (model / "model.safetensors").read_bytes()[:-1000]
+    replace(model, (model / "model.safetensors").read_bytes()[:-1000])
+
+
+def without_numbers(model: Path) -> None:
+    tensors = load_tensors((model / "model.safetensors").read_bytes())
+    tensors["fc8.bias"].fill_(torch.nan)
+    replace(model, save_tensors(tensors))
+
+
+def replace(model: Path, weights: bytes) -> None:
     (model / "model.safetensors").write_bytes(weights)
     describe(model, weights_sha256=sha256(weights).hexdigest())
 
@@ -96,6 +107,11 @@ def describe(model: Path, **changed: object) -> None:
         (lambda model: describe(model, version=2), "written by another version"),
         (lambda model: describe(model, size=64.5), "size: Input should be a valid integer"),
         (lambda model: describe(model, network={"classes": 8}), "cannot be loaded"),
+        (without_numbers, "the model's answers are no numbers"),
+        (
+            lambda model: describe(model, golden={"labels": [0], "probabilities": [2]}),
+            "the model's answer about the golden picture differs",
+        ),
         (shutil.rmtree, "no published model here"),
     ],
 )

@@ -2,9 +2,12 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from tests.serving.conftest import READ_S, Server
+import pytest
+
+from tests.serving.conftest import DEADLINE_S, READ_S, Server
 from tests.serving.connections import LIVEZ, Connection, form, head, load, upload
 
 # {attack: (sent at once, then again and again)}
@@ -42,13 +45,20 @@ def upload_slowly(url: str, data: bytes) -> list[int]:
         return statuses
 
 
-def test_attacks_are_closed_while_others_are_served(hardy: Server, jpeg: bytes) -> None:
+@pytest.fixture(scope="module")
+def kept(hardy: Server) -> Iterator[Future]:
+    """A client that asks once and then keeps the connection, while other tests run."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(attack, hardy.url, LIVEZ, b"")
+
+
+def test_attacks_are_closed_while_others_are_served(
+    hardy: Server, kept: Future, jpeg: bytes
+) -> None:
     url, names = hardy.url, [*ATTACKS, *ATTACKS]
     with load(url, jpeg, clients=1) as answers, ThreadPoolExecutor(20) as pool:
         ended = [pool.submit(attack, url, *ATTACKS[name]) for name in names]
         honest = pool.submit(upload_slowly, url, upload(jpeg))
-        # Between requests uvicorn's five seconds are a client's right.
-        kept = pool.submit(attack, url, LIVEZ, b"")
     for name, future in zip(names, ended, strict=True):
         seconds, status = future.result()
         assert seconds < READ_S + 1, name
@@ -56,21 +66,31 @@ def test_attacks_are_closed_while_others_are_served(hardy: Server, jpeg: bytes) 
         assert status in (408, None), name
     assert hardy.metric('serving_refused_total{code="slow"') == len(names)
     assert honest.result() == [200, 200]
-    assert READ_S + 1 < kept.result()[0] < 7
     assert len(answers) > 5
     assert all(answer.response and answer.response.is_success for answer in answers)
 
 
-def test_an_answer_may_take_longer_than_a_request(hardy: Server, jpeg: bytes) -> None:
-    hardy.post("/classify", jpeg)
-    with Connection(hardy.url) as connection:
-        for decoder in hardy.decoders():
+def test_an_answer_may_take_longer_than_a_request_up_to_its_deadline(
+    hardy: Server, jpeg: bytes
+) -> None:
+    def ask() -> tuple[int, str, float]:
+        started = time.monotonic()
+        answer = hardy.post("/classify", jpeg)
+        return answer.status_code, answer.json().get("setting"), time.monotonic() - started
+
+    with ThreadPoolExecutor() as pool:
+        while len(decoders := hardy.decoders()) < 2:
+            for future in [pool.submit(ask), pool.submit(ask)]:
+                assert future.result()[0] == 200
+        for decoder in decoders:
             decoder.suspend()
-        connection.send(upload(jpeg))
+        asked = [pool.submit(ask) for _ in decoders]
         time.sleep(READ_S + 1)
-        for decoder in hardy.decoders():
-            decoder.resume()
-        assert connection.answer().status == 200
+        decoders[0].resume()
+        answered, late = sorted(future.result() for future in asked)
+    assert answered[0] == 200
+    assert late[:2] == (504, "SERVING_DEADLINE_S")
+    assert READ_S < answered[2] < DEADLINE_S < late[2] < DEADLINE_S + 1
 
 
 def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:
@@ -80,3 +100,9 @@ def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:
         assert answer.status == 400
         assert answer.headers["content-type"] == "application/problem+json"
         assert json.loads(answer.body)["request_id"] == answer.headers["x-request-id"]
+
+
+def test_between_requests_a_connection_is_kept_for_a_while(kept: Future) -> None:
+    seconds, said = kept.result()
+    assert READ_S + 1 < seconds < 7  # uvicorn's own five
+    assert said is None

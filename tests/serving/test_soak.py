@@ -8,7 +8,7 @@ import pytest
 from serving.soak import Sample, slope_mib_per_minute
 
 SHORT = (
-    "serving.soak", "--minutes", 0.7, "--reload-every", 6, "--limit-mib-per-minute", 60,
+    "serving.soak", "--minutes", 0.4, "--reload-every", 4, "--limit-mib-per-minute", 60,
     "--width", 0.1, "--crop", 112, "--classes", 10,
 )  # fmt: skip
 
