@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -19,6 +20,7 @@ from serving.batcher import VIEWS
 from serving.envelope import Envelope
 from serving.limits import BodyLimit
 from serving.logs import configure
+from serving.memory import keep_freed
 from serving.models import Models
 from serving.service import Service
 from serving.settings import Settings
@@ -104,8 +106,12 @@ def _drain_on_signals(service: Service) -> None:
 def from_environment() -> FastAPI:
     """In a server process of its own; settings come from SERVING_*."""
     configure()
+    keep_freed()
+    settings = Settings()
+    # Before the first forward pass, which NNPACK's threads are started for: they never change.
+    torch.set_num_threads(settings.pass_threads)
     for descriptor in Path("/proc/self/fd").iterdir():
         # Decoders must not have the port, which uvicorn hands to its processes inheritable.
         with suppress(OSError):
             os.set_inheritable(int(descriptor.name), int(descriptor.name) <= 2)
-    return create_app(Settings())
+    return create_app(settings)

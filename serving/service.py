@@ -41,7 +41,7 @@ class Service:
         """What still comes is answered, but nobody should send more."""
         self.tasks: list[asyncio.Task[None]] = []
         """What runs beside requests, for as long as the server lives."""
-        kind, threads = device().type, settings.threads or settings.cores
+        kind, threads = device().type, settings.pass_threads
         self.batcher = Batcher(
             lanes=max(1, settings.cores // threads) if kind == "cpu" else 1,
             threads=threads,

@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         return Limits(pixels=self.max_pixels, aspect=self.max_aspect, frames=self.max_frames)
 
     @property
+    def pass_threads(self) -> int:
+        """Processor threads of one forward pass."""
+        return self.threads or self.cores
+
+    @property
     def cores(self) -> int:
         """Of one server process."""
         return max(1, len(os.sched_getaffinity(0)) // self.workers)
