@@ -66,6 +66,7 @@ class Batcher:
     @contextmanager
     def room(self, views: int) -> Iterator[None]:
         """Places in the queue for as long as the block takes. Raises RefusedError with 429."""
+        views = min(views, self._capacity_views)  # what is larger has the queue to itself
         self._refuse_beyond(views)
         self._held_views += views
         metrics.QUEUE_VIEWS.inc(views)

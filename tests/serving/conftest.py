@@ -105,9 +105,6 @@ class Server:
         return found
 
 
-Serve = Callable[..., "contextmanager[Server]"]
-
-
 @contextmanager
 def serve(*words: object, ready: bool = True, **environment: object) -> Iterator[Server]:
     """`python -m serving WORDS --port 0`, with SERVING_NAME=value for each of `environment`."""

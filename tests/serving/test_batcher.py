@@ -143,5 +143,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
                 batcher.check_room()
         with batcher.room(30):
             pass
+        with batcher.room(111), pytest.raises(RefusedError):  # as an occlusion map takes
+            batcher.check_room()
 
     run(test, capacity_views=30)
