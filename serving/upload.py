@@ -54,16 +54,16 @@ async def read(request: Request, max_files: int) -> Upload:
 def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
     files: list[bytes] = []
     others: set[str] = set()
-    part = bytearray()
+    part: list[bytes] = []
     try:
         with PushMultipartParser(boundary, max_segment_count=max_files + FIELDS) as parser:
             for event in parser.parse(body):
                 if isinstance(event, MultipartSegment):
-                    segment, part = event, bytearray()
+                    segment, part = event, []
                 elif event is not None:
-                    part += event
+                    part.append(event)
                 elif segment.name == FIELD and segment.filename is not None:
-                    files.append(bytes(part))
+                    files.append(b"".join(part))
                 else:
                     others.add(segment.name)
     except ParserLimitReached as error:
