@@ -77,7 +77,7 @@ def _server_parser() -> Parser:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", help="(8000)")
     parser.add_argument("--workers", help="server processes that share the port (1)")
-    parser.add_argument("--threads", help="of one forward pass on a CPU (all cores)")
+    parser.add_argument("--threads", help="of one forward pass on a CPU (half the cores)")
     parser.add_argument("--keys", help="file of API keys, one a line (none: anybody may ask)")
     parser.add_argument("--queue-pictures", help="that may wait; beyond them 429 (64)")
     parser.add_argument("--max-upload-bytes", help="larger requests are refused (20000000)")

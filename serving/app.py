@@ -39,6 +39,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         _drain_on_signals(service)
         metrics.CAPACITY_VIEWS.set(VIEWS * settings.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
+        starting = asyncio.create_task(service.decoder.start())
         service.tasks = [
             asyncio.create_task(service.batcher.run()),
             asyncio.create_task(service.models.watch(settings.reload_s)),
@@ -47,9 +48,9 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
             # Where others share the port, one without a model takes no connections from them.
             await service.models.looked.wait()
         yield {"service": service}
-        for task in service.tasks:
+        for task in (starting, *service.tasks):
             task.cancel()
-        await asyncio.gather(*service.tasks, return_exceptions=True)
+        await asyncio.gather(starting, *service.tasks, return_exceptions=True)
 
     app = FastAPI(
         title="AlexNet",

@@ -1,10 +1,13 @@
 """Photographs to pictures, in processes of their own: what breaks a decoder breaks nothing else."""
 
+import asyncio
 import math
 import resource
 import signal
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_process
@@ -19,9 +22,11 @@ TRIES = 2
 NOTICED_S = 0.1
 """Within which a process that has died is known to be dead."""
 
+T = TypeVar("T")
+
 
 class Decoder:
-    """Up to `processes` decoder processes, started when needed, replaced when they die.
+    """Up to `processes` decoder processes, started when needed or before, replaced when they die.
 
     A picture whose decoder dies is tried once more: another picture may have been the cause.
     """
@@ -29,8 +34,13 @@ class Decoder:
     def __init__(
         self, processes: int, formats: tuple[str, ...], limits: Limits, timeout_s: float
     ) -> None:
-        self._limiter = CapacityLimiter(processes)
+        self._processes, self._limiter = processes, CapacityLimiter(processes)
         self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
+
+    async def start(self) -> None:
+        """All processes, so that the first pictures do not wait for them."""
+        starts = (_run(_settle) for _ in range(self._processes))
+        await asyncio.gather(*starts, return_exceptions=True)
 
     async def __call__(self, data: bytes, size: int, rule: PictureRule) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises PictureError."""
@@ -38,10 +48,7 @@ class Decoder:
             try:
                 async with self._limiter:  # waiting for a process is not decoding
                     with anyio.fail_after(self._timeout_s):
-                        return await anyio.to_process.run_sync(
-                            _decode, data, size, self._formats, rule, self._limits,
-                            cancellable=True, limiter=CapacityLimiter(math.inf),
-                        )  # fmt: skip
+                        return await _run(_decode, data, size, self._formats, rule, self._limits)
             except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
                 # What killed it may have killed idle ones too: they are not to be tried next.
                 await anyio.sleep(NOTICED_S)
@@ -51,6 +58,13 @@ class Decoder:
                     f"decoding the picture takes more than {self._timeout_s:g} seconds",
                 ) from None
         raise PictureError("damaged", "the picture is damaged (its decoder died twice)")
+
+
+async def _run(function: Callable[..., T], *arguments: Any) -> T:
+    """In a process of its own, which is killed where nobody waits for it any more."""
+    return await anyio.to_process.run_sync(
+        function, *arguments, cancellable=True, limiter=CapacityLimiter(math.inf)
+    )
 
 
 def _decode(

@@ -48,7 +48,7 @@ class Service:
             batch_views=BATCH_VIEWS[kind],
             capacity_views=VIEWS * settings.queue_pictures,
         )
-        self._decoder = Decoder(
+        self.decoder = Decoder(
             settings.decoders or settings.cores,
             settings.formats,
             settings.limits,
@@ -156,7 +156,7 @@ class Service:
     async def _picture(self, served: Served, data: bytes) -> np.ndarray:
         started = time.perf_counter()
         about = served.predictor.about
-        picture_SS3 = await self._decoder(data, about.size, about.rule)
+        picture_SS3 = await self.decoder(data, about.size, about.rule)
         metrics.STAGE_SECONDS.labels("decode").observe(time.perf_counter() - started)
         return picture_SS3
 

@@ -28,8 +28,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1)
     """Server processes that share the port, each with the model in its memory."""
     threads: int = Field(0, ge=0)
-    """Of one forward pass on a CPU; 0: all cores of the process. With fewer than its cores a server
-    runs as many batches at once as it has room for: more throughput, slower single answers."""
+    """Of one forward pass on a CPU; 0: half the cores of the process. As many batches run at once
+    as there are cores for: where one has work for a single thread, another keeps the cores busy.
+    All cores for each pass make single answers faster, and fewer of them a second."""
     decoders: int = Field(0, ge=0)
     """Decoder processes of each server process; 0: as many as it has cores."""
     keys: Path | None = None
@@ -88,7 +89,7 @@ class Settings(BaseSettings):
     @property
     def pass_threads(self) -> int:
         """Processor threads of one forward pass."""
-        return self.threads or self.cores
+        return self.threads or max(1, self.cores // 2)
 
     @property
     def cores(self) -> int:

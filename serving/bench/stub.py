@@ -38,14 +38,18 @@ def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     )
     app = create_app(settings, Unmoved(settings.model, Served(predictor)))
     if not decoding:
-        app.state.service._decoder = _decoder
+        app.state.service.decoder = _Blank()
     return app
 
 
-async def _decoder(data: bytes, size: int, rule: object) -> "np.ndarray":
-    import numpy as np
+class _Blank:
+    async def start(self) -> None:
+        """It has no processes."""
 
-    return np.zeros((size, size, 3), np.uint8)
+    async def __call__(self, data: bytes, size: int, rule: object) -> "np.ndarray":
+        import numpy as np
+
+        return np.zeros((size, size, 3), np.uint8)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,25 @@
+"""The processes that decode; what becomes of those that die stands in test_chaos.py."""
+
+import asyncio
+
+import psutil
+
+from alexnet.pixels import Limits, PictureRule
+from serving.decoder import Decoder
+
+
+def test_processes_are_there_before_the_first_picture(jpeg: bytes) -> None:
+    def decoders() -> set[int]:
+        return {child.pid for child in psutil.Process().children()}
+
+    async def start_and_decode() -> None:
+        before = decoders()
+        decoder = Decoder(2, ("JPEG",), Limits(), timeout_s=10)
+        await decoder.start()
+        started = decoders()
+        assert len(started - before) == 2
+        pictures = await asyncio.gather(*(decoder(jpeg, 72, PictureRule()) for _ in range(4)))
+        assert {picture.shape for picture in pictures} == {(72, 72, 3)}
+        assert decoders() == started
+
+    asyncio.run(start_and_decode())
