@@ -41,10 +41,10 @@ class Service:
         """What still comes is answered, but nobody should send more."""
         self.tasks: list[asyncio.Task[None]] = []
         """What runs beside requests, for as long as the server lives."""
-        kind, threads = device().type, settings.pass_threads
+        kind = device().type
         self.batcher = Batcher(
-            lanes=max(1, settings.cores // threads) if kind == "cpu" else 1,
-            threads=threads,
+            lanes=settings.lanes if kind == "cpu" else 1,
+            threads=settings.pass_threads,
             batch_views=BATCH_VIEWS[kind],
             capacity_views=VIEWS * settings.queue_pictures,
         )

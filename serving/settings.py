@@ -92,6 +92,11 @@ class Settings(BaseSettings):
         return self.threads or max(1, self.cores // 2)
 
     @property
+    def lanes(self) -> int:
+        """Forward passes that run at once on a CPU."""
+        return max(1, self.cores // self.pass_threads)
+
+    @property
     def cores(self) -> int:
         """Of one server process."""
         return max(1, len(os.sched_getaffinity(0)) // self.workers)

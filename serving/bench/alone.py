@@ -1,4 +1,5 @@
-"""python -m serving.bench.alone: our predictor in a loop, without a server, its pictures ready.
+"""python -m serving.bench.alone: our predictor in a loop, without a server, its pictures ready, in
+as many threads as a server would run batches at once.
 
 Prints JSON: pictures done, seconds by the clock, CPU time of all threads, and what making one
 picture ready takes, which is measured apart.
@@ -6,10 +7,10 @@ picture ready takes, which is measured apart.
 
 import argparse
 import json
-import os
 import sys
 import time
-from itertools import count, islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, repeat
 from math import ceil, floor
 from pathlib import Path
 
@@ -19,10 +20,9 @@ from alexnet.checkpoint import load
 from alexnet.command import Parser, run
 from alexnet.pixels import whole_picture
 from serving.bench import trial
+from serving.memory import keep_freed
 from serving.predictor import Predictor
-
-WARM_UP = 2
-"""Batches."""
+from serving.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    settings = Settings(model=(options.model,))
+    keep_freed()
+    torch.set_num_threads(settings.pass_threads)
     predictor = Predictor([load(options.model)])
     about, jpegs = predictor.about, trial.photographs()
     decode_s = time.thread_time()
@@ -39,15 +41,24 @@ def _run(options: argparse.Namespace) -> int:
     picture_N3SS = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures])
     picture_N3SS = picture_N3SS.repeat(ceil(options.batch / len(jpegs)), 1, 1, 1)
 
-    sizes = (floor(options.batch * (n + 1)) - floor(options.batch * n) for n in count())
-    for size in islice(sizes, WARM_UP):
-        predictor.classify(picture_N3SS[:size], views=10)
-    done, wall_s, cpu_s = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall_s < options.seconds:
-        size = next(sizes)
-        predictor.classify(picture_N3SS[:size], views=10)
-        done += size
-    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    def asked(_: int, seconds: float) -> int:
+        """Pictures answered by one thread in `seconds`, in batches of that mean size."""
+        done, end = 0, time.perf_counter() + seconds
+        for number in count(1):
+            size = floor(options.batch * number) - done
+            predictor.classify(picture_N3SS[:size], views=10)
+            done += size
+            if time.perf_counter() > end:
+                break
+        return done
+
+    with ThreadPoolExecutor(
+        settings.lanes, initializer=torch.set_num_threads, initargs=(settings.pass_threads,)
+    ) as lanes:
+        list(lanes.map(asked, range(settings.lanes), repeat(0.0)))  # warm
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        done = sum(lanes.map(asked, range(settings.lanes), repeat(options.seconds)))
+        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
     print(json.dumps({"requests": done, "wall_s": wall_s, "cpu_s": cpu_s, "decode_s": decode_s}))
     return 0
 
