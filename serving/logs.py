@@ -21,5 +21,7 @@ def configure() -> None:
             "formatters": {"line": text if sys.stderr.isatty() else json},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": "INFO"},
+            # Tells at each start which processors it was not built for.
+            "loggers": {"faiss.loader": {"level": "WARNING"}},
         }
     )

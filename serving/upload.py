@@ -62,10 +62,17 @@ def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
                     segment, part = event, []
                 elif event is not None:
                     part.append(event)
-                elif segment.name == FIELD and segment.filename is not None:
-                    files.append(b"".join(part))
-                else:
+                elif not segment.name:
+                    raise RefusedError(400, "multipart", "a part of the form has no name")
+                elif segment.name != FIELD:
                     others.add(segment.name)
+                elif segment.filename is None:
+                    raise RefusedError(
+                        422, "no-file",
+                        f"the field {FIELD!r} holds text, not a file; curl -F {FIELD}=@photo.jpg",
+                    )  # fmt: skip
+                else:
+                    files.append(b"".join(part))
     except ParserLimitReached as error:
         raise RefusedError(
             413, "too-many-files", f"the form has too many or too large parts ({error})",

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from fastapi import Request
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartParser
@@ -65,8 +65,11 @@ def test_any_bytes_are_files_or_a_refusal(body: bytes) -> None:
             assert upload(body, kind).pictures
 
 
-@given(st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=4))
-def test_damaged_forms_are_read_as_starlette_does_or_refused(
+@given(st.lists(st.tuples(st.integers(0, 250), st.binary(max_size=3)), max_size=4))
+@example([(69, b"\0")])  # the end of a file's name
+@example([(40, b"\t")])  # before the field's
+@example([(46, b" ")])
+def test_of_damaged_forms_no_file_is_lost_that_starlette_finds(
     changes: list[tuple[int, bytes]],
 ) -> None:
     body = form(("file", "a.jpg", b"first"), ("other", None, b"x"), ("file", "b.jpg", b"second"))
@@ -77,8 +80,8 @@ def test_damaged_forms_are_read_as_starlette_does_or_refused(
     except RefusedError:
         return
     theirs = asyncio.run(_starlette(body))
-    if theirs is not None:
-        assert ours == theirs
+    left = iter(ours)
+    assert all(content in left for content in theirs or [])  # in the same order
 
 
 async def _starlette(body: bytes) -> list[bytes] | None:
@@ -99,7 +102,8 @@ async def _starlette(body: bytes) -> list[bytes] | None:
         (form(("file", "a", b"1")) * 1, "multipart/form-data", 400, "boundary"),
         (form(("file", "a", b"1"))[:-20], MULTIPART, 400, "multipart body is damaged"),
         (form(("image", "a", b"1")), MULTIPART, 422, "no file in a field named 'file' (fields: im"),
-        (form(("file", None, b"1")), MULTIPART, 422, "no file in a field named 'file'"),
+        (form(("file", None, b"1")), MULTIPART, 422, "holds text, not a file"),
+        (form(("file", "a", b"1"), ("", "a", b"1")), MULTIPART, 400, "has no name"),
         (form(*[("file", "a", b"1")] * 4), MULTIPART, 413, "4 files, the limit is 3"),
         (form(*[("x", None, b"1")] * 99), MULTIPART, 413, "too many or too large parts"),
         (b"x", "text/plain", 415, "a body of type text/plain holds no picture"),
