@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from alexnet.benchmark import machine
 from alexnet.command import Parser, UserError, run
 from pipeline import peers
 from pipeline.batches import Decoding, train_batches, whole_batches
 from pipeline.cluster import MEMORY
-from pipeline.contender import Contender, Delivery, compete, machine
+from pipeline.contender import Contender, Delivery, compete
 from pipeline.dataset import Dataset
 from pipeline.graph import Output
 from pipeline.order import Shard

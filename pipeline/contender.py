@@ -2,14 +2,12 @@
 
 import multiprocessing
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,13 +103,6 @@ def compete(contenders: list[Contender], rounds: int, seconds: float) -> dict[st
         for contender in contenders[turn:] + contenders[:turn]:
             windows[contender.name].append(contender.window(seconds))
     return windows
-
-
-def machine() -> dict[str, str | int]:
-    """What the contenders share: {"cpu": model, "cores": how many this process may use}."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    return {"cpu": next(names, platform.machine()), "cores": len(os.sched_getaffinity(0))}
 
 
 def _work(

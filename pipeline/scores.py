@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
+from alexnet.benchmark import Spread
 from pipeline.contender import Window
 from pipeline.figure import save
 
@@ -18,20 +18,6 @@ class Goal(NamedTuple):
     peer: str
     at_least: float
     """Images per core-second of ours over those of the peer."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one value a round."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        ordered = sorted(values)
-        return cls(median(ordered), ordered[0], ordered[-1])
 
 
 @dataclass(frozen=True)

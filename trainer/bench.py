@@ -20,10 +20,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alexnet.benchmark import machine
 from alexnet.command import Parser, UserError, run
 from alexnet.model import AlexNetConfig
 from pipeline.cluster import MEMORY
-from pipeline.contender import Contender, compete, machine
+from pipeline.contender import Contender, compete
 from pipeline.scores import Goal, Scores, Windows
 from trainer import peers
 from trainer.launchers import WORKERS, Pair, ray_train, torchrun

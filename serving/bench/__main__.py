@@ -7,7 +7,6 @@ contenders within a round: other work on the machine moves both alike.
 
 import argparse
 import json
-import os
 import platform
 import re
 import subprocess
@@ -20,16 +19,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
-import psutil
-
+from alexnet.benchmark import Spread, machine
 from alexnet.command import Parser, UserError, run
 from serving.bench import scores, trial
 from serving.bench.batching import BATCH_TIMEOUT_S, MAX_BATCH_PICTURES
 from serving.bench.load import Answer, ask, closed_loop, multipart, open_loop
 from serving.bench.process import Server
-from serving.bench.scores import Goal, Spread, Visit, Visits, Window, p99_s, per_core_s, per_s
+from serving.bench.scores import Goal, Visit, Visits, Window, p99_s, per_core_s, per_s
 
 VIEWS = 10
 WARM_UP_S = 0.5
@@ -229,17 +226,6 @@ def _report(visits: Visits, jpegs: list[bytes], options: argparse.Namespace) -> 
         "options": {name: value for name, value in vars(options).items() if name != "run"},
     }
     print(json.dumps(everything))
-
-
-def machine() -> dict[str, Any]:
-    """What the contenders share, and the load generator with them."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
-    return {
-        "cpu": next(names, platform.machine()),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
+from alexnet.benchmark import Spread
 from serving.bench.process import Memory
 
 
@@ -66,20 +67,6 @@ class Goal(NamedTuple):
     second: str
     at_least: float | None
     """Of the first over the second in the same round. None: it is only measured."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one value a round."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        ordered = sorted(values)
-        return cls(median(ordered), ordered[0], ordered[-1])
 
 
 @dataclass(frozen=True)

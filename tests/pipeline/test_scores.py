@@ -1,7 +1,8 @@
 """Scores of a benchmark, by hand."""
 
+from alexnet.benchmark import Spread
 from pipeline.contender import Window
-from pipeline.scores import Goal, Scores, Spread
+from pipeline.scores import Goal, Scores
 
 
 def test_scores_are_medians_of_rounds_and_of_ratios_within_a_round() -> None:

@@ -50,8 +50,7 @@ def visit(browser: Browser, server: Server) -> Visit:
     """The page, and afterwards: no error, no breach of the policy, no request to elsewhere."""
 
     @contextmanager
-    def visit(key: str = KEY, **options: object) -> Iterator[Page]:
-        url = server.url
+    def visit(key: str = KEY, url: str = server.url, **options: object) -> Iterator[Page]:
         options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
         context = browser.new_context(**options)  # type: ignore[arg-type]
         if key:
@@ -228,30 +227,32 @@ def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
         assert len(bars(page)) == 5
 
 
-def test_similar_pictures_and_a_model_that_squashes(visit: Visit, jpeg: bytes, photo: Path) -> None:
-    neighbours = [
-        {"id": f"n{i}", "label": f"class {i}, known as {i}", "distance": 7.25 + i,
-         "thumbnail": f"/thumbnails/{i}"} for i in range(6)
-    ]  # fmt: skip
-
-    def with_index(route: Route) -> None:
-        card = route.fetch().json()
-        card["similar"], card["picture"]["framing"] = {"pictures": 6, "dataset": "d"}, "squash"
-        route.fulfill(json=card)
-
-    with visit() as page:
-        page.route("**/info", with_index)
-        page.route("**/similar", lambda route: route.fulfill(json={"neighbours": neighbours}))
-        page.route("**/thumbnails/*", lambda route: route.fulfill(body=jpeg))
-        page.reload()
+def test_similar_training_pictures(visit: Visit, indexed: Path, jpeg: bytes, photo: Path) -> None:
+    with serve("--model", indexed.parent) as server, visit(key="", url=server.url) as page:
+        neighbours = server.post("/similar", jpeg).raise_for_status().json()["neighbours"]
+        assert len(neighbours) == 6
         page.set_input_files("#choose", photo)
         names = page.locator("#neighbours .name")
-        expect(names).to_have_text([f"class {i}" for i in range(6)])
+        expect(names).to_have_text([neighbour["label"].split(",")[0] for neighbour in neighbours])
         distances = page.locator("#neighbours .distance").all_text_contents()
         assert [float(distance) for distance in distances] == pytest.approx(
             [neighbour["distance"] for neighbour in neighbours], abs=0.06
         )
-        expect(page.locator("#neighbours img").last).to_have_js_property("naturalWidth", 300)
+        for image in page.locator("#neighbours img").all():
+            expect(image).not_to_have_js_property("naturalWidth", 0)
+
+
+def test_a_model_that_squashes(visit: Visit, photo: Path) -> None:
+    def squashing(route: Route) -> None:
+        card = route.fetch().json()
+        card["picture"]["framing"] = "squash"
+        route.fulfill(json=card)
+
+    with visit() as page:
+        page.route("**/info", squashing)
+        page.reload()
+        page.set_input_files("#choose", photo)
+        bars(page)
         expect(page.locator("#photo")).to_have_css("object-fit", "fill")
 
 
