@@ -22,7 +22,8 @@ test: .venv/dev  ## the default suite, up to ten minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev  ## what takes longer
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/ruff check .

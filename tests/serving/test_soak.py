@@ -14,6 +14,7 @@ SHORT = (
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_memory_stays_where_it_is_while_models_change(run: Callable) -> None:
     done = run(*SHORT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -24,6 +25,7 @@ def test_memory_stays_where_it_is_while_models_change(run: Callable) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_planted_leak_is_found(run: Callable) -> None:
     done = run(*SHORT, "--plant-leak")
     assert done.returncode == 1, done.stdout + done.stderr
