@@ -24,7 +24,7 @@ def test_one_round_of_everything(
     assert all(rate["images_per_core_s"]["low"] > 0 for rate in scores["rates"])
     assert [(r["ours"], r["peer"]) for r in scores["ratios"]] == [goal[:2] for goal in GOALS]
     assert scores["options"]["crop"] == 112
-    assert {"cpu", "cores"} == scores["machine"].keys()
+    assert {"cpu", "cores", "memory_bytes"} == scores["machine"].keys()
     for suffix in ("png", "svg"):
         assert (tmp_path / "plots" / f"loader.{suffix}").stat().st_size > 1000
 

@@ -26,7 +26,7 @@ def test_one_round_of_everything(run: Callable) -> None:
     assert scores["memory_bytes"].keys() == workers
     assert all(0 < m["proportional"] <= m["peak"] for m in scores["memory_bytes"].values())
     assert scores["parity"]["steps"] == 2
-    assert {"cpu", "cores"} == scores["machine"].keys()
+    assert {"cpu", "cores", "memory_bytes"} == scores["machine"].keys()
 
 
 def test_a_batch_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
