@@ -24,7 +24,7 @@ class Spread:
 
 
 class Machine(TypedDict):
-    """What contenders share."""
+    """What contenders of a benchmark share."""
 
     cpu: str
     cores: int
@@ -33,6 +33,7 @@ class Machine(TypedDict):
 
 
 def machine() -> Machine:
+    """This one, as Linux describes it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
     return {

@@ -13,9 +13,8 @@ OPTIONS = {
 def keep_freed() -> None:
     """From now on freed memory stays with the process, in one place for all threads.
 
-    glibc would hand every large array back to the kernel and fault it in again, which costs a
-    forward pass a fifth of its time. To be called before any thread is started. Other C libraries
-    are left as they are.
+    glibc would hand every large array of a forward pass back to the kernel and fault it in again.
+    To be called before any thread is started. Other C libraries are left as they are.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         for option, value in OPTIONS.items():
