@@ -9,7 +9,7 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-plateau bench-loader bench-step bench-serving clean
+.PHONY: help demo test test-slow test-long smoke lint bench bench-plateau bench-loader bench-step bench-serving clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,8 +22,14 @@ test: .venv/dev  ## the default suite, up to ten minutes on two cores
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev  ## what takes longer
-	$(BIN)/python -m pytest -m "slow and not alone" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m "slow and not alone and not long" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "alone and not long"
+
+test-long: .venv/dev  ## what CI has no time for
+	$(BIN)/python -m pytest -m long
+
+smoke:  ## the containers for real: build, up, train, answer, accidents, down; needs docker
+	deploy/smoke.sh
 
 lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/ruff check .

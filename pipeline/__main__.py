@@ -10,7 +10,7 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
 from pipeline.sources import BUILTIN, IMAGENETTE, open_source
 from pipeline.sources.ilsvrc import TRAIN, VAL
-from pipeline.sources.source import VAL_FRACTION
+from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from pipeline.table import describe
 from pipeline.verify import damages
 
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument(
         "--max-quarantined",
         type=float,
-        default=0.01,
+        default=MAX_QUARANTINED,
         help="fail above this share of files that cannot be used (%(default)s)",
     )
 

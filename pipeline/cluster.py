@@ -43,6 +43,11 @@ WATCHED = {
 }
 
 
+OBJECT_STORE_BYTES = 200_000_000
+"""Pictures do not go through it. Ray would take a third of the memory, of which a container's
+/dev/shm has a part, and say so at length."""
+
+
 def is_own() -> bool:
     """Whether `cluster` starts a cluster that ends with it."""
     return "RAY_ADDRESS" not in os.environ
@@ -66,6 +71,8 @@ def cluster() -> Iterator[ModuleType]:
 
     ray.init(
         address="local" if own else None,
+        runtime_env=None if own else {"env_vars": MEMORY},  # its processes have not ours
+        object_store_memory=OBJECT_STORE_BYTES if own else None,
         include_dashboard=False if own else None,
         log_to_driver=False,
         logging_level=logging.WARNING,

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,9 +12,23 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from alexnet.pixels import MAX_PIXELS, Limits
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def granted_cores(quota: Path = CPU_QUOTA) -> int:
+    """Of this process. A container's limit is a share of time, and all cores stay in sight."""
+    cores = len(os.sched_getaffinity(0))
+    with suppress(FileNotFoundError):
+        granted, period = quota.read_text().split()
+        if granted != "max":
+            cores = min(cores, max(1, int(granted) // int(period)))
+    return cores
+
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="SERVING_")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="SERVING_", env_ignore_empty=True
+    )
 
     model: Annotated[tuple[Path, ...], NoDecode, Field(min_length=1)]
     """models/NAME, or models/NAME/STEP; of several (a,b,c) the mean of their probabilities."""
@@ -99,7 +114,7 @@ class Settings(BaseSettings):
     @property
     def cores(self) -> int:
         """Of one server process."""
-        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+        return max(1, granted_cores() // self.workers)
 
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings in another process."""

@@ -20,26 +20,40 @@ RAY = str(Path(sys.executable).with_name("ray"))
 START_S = 8
 
 
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 class Cluster:
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+    def __init__(self, dashboard: bool) -> None:
+        self.address = f"127.0.0.1:{_free_port()}"
+        self._dashboard = _free_port() if dashboard else None
         token = {
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         }
-        self._environment = os.environ | ENVIRONMENT | token
+        path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # of jobs
+        self._environment = os.environ | ENVIRONMENT | token | path
         self._nodes: list[subprocess.Popen] = []
         self.environment = self._environment | {"RAY_ADDRESS": self.address}
         """Of commands that are to run on it."""
+        self.outside = token | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self._dashboard}"}
+        """Of commands that talk to its dashboard."""
 
     def start(self, cpus: int) -> subprocess.Popen:
         """Another node; the first is the head."""
         port = self.address.split(":")[1]
+        dashboard = (
+            [f"--dashboard-port={self._dashboard}"]
+            if self._dashboard
+            else ["--include-dashboard=false"]
+        )
         place = (
             [f"--address={self.address}"]
             if self._nodes
-            else ["--head", f"--port={port}", "--include-dashboard=false"]
+            else ["--head", f"--port={port}", *dashboard]
         )
         node = subprocess.Popen(
             [RAY, "start", "--block", f"--num-cpus={cpus}", *place],
@@ -90,8 +104,8 @@ class Cluster:
 
 
 @contextmanager
-def ray_nodes() -> Iterator[Cluster]:
-    cluster = Cluster()
+def ray_nodes(dashboard: bool = False) -> Iterator[Cluster]:
+    cluster = Cluster(dashboard)
     try:
         yield cluster
     finally:

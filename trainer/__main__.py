@@ -13,6 +13,7 @@ from alexnet.command import run
 from trainer.arguments import Command, parser
 from trainer.exports import export
 from trainer.imports import publish_import
+from trainer.jobs import VARIABLE, Job, Jobs, table
 from trainer.launch import kept_checkpoint, launch
 from trainer.plan import planned
 from trainer.publish import publish
@@ -35,9 +36,46 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    ask_to_stop(find_run(options.runs, options.name))
+    if VARIABLE in os.environ:
+        jobs = Jobs()
+        jobs.stop(jobs.last(options.name))
+    else:
+        ask_to_stop(find_run(options.runs, options.name))
     print(f"asked {options.name} to save a checkpoint and end")
     return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    command = options.command
+    if command[:1] != ["train"]:
+        raise RunError("what can be submitted is `train` and its options")
+    asked = parser(COMMANDS).parse_args(command)  # a mistake shows here and now
+    if asked.resume == "no":
+        command = [*command, "--resume", "if-any"]
+    jobs = Jobs()
+    job = jobs.send(asked.name, command)
+    print(f"{job.id}: sent to {jobs.address}", flush=True)
+    return 0 if options.detach else _followed(jobs, job)
+
+
+def _status(options: argparse.Namespace) -> int:
+    print(table(Jobs().all()))
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    jobs = Jobs()
+    return _followed(jobs, jobs.last(options.name))
+
+
+def _followed(jobs: Jobs, job: Job) -> int:
+    try:
+        end = jobs.follow(job)
+    except KeyboardInterrupt:
+        print(f"\n{job.run} goes on; to stop it: python -m trainer stop {job.run}")
+        return 0
+    print(f"{end.id}: {end.state.lower()}")
+    return 1 if end.state == "FAILED" else 0
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -106,6 +144,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 COMMANDS: dict[str, Command] = {
     "train": _train,
     "stop": _stop,
+    "submit": _submit,
+    "status": _status,
+    "logs": _logs,
     "publish": _publish,
     "evaluate": _evaluate,
     "report": _report,

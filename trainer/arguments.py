@@ -9,9 +9,12 @@ from typing import Any, get_args
 from alexnet.command import Parser
 from pipeline.manifest import Mean
 from pipeline.pictures import Damage
+from pipeline.sources import WORDS
 from trainer.imports import Family
+from trainer.jobs import ADDRESS
+from trainer.jobs import VARIABLE as ADDRESS_VARIABLE
 from trainer.recipe import RECIPES, VARIABLE, parse
-from trainer.run import NAME, Run
+from trainer.run import NAME, Resume, Run
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -52,19 +55,32 @@ def parser(commands: Mapping[str, Command]) -> Parser:
         "--data",
         type=Path,
         required=True,
-        help="a packed dataset, or a folder of class folders to be read as it is, which is slower",
+        help="a packed dataset, or a folder of class folders to be read as it is, which is slower; "
+        f"or {' or '.join(WORDS)}, which are packed first where they have not been",
+    )
+    train.add_argument(
+        "--datasets",
+        type=Path,
+        default=Path("datasets"),
+        help="where those are packed to (%(default)s)",
     )
     train.add_argument(
         "--name", type=_name, required=True, help="of the run, and of the model it publishes"
     )
     train.add_argument(
-        "--resume", action="store_true", help="go on with the run of that name where it stopped"
+        "--resume",
+        nargs="?",
+        choices=get_args(Resume),
+        const="yes",
+        default="no",
+        help="go on with the run of that name where it stopped; if-any: or else start it",
     )
     train.add_argument(
         "--workers",
         type=_workers,
         metavar="N",
-        help="processes that share each batch, or 1:4 for as many as there are (one a GPU, else 1)",
+        help="processes that share each batch, or 1:4 for as many as there are (one a GPU, else "
+        "one a machine)",
     )
     train.add_argument(
         "--parallelism",
@@ -136,8 +152,29 @@ def parser(commands: Mapping[str, Command]) -> Parser:
         help="share of a GPU's decoding for its JPEG engines, 0..1 (tried out at the start)",
     )
 
-    stop = add("stop", parents=[runs], help="have a run save and end")
+    stop = add(
+        "stop",
+        parents=[runs],
+        help=f"have a run save and end; where {ADDRESS_VARIABLE} is set, one sent to that cluster",
+    )
     stop.add_argument("name", help="of the run")
+
+    send = add(
+        "submit",
+        help="send a run to a Ray cluster, and follow it",
+        epilog=f"The cluster's head is at {ADDRESS}, or where {ADDRESS_VARIABLE} says; its token "
+        "is in RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names. Sent again, a run "
+        "goes on where it stopped.",
+    )
+    send.add_argument("--detach", action="store_true", help="do not wait for it")
+    send.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="train ...", help="as it would be run here"
+    )
+
+    add("status", help="the runs sent to a cluster, and how they are")
+
+    log = add("logs", help="what a run sent to a cluster has printed, and prints until its end")
+    log.add_argument("name", help="of the run")
 
     release = add("publish", parents=[runs, models], help="publish a checkpoint of a run")
     release.add_argument("name", help="of the run")

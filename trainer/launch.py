@@ -23,6 +23,8 @@ class Resources(NamedTuple):
 
     cpus: int
     gpus: int
+    nodes: int
+    """Machines with a CPU to give."""
 
 
 class Outcome(NamedTuple):
@@ -49,7 +51,8 @@ def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
 
 def resources(ray: ModuleType) -> Resources:
     found = ray.cluster_resources()
-    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)))
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
+    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)), nodes)
 
 
 def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:

@@ -9,10 +9,12 @@ from typing import Any
 from alexnet.checkpoint import current
 from alexnet.model import AlexNet
 from pipeline.dataset import Dataset
+from pipeline.pack import pack
 from pipeline.photographs import index_photographs
 from pipeline.shard import RECORDS
+from pipeline.sources import WORDS, open_source
 from pipeline.sources.folder import folder_source
-from pipeline.sources.source import VAL_FRACTION
+from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer import towers
 from trainer.launch import Resources
 from trainer.recipe import Recipe, resolve
@@ -32,7 +34,7 @@ def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
 
     def plan(resources: Resources) -> Run:
         gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
-        by_itself = max(1, resources.gpus) if gpu else 1
+        by_itself = max(1, resources.gpus if gpu else resources.nodes)
         run = Run(
             name=options.name,
             recipe=recipe,
@@ -65,8 +67,13 @@ def _changes(options: argparse.Namespace) -> list[tuple[str, Any]]:
 
 
 def _dataset(options: argparse.Namespace, size: int) -> Dataset:
-    """A packed dataset, or the photographs of a folder of class folders as one."""
+    """A packed dataset, one that is packed now, or the photographs of a folder as one."""
     data: Path = options.data
+    if str(data) in WORDS and not data.exists():
+        packed = options.datasets / f"{data}-{size}"
+        if not (packed / "manifest.json").exists():
+            pack(open_source(str(data), VAL_FRACTION, None), packed, size, MAX_QUARANTINED)
+        return Dataset(packed)
     marks = ("manifest.json", RECORDS)
     if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
         return Dataset(data)

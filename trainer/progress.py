@@ -1,14 +1,18 @@
-"""What a run is doing, for people: a live line on a terminal, a line an interval elsewhere."""
+"""What a run is doing: for people a live line on a terminal, a line an interval elsewhere; for
+Prometheus gauges."""
 
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
 from pipeline.dataset import Dataset
+from trainer.gauges import Gauges
 from trainer.run import Run
 
 LINE_INTERVAL_S = 10.0
@@ -21,6 +25,7 @@ class Progress:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._gauges = Gauges(run.name, run.recipe.epochs)
         self._samples = len(Dataset(run.data).train)
         self._file = run.metrics.open()
         self._file.seek(0, 2)  # what a resumed run wrote before has been shown
@@ -44,19 +49,22 @@ class Progress:
 
     def update(self) -> None:
         """Show what has been written since the last call."""
-        while line := self._file.readline():
-            if not line.endswith("\n"):  # half a line: the rest is on its way
-                self._file.seek(self._file.tell() - len(line))
-                return
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:  # a worker was killed while it wrote
-                continue
+        for event in self._written():
+            self._gauges.take(event)
             if event["kind"] == "train":
                 self.step = event["step"]
                 self._show(self._training(event))
             else:
                 self.say(self._validation(event))
+        self._gauges.show()
+
+    def _written(self) -> Iterator[dict[str, Any]]:
+        while line := self._file.readline():
+            if not line.endswith("\n"):  # half a line: the rest is on its way
+                self._file.seek(self._file.tell() - len(line))
+                return
+            with suppress(json.JSONDecodeError):  # a worker was killed while it wrote
+                yield json.loads(line)
 
     def say(self, text: str) -> None:
         """A line that stays."""

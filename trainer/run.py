@@ -86,17 +86,21 @@ class Run(BaseModel):
             yield
 
 
-def open_run(run: Run, resume: bool) -> Run:
-    """Make the run's directory, or with `resume` check that the one there is of the same run."""
+Resume = Literal["no", "yes", "if-any"]
+"""Whether to go on with the run of that name; if-any: where there is one, else start it."""
+
+
+def open_run(run: Run, resume: Resume) -> Run:
+    """Make the run's directory, or check that the one to resume is of the same run."""
     saved = run.directory / "config.json"
     if not saved.exists():
-        if resume:
+        if resume == "yes":
             raise RunError(f"no run {run.name} in {run.runs} to resume; leave --resume out")
         run.directory.mkdir(parents=True, exist_ok=True)
         saved.write_text(run.model_dump_json(indent=2))
         run.metrics.touch()
         return run
-    if not resume:
+    if resume == "no":
         raise RunError(
             f"run {run.name} exists in {run.runs}; go on with it by --resume, or name another"
         )

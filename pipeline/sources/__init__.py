@@ -10,10 +10,12 @@ from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.shards import list_shards, shards_source
 from pipeline.sources.source import Sample, Source, read_class_names
 
-__all__ = ["Sample", "Source", "open_source"]
+__all__ = ["WORDS", "Sample", "Source", "open_source"]
 
 BUILTIN = "builtin"
 IMAGENETTE = "imagenette"
+WORDS = (BUILTIN, IMAGENETTE)
+"""Sources that are no folder."""
 
 
 def open_source(name: str, val_fraction: float, class_names: Path | None) -> Source:

@@ -11,6 +11,8 @@ from pipeline.manifest import DatasetError, SplitName
 
 VAL_FRACTION = 0.1
 """Share of each class that is held out where nobody says otherwise."""
+MAX_QUARANTINED = 0.01
+"""Share of all files that may be unusable, where nobody says otherwise."""
 
 
 class Sample(NamedTuple):

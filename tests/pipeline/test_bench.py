@@ -10,6 +10,7 @@ from pipeline.bench import GOALS, main
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_round_of_everything(
     dataset: Path, photographs: Path, tmp_path: Path, run: Callable
 ) -> None:

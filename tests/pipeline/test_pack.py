@@ -122,6 +122,7 @@ def test_interrupted_and_rerun_it_keeps_what_is_finished(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_twenty_times_it_ends_with_the_same_bytes(
     many: Path, tmp_path: Path, run: Callable
 ) -> None:

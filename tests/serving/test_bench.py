@@ -27,6 +27,7 @@ from serving.bench.load import Answer
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "names"),
     [

@@ -10,6 +10,7 @@ from trainer.bench import GOALS, main
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_round_of_everything(run: Callable) -> None:
     done = run(
         "trainer.bench", "--rounds", 1, "--seconds", 0.2, "--batch", 8, "--width", 0.1,

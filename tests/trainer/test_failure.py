@@ -132,6 +132,7 @@ def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start:
     assert subprocess.run(stop, cwd=ROOT, capture_output=True).returncode == 2
 
 
+@pytest.mark.long  # deploy/smoke.sh does the like with containers
 def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> None:
     """--workers 1:2 on a cluster whose second node is killed, comes back, and is drained with
     notice: every sample of every epoch once."""

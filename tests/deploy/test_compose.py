@@ -1,0 +1,44 @@
+"""What compose.yaml may not lose: deploy/smoke.sh tries all of it in running containers."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+RAY = {"token", "ray-head", "ray-worker", "submit", "jobs", "pack"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_no_more_than_it_must(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.keys() & {"privileged", "cap_add", "user", "pid", "devices"}
+
+
+def test_only_the_server_can_be_opened_to_other_machines() -> None:
+    for name, service in SERVICES.items():
+        for port in service.get("ports", ()):
+            assert port.startswith("${API_HOST:-127.0.0.1}" if name == "api" else "127.0.0.1:")
+
+
+def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
+    api = SERVICES["api"]
+    for name in RAY:
+        assert not set(api["networks"]) & set(SERVICES[name].get("networks", ())), name
+    assert COMPOSE["networks"]["ray"] == {"internal": True}
+    assert [each for each in api["volumes"] if "models" in each] == ["models:/models:ro"]
+    assert not any(each.startswith(("token", "runs", "datasets")) for each in api["volumes"])
+
+
+def test_images_with_cuda_have_names_of_their_own() -> None:
+    cuda = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())["services"]
+    assert cuda.keys() == {*RAY, "api"}
+    for name, service in cuda.items():
+        assert service["image"] == SERVICES[name]["image"] + ":cuda"
+        assert service["build"] == {"args": {"TORCH_INDEX": ""}}

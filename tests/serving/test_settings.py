@@ -1,0 +1,19 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.settings import granted_cores
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", len(os.sched_getaffinity(0)))],
+)
+def test_a_containers_limit_counts_as_cores(tmp_path: Path, quota: str, cores: int):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert granted_cores(tmp_path / "cpu.max") == cores
+
+
+def test_without_a_limit_all_cores_are_granted(tmp_path: Path):
+    assert granted_cores(tmp_path / "cpu.max") == len(os.sched_getaffinity(0))

@@ -1,0 +1,63 @@
+"""How a run stands, as gauges that Ray shows to Prometheus on its head's metrics port.
+
+Prometheus knows them as ray_trainer_..., with the label `run`. They go half a minute after the run.
+"""
+
+import time
+from typing import Any
+
+TRAIN = {
+    "epoch": "Epochs done, with the part of the present one.",
+    "step": "Updates of the weights.",
+    "loss": "Mean cross-entropy of the latest batches.",
+    "rate": "Learning rate of the weights.",
+    "gradient_norm": "Of the latest batch, over all parameters.",
+    "images_per_s": "Training pictures a second, all workers together.",
+    "wait": "Part of the workers' time spent waiting for pictures, 0..1.",
+    "workers": "Processes that share each batch.",
+    "replaced": "Damaged pictures of this epoch that another took the place of.",
+}
+"""Fields of a train event of metrics.jsonl, each a gauge."""
+OWN = {
+    "epochs": "Epochs in all.",
+    "progress_timestamp_seconds": "When it last told of progress.",
+}
+
+
+class Gauges:
+    """Only in a process that is connected to Ray."""
+
+    def __init__(self, run: str, epochs: int) -> None:
+        from ray.util.metrics import Gauge
+
+        self._gauges = {
+            name: Gauge(f"trainer_{name}", description, tag_keys=("run",))
+            for name, description in (TRAIN | OWN).items()
+        }
+        self._error = Gauge(
+            "trainer_error",
+            "Part of the pictures that are labelled wrongly, 0..1.",
+            tag_keys=("run", "split", "top", "views"),
+        )
+        self._run = run
+        self._values = {"epochs": epochs, "progress_timestamp_seconds": time.time()}
+        self._errors: dict[tuple[str, str, str], float] = {}
+
+    def take(self, event: dict[str, Any]) -> None:
+        """An event of metrics.jsonl."""
+        self._values["progress_timestamp_seconds"] = event["time"]
+        if event["kind"] == "train":
+            self._values |= {name: event[name] for name in TRAIN}
+            self._errors["train", "1", "1"] = 1 - event["top1"]
+        else:
+            for top in ("1", "5"):
+                wrong = 1 - event[f"top{top}"] / event["pictures"]
+                self._errors["validation", top, str(event["views"])] = wrong
+
+    def show(self) -> None:
+        """To be called every few seconds: what has not been set for a while Ray forgets."""
+        for name, value in self._values.items():
+            self._gauges[name].set(value, {"run": self._run})
+        for (split, top, views), value in self._errors.items():
+            tags = {"run": self._run, "split": split, "top": top, "views": views}
+            self._error.set(value, tags)
