@@ -107,7 +107,7 @@ rules() {
 
 up() {
   local start=$SECONDS
-  started ray-head ray-worker api prometheus tensorboard # not Grafana, which only Docker Hub has
+  started --build ray-head ray-worker api prometheus tensorboard # not Grafana, only Docker Hub has it
   [ $((SECONDS - start)) -lt 60 ] || fail "a minute was not enough"
   echo "healthy after $((SECONDS - start)) s"
   is 503 "$(status $api/readyz)" || fail "ready without a model"
@@ -116,7 +116,10 @@ up() {
 }
 
 train() {
+  local head
+  head=$(docker compose ps -q ray-head)
   submit --detach train "${tiny[@]}" --name demo --epochs 5
+  is "$head" "$(docker compose ps -q ray-head)" || fail "submit replaced the head"
   intruders # meanwhile
   jobs logs demo | tee "$work/train"
   grep -q 'demo.1: succeeded' "$work/train"
@@ -222,8 +225,8 @@ trains_with() { is "$2" "$(workers_of "$1")"; }
 is_past() { [ "$(step_of "$1")" -gt "$2" ] 2>/dev/null; }
 
 accidents() {
-  submit --detach train "${tiny[@]}" --name chaos --epochs 16 --workers 1:2 --save-every 10
-  within 90 is_past chaos 60
+  submit --detach train "${tiny[@]}" --name chaos --epochs 20 --workers 1:2 --save-every 10
+  within 90 is_past chaos 30
   trains_with chaos 2 || fail "began with one worker"
   echo "kill -9 of a worker container"
   docker kill $COMPOSE_PROJECT_NAME-ray-worker-2 >/dev/null
@@ -233,11 +236,12 @@ accidents() {
   within 120 trains_with chaos 1
   echo "back to two"
   docker compose up --detach --no-recreate --scale ray-worker=2 ray-worker 2>/dev/null
+  bad_settings & # which needs no cluster
   within 120 trains_with chaos 2
+  wait $!
   echo "one stopped in good order"
   docker stop --time 45 $COMPOSE_PROJECT_NAME-ray-worker-2 >/dev/null
   docker logs $COMPOSE_PROJECT_NAME-ray-worker-2 2>&1 | tail -n 3
-  bad_settings # while the run goes on without it
   jobs logs chaos | tail -n 30
   samples_of chaos | tee "$work/samples"
   grep -qF 'workers [2, 1, 2, 1]' "$work/samples" || fail "the run did not go along"

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ STOPPING = {
     "RAY_JOB_STOP_WAIT_TIME_S": "120",
 }
 OVER = {"SUCCEEDED", "STOPPED", "FAILED"}
+AGENT_S = 60
+"""A head answers some seconds before a node of it takes jobs."""
 
 
 class Job(NamedTuple):
@@ -61,13 +64,10 @@ class Jobs:
                 f"run {run} is {before[-1].state.lower()} as {before[-1].id}; "
                 f"to follow it: python -m trainer logs {run}"
             )
+        deadline = time.monotonic() + AGENT_S
         with self._errors():
-            self._client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "trainer", *command]),
-                submission_id=f"{run}.{len(before) + 1}",
-                runtime_env={"env_vars": STOPPING},
-                metadata={"run": run},
-            )
+            while not self._taken(run, f"{run}.{len(before) + 1}", command, deadline):
+                time.sleep(1)
         return self.last(run)
 
     def all(self) -> list[Job]:
@@ -103,6 +103,20 @@ class Jobs:
             raise RunError(f"run {job.run} is not running ({job.state.lower()}); nothing to stop")
         with self._errors():
             self._client.stop_job(job.id)
+
+    def _taken(self, run: str, job: str, command: list[str], deadline: float) -> bool:
+        try:
+            self._client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "trainer", *command]),
+                submission_id=job,
+                runtime_env={"env_vars": STOPPING},
+                metadata={"run": run},
+            )
+        except RuntimeError as error:
+            if "No available agent" in str(error) and time.monotonic() < deadline:
+                return False
+            raise
+        return True
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -41,4 +41,14 @@ def test_images_with_cuda_have_names_of_their_own() -> None:
     assert cuda.keys() == {*RAY, "api"}
     for name, service in cuda.items():
         assert service["image"] == SERVICES[name]["image"] + ":cuda"
-        assert service["build"] == {"args": {"TORCH_INDEX": ""}}
+        built = {"args": {"TORCH_INDEX": ""}} if "build" in SERVICES[name] else None
+        assert service.get("build") == built
+
+
+def test_an_image_is_built_by_one_service() -> None:
+    """Of several, each makes an image of its own, and `up --build` replaces what runs."""
+    built = [service["image"] for service in SERVICES.values() if "build" in service]
+    assert sorted(built) == ["alexnet-api", "alexnet-ray", "alexnet-tensorboard"]
+    for service in SERVICES.values():
+        if service["image"] in built and "build" not in service:
+            assert service["pull_policy"] == "never"

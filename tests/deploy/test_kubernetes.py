@@ -139,7 +139,7 @@ def test_every_file_is_in_a_kustomization_and_every_image_is_one_of_composes():
     assert listed == FILES
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
     used = {container["image"] for pod in PODS for container in pod["spec"]["containers"]}
-    assert used == renamed == {service["image"] for service in services}
+    assert used == renamed <= {service["image"] for service in services if "build" in service}
 
 
 def test_the_server_is_told_what_it_knows_and_has_the_time_to_drain():

@@ -19,16 +19,23 @@ def a_run(runs: Path, **changes: object) -> Run:
 
 def test_a_name_is_refused_until_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run r in .* to resume"):
-        open_run(a_run(tmp_path), resume=True)
-    assert open_run(a_run(tmp_path), resume=False).directory == tmp_path / "r"
+        open_run(a_run(tmp_path), resume="yes")
+    assert open_run(a_run(tmp_path), resume="no").directory == tmp_path / "r"
     with pytest.raises(RunError, match=r"run r exists in .*--resume, or name another"):
-        open_run(a_run(tmp_path), resume=False)
-    open_run(a_run(tmp_path, workers=(1, 3)), resume=True)
+        open_run(a_run(tmp_path), resume="no")
+    open_run(a_run(tmp_path, workers=(1, 3)), resume="yes")
     longer = resolve("small", {}, [("epochs", 13)])
     with pytest.raises(RunError, match="began with epochs 12, now it is 13"):
-        open_run(a_run(tmp_path, recipe=longer), resume=True)
+        open_run(a_run(tmp_path, recipe=longer), resume="yes")
     with pytest.raises(RunError, match="began with another dataset, /d"):
-        open_run(a_run(tmp_path, dataset="1" * 64), resume=True)
+        open_run(a_run(tmp_path, dataset="1" * 64), resume="yes")
+
+
+def test_if_any_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    started = open_run(a_run(tmp_path), resume="if-any")
+    assert open_run(a_run(tmp_path), resume="if-any") == started
+    with pytest.raises(RunError, match="began with another dataset"):
+        open_run(a_run(tmp_path, dataset="1" * 64), resume="if-any")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 65])
@@ -38,7 +45,7 @@ def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
 
 
 def test_a_run_is_found_by_its_name(tmp_path: Path) -> None:
-    run = open_run(a_run(tmp_path), resume=False)
+    run = open_run(a_run(tmp_path), resume="no")
     assert find_run(tmp_path, "r") == run
     with pytest.raises(RunError, match=r"s/config.json: No such file.* the name that of a run"):
         find_run(tmp_path, "s")
@@ -48,7 +55,7 @@ def test_a_run_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_one_process_trains_a_run_and_only_a_running_one_is_stopped(tmp_path: Path) -> None:
-    run = open_run(a_run(tmp_path), resume=False)
+    run = open_run(a_run(tmp_path), resume="no")
     with pytest.raises(RunError, match="run r is not running; nothing to stop"):
         ask_to_stop(run)
     assert not run.stop.exists()
