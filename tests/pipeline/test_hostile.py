@@ -1,0 +1,117 @@
+"""Sources with files that are no pictures, damaged, odd or made to harm."""
+
+import io
+import json
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.dataset import Dataset
+
+
+def test_bad_files_are_quarantined_up_to_a_share(
+    photographs: Path, tmp_path: Path, run: Callable
+) -> None:
+    source = tmp_path / "source"
+    for path in photographs.glob("*/*.jpg"):
+        target = source / path.relative_to(photographs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (source / "disc" / "empty.jpg").write_bytes(b"")
+    (source / "ring" / "cut.jpg").write_bytes(path.read_bytes()[:2000])
+    (source / "ring" / "text.png").write_text("no picture")
+    refused = run("pipeline", "pack", source, tmp_path / "strict", "--size", 64)
+    assert refused.returncode == 2
+    assert "3 of 123 files cannot be used" in refused.stderr
+    assert "1 empty" in refused.stderr
+    assert not (tmp_path / "strict" / "manifest.json").exists()
+
+    done = run(
+        "pipeline", "pack", source, tmp_path / "lax", "--size", 64, "--max-quarantined", 0.05
+    )
+    assert done.returncode == 0, done.stderr
+    rows = map(json.loads, (tmp_path / "lax" / "quarantine.jsonl").read_text().splitlines())
+    assert {(Path(row["file"]).name, row["kind"]) for row in rows} == {
+        ("empty.jpg", "empty"), ("cut.jpg", "damaged"), ("text.png", "not-an-image"),
+    }  # fmt: skip
+    packed = Dataset(tmp_path / "lax")
+    assert packed.manifest.quarantined == 3
+    assert len(packed.train) + len(packed.val) == 120
+
+
+def test_a_folder_without_pictures(tmp_path: Path, run: Callable) -> None:
+    for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_text(name)
+    done = run("pipeline", "pack", tmp_path / "source", tmp_path / "packed")
+    assert done.returncode == 2
+    assert "4 of 4 files cannot be used (4 not-an-image)" in done.stderr
+
+
+def test_every_odd_file_is_packed_right_or_quarantined(
+    test_data: Path, photographs: Path, tmp_path: Path, run: Callable
+) -> None:
+    """Fuzz corpora, odd encodings and every EXIF orientation in one source."""
+    source = tmp_path / "source"
+    for name in ("nasty-images", "exif-orientation"):
+        (source / name).mkdir(parents=True)
+        for path in (test_data / name).iterdir():
+            if path.suffix != ".jsonl" and path.name[0] != ".":
+                (source / name / path.name).symlink_to(path)
+    (source / "nasty-images" / "60000x60000.jpg").write_bytes(declared_jpeg(60_000, 60_000))
+    tall = io.BytesIO()
+    Image.new("L", (1, 60_000), 7).save(tall, "PNG")
+    (source / "nasty-images" / "1x60000.png").write_bytes(tall.getvalue())
+    files = sum(path.is_file() for path in source.glob("*/*"))
+    assert files >= 623 + 18 + 2
+
+    packed = tmp_path / "packed"
+    done = run("pipeline", "pack", source, packed, "--size", 64, "--max-quarantined", 1)
+    assert done.returncode == 0, done.stderr
+    dataset = Dataset(packed)
+    rows = [json.loads(line) for line in (packed / "quarantine.jsonl").read_text().splitlines()]
+    assert len(dataset.train) + len(dataset.val) + len(rows) == files
+    refused = {Path(row["file"]).name: row for row in rows}
+    assert "pixels, the limit is" in refused["60000x60000.jpg"]["reason"]
+    assert "1x60000.png" not in refused
+    assert all(row["reason"] for row in rows)
+
+    keys = webdataset_keys(packed)
+    assert len(keys) == len(dataset.train) + len(dataset.val)
+    turned = {key: jpeg for key, jpeg in keys.items() if key.startswith("exif-orientation/")}
+    assert len(turned) == 18
+    for name in ("Landscape", "Portrait"):
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+            for key, jpeg in turned.items()
+            if f"/{name}" in key
+        ]
+        assert len(pictures) == 9
+        for picture in pictures[1:]:
+            assert np.abs(picture - pictures[0]).mean() < 4  # each was compressed by itself
+
+
+def declared_jpeg(width: int, height: int) -> bytes:
+    """A small JPEG whose header says it is large."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "JPEG")
+    data = file.getvalue()
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + struct.pack(">HH", height, width) + data[start + 4 :]
+
+
+def webdataset_keys(packed: Path) -> dict[str, bytes]:
+    """{key: JPEG} of both splits."""
+    found = {}
+    for shard in packed.glob("*/*.tar"):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                if member.name.endswith(".jpg"):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    found[member.name.removesuffix(".jpg")] = content.read()
+    return found
