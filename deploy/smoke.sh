@@ -118,7 +118,7 @@ up() {
 train() {
   local head
   head=$(docker compose ps -q ray-head)
-  submit --detach train "${tiny[@]}" --name demo --epochs 5
+  submit --detach train "${tiny[@]}" --name demo --epochs 7
   is "$head" "$(docker compose ps -q ray-head)" || fail "submit replaced the head"
   intruders # meanwhile
   jobs logs demo | tee "$work/train"
@@ -132,9 +132,10 @@ assert {line["workers"] for line in lines if line["kind"] == "train"} == {2}'
 classify() {
   local picture name right=0
   docker compose cp ray-head:/app/datasets/builtin-160/val/00000.tar "$work/held-out.tar"
-  tar -xf "$work/held-out.tar" -C "$work"
+  mkdir "$work/pictures"
+  tar -xf "$work/held-out.tar" -C "$work/pictures" --wildcards '*.jpg'
   for picture in $(tar -tf "$work/held-out.tar" | grep 'jpg$' | awk 'NR % 10 == 1'); do
-    name=$(curl -sf -F "file=@$work/$picture" $api/classify |
+    name=$(curl -sf -F "file=@$work/pictures/$picture" $api/classify |
       python3 -c 'import json, sys; print(json.load(sys.stdin)["results"][0]["guesses"][0]["label"])')
     [ "$name" != "${picture%%/*}" ] || right=$((right + 1))
   done
@@ -225,7 +226,7 @@ trains_with() { is "$2" "$(workers_of "$1")"; }
 is_past() { [ "$(step_of "$1")" -gt "$2" ] 2>/dev/null; }
 
 accidents() {
-  submit --detach train "${tiny[@]}" --name chaos --epochs 20 --workers 1:2 --save-every 10
+  submit --detach train "${tiny[@]}" --name chaos --epochs 14 --workers 1:2 --save-every 10
   within 90 is_past chaos 30
   trains_with chaos 2 || fail "began with one worker"
   echo "kill -9 of a worker container"
@@ -238,17 +239,17 @@ accidents() {
   docker compose up --detach --no-recreate --scale ray-worker=2 ray-worker 2>/dev/null
   bad_settings & # which needs no cluster
   within 120 trains_with chaos 2
-  wait $!
   echo "one stopped in good order"
   docker stop --time 45 $COMPOSE_PROJECT_NAME-ray-worker-2 >/dev/null
   docker logs $COMPOSE_PROJECT_NAME-ray-worker-2 2>&1 | tail -n 3
+  wait $!
   jobs logs chaos | tail -n 30
   samples_of chaos | tee "$work/samples"
   grep -qF 'workers [2, 1, 2, 1]' "$work/samples" || fail "the run did not go along"
 }
 
 queries() {
-  curl -s -o /dev/null -F "file=@$(find "$work" -name '*.jpg' | head -n 1)" $api/classify
+  curl -s -o /dev/null -F "file=@$(find "$work/pictures" -name '*.jpg' | head -n 1)" $api/classify
   curl -s -o /dev/null -F file=@README.md $api/classify
   python3 - <<'PYTHON'
 import json, math, os, pathlib, sys, urllib.parse, urllib.request
@@ -267,13 +268,14 @@ sys.exit(bool(empty) or not all(ask('up{job="api"}') + ask('up{job="ray"}')))
 PYTHON
 }
 
-answered() { [ "$(grep -ls '"probability"' "$work"/*/*.json | wc -l)" -gt "$1" ]; }
+answered() { [ "$(grep -rls '"probability"' "$work/answers" | wc -l)" -gt "$1" ]; }
 
 # Clients that retry lose nothing while the server is killed and started again.
 load() {
-  local requests=200 pictures=("$work"/*/*.jpg)
-  printf '%s\n' "${pictures[@]:0:$requests}" |
-    xargs -P 8 -I{} curl -sf --retry 60 --retry-delay 1 --retry-all-errors -F file=@{} -o {}.json $api/classify &
+  local requests=200
+  (cd "$work/pictures" && ls ./*/*.jpg | head -n $requests |
+    xargs -P 8 -I{} curl -sf --retry 60 --retry-delay 1 --retry-all-errors \
+      -F file=@{} -o "$work/answers/{}" --create-dirs $api/classify) &
   within 60 answered 10
   docker kill $COMPOSE_PROJECT_NAME-api-1 >/dev/null
   started api
@@ -297,8 +299,8 @@ bad_settings() {
   says "cannot be opened or is empty: /run/ray/none" docker compose run --rm -T --no-deps \
     -e RAY_AUTH_TOKEN_PATH=/run/ray/none jobs status
   says "port is already allocated" docker compose -p $COMPOSE_PROJECT_NAME-other up --detach api
-  says "No space left" docker run --rm --tmpfs /app/datasets:size=1m,uid=10001 --entrypoint python alexnet-ray \
-    -m pipeline pack builtin datasets/shapes
+  says "No space left" docker run --rm --tmpfs /app/datasets:size=200k,uid=10001 \
+    -v "$work/pictures:/photographs:ro" --entrypoint python alexnet-ray -m pipeline pack /photographs datasets/mine
   docker tag alexnet-api alexnet-api:cuda
   says 'could not select device driver "nvidia"' env API_PORT=0 docker compose -p $COMPOSE_PROJECT_NAME-other \
     -f compose.yaml -f compose.gpu.yaml up --detach --no-build --no-deps api
