@@ -56,12 +56,16 @@ class Cluster:
             else ["--head", f"--port={port}", *dashboard]
         )
         node = subprocess.Popen(
-            [RAY, "start", "--block", f"--num-cpus={cpus}", *place],
+            # An agent whose usual port another cluster has takes no jobs.
+            [
+                RAY, "start", "--block", f"--num-cpus={cpus}",
+                f"--dashboard-agent-listen-port={_free_port()}", *place,
+            ],
             env=self._environment,
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )
+        )  # fmt: skip
         self._nodes.append(node)
         time.sleep(START_S)
         return node
