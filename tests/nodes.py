@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 
@@ -18,6 +19,8 @@ from pipeline.cluster import ENVIRONMENT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_S = 8
+DASHBOARD_S = 90
+"""On a busy machine a dashboard comes long after its head."""
 
 
 def _free_port() -> int:
@@ -39,7 +42,8 @@ class Cluster:
         self._nodes: list[subprocess.Popen] = []
         self.environment = self._environment | {"RAY_ADDRESS": self.address}
         """Of commands that are to run on it."""
-        self.outside = token | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self._dashboard}"}
+        self._url = f"http://127.0.0.1:{self._dashboard}"
+        self.outside = token | {"RAY_API_SERVER_ADDRESS": self._url}
         """Of commands that talk to its dashboard."""
 
     def start(self, cpus: int) -> subprocess.Popen:
@@ -68,7 +72,17 @@ class Cluster:
         )  # fmt: skip
         self._nodes.append(node)
         time.sleep(START_S)
+        if self._dashboard:
+            self._wait_for_dashboard()
         return node
+
+    def _wait_for_dashboard(self) -> None:
+        deadline = time.monotonic() + DASHBOARD_S
+        while time.monotonic() < deadline:
+            with suppress(OSError), urlopen(f"{self._url}/api/gcs_healthz", timeout=5):
+                return
+            time.sleep(0.5)
+        raise TimeoutError(f"no dashboard at {self._url} after {DASHBOARD_S} s")
 
     def kill(self, node: subprocess.Popen, number: signal.Signals = signal.SIGKILL) -> None:
         """The node and all its workers."""
