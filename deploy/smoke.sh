@@ -223,6 +223,7 @@ step_of() {
   in_ray tail -n 5 "runs/$1/metrics.jsonl" 2>/dev/null | sed -n 's/.*"step": \([0-9]*\).*/\1/p' | tail -n 1
 }
 trains_with() { is "$2" "$(workers_of "$1")"; }
+cluster_healthy() { docker compose up --wait --no-recreate ray-head ray-worker 2>/dev/null; }
 is_past() { [ "$(step_of "$1")" -gt "$2" ] 2>/dev/null; }
 
 accidents() {
@@ -288,7 +289,7 @@ load() {
 
 new_head() {
   docker compose restart ray-head 2>/dev/null
-  started ray-head ray-worker
+  within 120 cluster_healthy # workers that miss their head are unhealthy, then end and start again
   submit train "${tiny[@]}" --name after --epochs 1 | tail -n 3
   samples_of after
 }
