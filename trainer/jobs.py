@@ -129,7 +129,12 @@ class Jobs:
                 f"{self.address}: {_line(error).split('. ')[0]}; set RAY_AUTH_TOKEN_PATH to the "
                 "file with the cluster's token, or RAY_AUTH_TOKEN to the token itself"
             ) from None
-        except (ConnectionError, RuntimeError) as error:
+        except RuntimeError as error:
+            raise RunError(
+                f"the Ray head at {self.address} refused ({_line(error)}); "
+                "if it has just started, try again"
+            ) from None
+        except ConnectionError as error:
             raise RunError(
                 f"no answer from a Ray head at {self.address} ({_line(error)}); start it, or name "
                 f"another: {VARIABLE}=http://HOST:8265"

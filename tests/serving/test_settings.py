@@ -1,3 +1,5 @@
+"""How many cores a server counts as its own."""
+
 import os
 from pathlib import Path
 
