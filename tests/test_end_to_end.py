@@ -49,7 +49,7 @@ def trained(
     done = run(
         "trainer", "train", "--recipe", "small", "--data", folder / "dataset", "--name", "photos",
         "--workers", 2, "--epochs", 20, "--set", "rate=0.005",
-        "--set", "size=128", "--set", "network.crop=112",
+        "--set", "size=128", "--set", "network.crop=112", "--set", "network.width=0.25",
         "--runs", folder / "runs", "--models", folder / "models",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

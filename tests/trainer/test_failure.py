@@ -79,16 +79,18 @@ def samples_of_each_epoch(folder: Path, name: str) -> Counter:
     return counts
 
 
-def test_a_worker_killed_five_times_changes_no_bit(
-    dataset: Path, tmp_path: Path, start: Callable
+@pytest.mark.parametrize(("kills", "epochs"), [(2, 6), pytest.param(5, 12, marks=pytest.mark.long)])
+def test_a_killed_worker_changes_no_bit(
+    dataset: Path, tmp_path: Path, start: Callable, kills: int, epochs: int
 ) -> None:
-    """Two workers, one of them killed with -9 at five random steps: the undisturbed run's bits."""
-    undisturbed = start([*arguments("whole", dataset, tmp_path), *LONG])
+    """Two workers, one of them killed with -9 at random steps: the undisturbed run's bits."""
+    options = [*LONG, "--epochs", str(epochs)]
+    undisturbed = start([*arguments("whole", dataset, tmp_path), *options])
     output, _ = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, output
 
-    process = start([*arguments("killed", dataset, tmp_path), *LONG])
-    steps = sorted(random.sample(range(30, 300), 5))
+    process = start([*arguments("killed", dataset, tmp_path), *options])
+    steps = sorted(random.sample(range(30, 25 * epochs), kills))
     for number, least in enumerate(steps):
         # A second death before the step of the first would be one too many without progress.
         wait_for_step(process, tmp_path, "killed", max(least, step(tmp_path, "killed") + 1))
@@ -100,10 +102,10 @@ def test_a_worker_killed_five_times_changes_no_bit(
             time.sleep(0.02)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, (steps, output)
-    assert output.count("going on from the last checkpoint") == 5, (steps, output)
+    assert output.count("going on from the last checkpoint") == kills, (steps, output)
     assert same_bits(last(tmp_path, "whole"), last(tmp_path, "killed")), steps
     samples = len(Dataset(dataset).train)
-    assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(12), samples)
+    assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(epochs), samples)
 
 
 def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start: Callable) -> None:

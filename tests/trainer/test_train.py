@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from trainer import report, state
 
 OPTIONS = (
     "--epochs", "3", "--batch", "4", "--workers", "2",
-    "--set", "size=128", "--set", "network.crop=112", "--set", "rate=0.0003",
+    "--set", "size=128", "--set", "network.crop=112", "--set", "network.width=0.25",
+    "--set", "rate=0.0003",
     "--set", "precision=fp32",  # also where a processor multiplies in 16 bits
 )  # fmt: skip
+SHORT = ("--epochs", "1", "--workers", "1")
 
 
 def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
@@ -35,6 +38,16 @@ def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
 def events(folder: Path, name: str) -> list[dict]:
     path = folder / "runs" / name / "metrics.jsonl"
     return list(report.events(path)) if path.exists() else []
+
+
+def loss_of_each_epoch(folder: Path, name: str) -> list[float]:
+    sums, samples = Counter[int](), Counter[int]()
+    for event in events(folder, name):
+        if event["kind"] == "train":
+            epoch = int(event["epoch"] - 1e-9)
+            sums[epoch] += event["loss"] * event["samples"]
+            samples[epoch] += event["samples"]
+    return [sums[epoch] / samples[epoch] for epoch in sorted(samples)]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +143,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
 def test_a_run_that_diverges_stops_and_publishes_nothing(
     dataset: Path, tmp_path: Path, run: Callable
 ) -> None:
-    done = run(*arguments("wild", dataset, tmp_path), "--set", "rate=30")
+    done = run(*arguments("wild", dataset, tmp_path), *SHORT, "--set", "rate=30")
     assert done.returncode == 2
     assert "the loss is nan by step" in done.stderr
     assert "(last good checkpoint: none); begin again under another name" in done.stderr
@@ -150,7 +163,7 @@ def test_a_worker_that_fails_is_named(
     (broken / "train").unlink()
     (broken / "train").mkdir()
     (broken / "train" / "index.npy").symlink_to(dataset / "train" / "index.npy")
-    done = run(*arguments("broken", broken, tmp_path))
+    done = run(*arguments("broken", broken, tmp_path), *SHORT)
     assert done.returncode == 2
     assert "run broken failed: worker" in done.stderr
     assert "00000.tar" in done.stderr
@@ -165,9 +178,7 @@ def test_damaged_pictures_are_replaced_and_counted(
     with (copy.directory / "train" / "00000.tar").open("r+b") as shard:
         shard.seek(offset)
         shard.write(bytes(size))
-    words = arguments("patched", copy.directory, tmp_path)
-    words[words.index("--epochs") + 1] = "1"
-    done = run(*words, "--damage", "replace")
+    done = run(*arguments("patched", copy.directory, tmp_path), *SHORT, "--damage", "replace")
     assert done.returncode == 0, done.stderr
     assert [e["replaced"] for e in events(tmp_path, "patched") if e["kind"] == "train"][-1] == 1
 
@@ -180,17 +191,19 @@ def test_two_towers_on_two_workers_train_the_same_network(
     assert done.returncode == 0, done.stderr
     whole, towers = (load(trained / "models" / name).model for name in ("whole", "towers"))
     for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-3, atol=5e-3)
+    # Rounding grows from step to step, and differs between processors.
+    one, two = (loss_of_each_epoch(trained, name) for name in ("whole", "towers"))
+    assert one[0] == pytest.approx(two[0], rel=1e-4)
+    assert one == pytest.approx(two, rel=1e-2)
 
 
 @pytest.mark.slow
 def test_a_published_model_is_fine_tuned_with_a_sixth_convolution(
     trained: Path, dataset: Path, run: Callable
 ) -> None:
-    words = arguments("tuned", dataset, trained)
-    words[words.index("--epochs") + 1] = "1"
     start = ("--init-from", trained / "models" / "whole", "--set", "network.sixth_conv=true")
-    done = run(*words, *start, "--set", "rate=0.0001")
+    done = run(*arguments("tuned", dataset, trained), *SHORT, *start, "--set", "rate=0.0001")
     assert done.returncode == 0, done.stderr
     old, new = (load(trained / "models" / name).model.state_dict() for name in ("whole", "tuned"))
     assert "conv6.weight" in new
@@ -202,9 +215,7 @@ def test_a_published_model_is_fine_tuned_with_a_sixth_convolution(
 def test_photographs_train_without_packing(
     photographs: Path, run: Callable, tmp_path: Path
 ) -> None:
-    words = arguments("unpacked", photographs, tmp_path)
-    words[words.index("--epochs") + 1] = "1"
-    done = run(*words, "--mean", "channel")
+    done = run(*arguments("unpacked", photographs, tmp_path), *SHORT, "--mean", "channel")
     assert done.returncode == 0, done.stderr
     _, mean_3HW, about = load(tmp_path / "models" / "unpacked")
     assert torch.equal(mean_3HW, mean_3HW[:, :1, :1].expand_as(mean_3HW))
