@@ -66,12 +66,15 @@ def resident_bytes(server: Server) -> int:
     return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
 
 
-def answered_meanwhile(answers: list[Answer]) -> np.ndarray:
-    """For each one, how many were answered from when it was due until its own answer."""
-    ended = np.sort([answer.due_s + answer.latency_s for answer in answers])
-    first = np.searchsorted(ended, [answer.due_s for answer in answers])
-    last = np.searchsorted(ended, [answer.due_s + answer.latency_s for answer in answers], "right")
-    return last - first
+def waited_for(answers: list[Answer]) -> tuple[np.ndarray, np.ndarray]:
+    """For each one, how many due before it had no answer yet when it was due, and how many due
+    later were answered before it."""
+    due = np.array([answer.due_s for answer in answers])
+    ended = due + [answer.latency_s for answer in answers]
+    earlier = due[:, None] > due  # [its own, the other's]
+    ahead = (earlier & (ended > due[:, None])).sum(1)
+    overtaking = (earlier.T & (ended < ended[:, None])).sum(1)
+    return ahead, overtaking
 
 
 @pytest.mark.slow
@@ -84,11 +87,11 @@ def test_three_times_its_capacity(tmp_path: Path, jpeg: bytes) -> None:
     with (
         ProcessPoolExecutor(1, context) as clients,
         serve("--model", model, queue_pictures=QUEUE, max_files=QUEUE) as server,
-        Connection(server.url) as probe,
     ):
         port = int(server.url.rsplit(":", 1)[1])
         capacity_per_s = len(clients.submit(at_capacity, port, request, 4).result()) / 4
         with (
+            Connection(server.url) as probe,
             beside(lambda: livez_s(probe), every_s=0.05) as alive_s,
             beside(lambda: resident_bytes(server), every_s=0.5) as resident,
         ):
@@ -112,8 +115,10 @@ def test_three_times_its_capacity(tmp_path: Path, jpeg: bytes) -> None:
     latency_s = [answer.latency_s for answer in accepted]
     assert throughput_per_s > capacity_per_s / 2
     assert np.median(latency_s) < (QUEUE + BATCH) / throughput_per_s
-    # The same for the slowest, but in answers: a machine that others use too has no one pace.
-    assert np.percentile(answered_meanwhile(accepted), 99) <= QUEUE + BATCH
+    # The same for the slowest, but in answers: a machine that others use too has no one pace, and
+    # of two batches that run at once it may slow one.
+    for others in waited_for(accepted):
+        assert np.percentile(others, 99) <= QUEUE + BATCH
     assert np.percentile(alive_s, 99) < 0.1
     # Peaks: from batch to batch memory comes and goes.
     warm = round(len(resident) * WARM_S / SECONDS)
