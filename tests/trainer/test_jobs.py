@@ -3,15 +3,20 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 from alexnet.checkpoint import load
 from tests.conftest import ROOT
 from tests.nodes import Cluster, ray_nodes
+from trainer.jobs import VARIABLE
 
 pytestmark = pytest.mark.slow
 START_S = 60
@@ -48,11 +53,52 @@ def train(dataset: Path, tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_sent_stopped_and_sent_again(ask: Callable, train: list[str], tmp_path: Path) -> None:
+@contextmanager
+def refusing_at_first(head: str, refusals: list[str]) -> Iterator[str]:
+    """An address that passes on to `head`, after it has refused a job with each of `refusals`, as a
+    head does whose node has not started all its processes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.pass_on(None)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if refusals:
+                self.answer(500, refusals.pop().encode())
+            else:
+                self.pass_on(body)
+
+        def pass_on(self, body: bytes | None) -> None:
+            request = Request(head + self.path, body, dict(self.headers), method=self.command)
+            with urlopen(request, timeout=60) as answer:
+                self.answer(answer.status, answer.read())
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_sent_stopped_and_sent_again(
+    ask: Callable, train: list[str], tmp_path: Path, cluster: Cluster
+) -> None:
     def said(words: str) -> bool:
         return words in ask("status").stdout
 
-    sent = ask("submit", "--detach", *train)
+    refusals = 2 * ["No available agent to submit job, please try again later."]
+    with refusing_at_first(cluster.outside[VARIABLE], refusals) as address:
+        sent = ask("submit", "--detach", *train, **{VARIABLE: address})
+    assert not refusals
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("r.1: sent to http://127.0.0.1:")
     deadline = time.monotonic() + START_S
@@ -80,7 +126,7 @@ def test_mistakes_are_one_line(ask: Callable, train: list[str]) -> None:
         (["submit", "pack"], {}, "what can be submitted is `train`"),
         (["logs", "none"], {}, "no job of a run none"),
         (["status"], {"RAY_AUTH_TOKEN": "wrong" * 8}, "Invalid authentication token"),
-        (["status"], {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}, "no answer from a Ray head"),
+        (["status"], {VARIABLE: "http://127.0.0.1:9"}, "no answer from a Ray head"),
     ]:
         done = ask(*words, **environment)
         assert done.returncode == 2, done
