@@ -20,13 +20,13 @@ def test_links_and_pictures_exist() -> None:
 
 @pytest.mark.slow
 def test_the_lines_by_hand_run_as_printed(tmp_path: Path) -> None:
-    """In a copy of the checkout; with fewer epochs and a free port."""
+    """In a copy of the checkout; for one epoch and on a free port."""
     mark = "<!-- tests/test_readme.py runs these lines -->\n```bash\n"
     block = README.split(mark)[1].split("```")[0]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert "--workers 2" in block
-    script = block.replace("--workers 2", "--workers 2 --epochs 3").replace(
+    script = block.replace("--workers 2", "--workers 2 --epochs 1").replace(
         "--wait 60", f"--wait 60 --url http://127.0.0.1:{port}"
     )
     files = subprocess.run(
@@ -44,4 +44,4 @@ def test_the_lines_by_hand_run_as_printed(tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "disc/00000.jpg (shapes, step 87)" in done.stdout
+    assert "disc/00000.jpg (shapes, step 29)" in done.stdout

@@ -14,6 +14,7 @@ from pipeline.batches import Decoding
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from pipeline.photographs import index_photographs
+from pipeline.sources import builtin
 from pipeline.sources.folder import folder_source
 from trainer.__main__ import main
 from trainer.evaluation import evaluate_models
@@ -71,12 +72,13 @@ def test_two_models_on_a_dataset_and_its_originals(
 def test_searched_weights_are_reported_as_such(
     publish: Callable, tmp_path: Path, run: Callable
 ) -> None:
-    done = run("pipeline", "pack", "builtin", tmp_path / "shapes", "--size", 64)
-    assert done.returncode == 0, done.stderr
-    classes = tuple(label.id for label in Dataset(tmp_path / "shapes").manifest.classes)
-    models = [publish(f"shapes{n}", classes, crop=64, size=64) for n in range(2)]
+    shapes = tmp_path / "shapes"
+    for number, name in enumerate(5 * builtin.CLASSES):
+        (shapes / name).mkdir(parents=True, exist_ok=True)
+        (shapes / name / f"{number}.jpg").write_bytes(builtin.draw(str(number), seed=1))
+    models = [publish(f"shapes{n}", builtin.CLASSES, crop=64, size=64) for n in range(2)]
     done = run(
-        "trainer", "evaluate", *models, "--data", tmp_path / "shapes", "--search-weights",
+        "trainer", "evaluate", *models, "--originals", shapes, "--search-weights",
         "--views", 1, "--json", tmp_path / "found.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -152,9 +152,7 @@ def test_a_run_that_diverges_stops_and_publishes_nothing(
 
 
 @pytest.mark.slow
-def test_a_worker_that_fails_is_named(
-    trained: Path, dataset: Path, run: Callable, tmp_path: Path
-) -> None:
+def test_a_worker_that_fails_is_named(dataset: Path, run: Callable, tmp_path: Path) -> None:
     """A shard that is gone: one line, not a traceback, and not for ever."""
     broken = tmp_path / "broken"
     broken.mkdir()
