@@ -24,7 +24,7 @@ from trainer.report import history
 
 pytestmark = pytest.mark.slow
 
-LONG = ("--epochs", "12", "--save-every", "1", "--retries", "1")
+SAVED_EACH_STEP = ("--save-every", "1", "--retries", "1")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_killed_worker_changes_no_bit(
     dataset: Path, tmp_path: Path, start: Callable, kills: int, epochs: int
 ) -> None:
     """Two workers, one of them killed with -9 at random steps: the undisturbed run's bits."""
-    options = [*LONG, "--epochs", str(epochs)]
+    options = [*SAVED_EACH_STEP, "--epochs", str(epochs)]
     undisturbed = start([*arguments("whole", dataset, tmp_path), *options])
     output, _ = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, output
@@ -109,7 +109,7 @@ def test_a_killed_worker_changes_no_bit(
 
 
 def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start: Callable) -> None:
-    words = [*arguments("r", dataset, tmp_path), *LONG]
+    words = [*arguments("r", dataset, tmp_path), "--epochs", "1000"]  # it never gets to its end
     process = start(words)
     wait_for_step(process, tmp_path, "r", 1)
     again = subprocess.run(
@@ -141,7 +141,7 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
     with ray_nodes() as cluster:
         cluster.start(cpus=1)
         second = cluster.start(cpus=1)
-        words = [*arguments("elastic", dataset, tmp_path), *LONG, "--epochs", "40"]
+        words = [*arguments("elastic", dataset, tmp_path), *SAVED_EACH_STEP, "--epochs", "40"]
         process = start([*words, "--workers", "1:2"], env=cluster.environment)
         wait_for_step(process, tmp_path, "elastic", 60)
         cluster.kill(second)
