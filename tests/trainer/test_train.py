@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,16 +37,6 @@ def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
 def events(folder: Path, name: str) -> list[dict]:
     path = folder / "runs" / name / "metrics.jsonl"
     return list(report.events(path)) if path.exists() else []
-
-
-def loss_of_each_epoch(folder: Path, name: str) -> list[float]:
-    sums, samples = Counter[int](), Counter[int]()
-    for event in events(folder, name):
-        if event["kind"] == "train":
-            epoch = int(event["epoch"] - 1e-9)
-            sums[epoch] += event["loss"] * event["samples"]
-            samples[epoch] += event["samples"]
-    return [sums[epoch] / samples[epoch] for epoch in sorted(samples)]
 
 
 @pytest.fixture(scope="module")
@@ -183,27 +172,33 @@ def test_damaged_pictures_are_replaced_and_counted(
 
 @pytest.mark.slow
 def test_two_towers_on_two_workers_train_the_same_network(
-    trained: Path, dataset: Path, run: Callable
+    dataset: Path, run: Callable, tmp_path: Path
 ) -> None:
-    done = run(*arguments("towers", dataset, trained), "--parallelism", "towers")
-    assert done.returncode == 0, done.stderr
-    whole, towers = (load(trained / "models" / name).model for name in ("whole", "towers"))
+    """For one epoch: rounding grows from step to step, and differs between processors."""
+    for name, options in (
+        ("whole", SHORT),
+        ("towers", ("--epochs", "1", "--parallelism", "towers")),
+    ):
+        done = run(*arguments(name, dataset, tmp_path), *options)
+        assert done.returncode == 0, done.stderr
+    whole, towers = (load(tmp_path / "models" / name).model for name in ("whole", "towers"))
     for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-3, atol=5e-3)
-    # Rounding grows from step to step, and differs between processors.
-    one, two = (loss_of_each_epoch(trained, name) for name in ("whole", "towers"))
-    assert one[0] == pytest.approx(two[0], rel=1e-4)
-    assert one == pytest.approx(two, rel=1e-2)
+        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_a_published_model_is_fine_tuned_with_a_sixth_convolution(
-    trained: Path, dataset: Path, run: Callable
+    dataset: Path, two_models: tuple[Path, Path], run: Callable, tmp_path: Path
 ) -> None:
-    start = ("--init-from", trained / "models" / "whole", "--set", "network.sixth_conv=true")
-    done = run(*arguments("tuned", dataset, trained), *SHORT, *start, "--set", "rate=0.0001")
+    published = two_models[0]
+    done = run(
+        *arguments("tuned", dataset, tmp_path), *SHORT, "--init-from", published,
+        "--set", "network.width=0.1", "--set", "network.sixth_conv=true", "--set", "rate=0.0001",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    old, new = (load(trained / "models" / name).model.state_dict() for name in ("whole", "tuned"))
+    old, new = (
+        load(path).model.state_dict() for path in (published, tmp_path / "models" / "tuned")
+    )
     assert "conv6.weight" in new
     assert (new["conv2.weight"] - old["conv2.weight"]).abs().max() < 0.01
     assert not torch.equal(new["conv2.weight"], old["conv2.weight"])
