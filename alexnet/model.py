@@ -5,47 +5,14 @@ Shapes: N images, C channels, H rows, W columns, T towers, K classes.
 """
 
 from math import ceil, sqrt
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from alexnet.config import AlexNetConfig
 from alexnet.convolution import Convolution
 from alexnet.norm import LocalResponseNorm
-
-
-class AlexNetConfig(BaseModel):
-    """What the paper varies, what fits the network to a small machine, and what torchvision's and
-    Caffe's networks have otherwise; nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: int = Field(1000, ge=2)
-    towers: Literal[1, 2] = 2
-    """2: the two-GPU network. 1: the one-GPU network of §3.2, half the kernels up to conv4."""
-    kernels: tuple[int, int, int, int, int] | None = None
-    """Of conv1 to conv5 at width 1, instead of the paper's."""
-    conv1_padding: int = Field(0, ge=0, le=10)
-    """Zeros to the left of the picture and above it; to the right and below it are always as many
-    as conv1's last window lacks. torchvision: 2."""
-    local_response_norm: bool = True
-    norm_k: float = Field(2.0, gt=0)
-    """What the sum of squares is added to (§3.3). Caffe: 1."""
-    norm_across_towers: bool = False
-    """The normalisation's window runs on from one tower's maps to the other's. Caffe: it does."""
-    pooling: Literal["overlapping", "plain"] = "overlapping"
-    """overlapping: 3x3 windows at stride 2. plain: 2x2, the other side of §3.4."""
-    activation: Literal["relu", "tanh"] = "relu"
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Probability of a zero on the outputs of fc6 and fc7 (§4.2)."""
-    sixth_conv: bool = False
-    """One more convolution over the last pool, as in the networks pre-trained on Fall 2011 (§6)."""
-    width: float = Field(1.0, gt=0, le=4)
-    """Factor on the kernels and hidden units of every layer."""
-    crop: int = Field(224, ge=64, le=512)
-    """Rows and columns of the input."""
 
 
 class Dropout2012(nn.Module):

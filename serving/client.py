@@ -1,15 +1,15 @@
-"""python -m serving classify: photographs to a running server, answers as a table."""
+"""alexnet classify: photographs to a running server, answers as a table."""
 
 import json
 import os
 import sys
 import time
-from argparse import Namespace
 from pathlib import Path
 
 import httpx2 as httpx
 
 from alexnet.command import UserError
+from serving.arguments import Classify
 
 TRIES = 8
 LONGEST_WAIT_S = 30.0
@@ -17,7 +17,7 @@ BAR = 30
 """Characters of a probability of one."""
 
 
-def classify(options: Namespace) -> int:
+def classify(options: Classify) -> int:
     """Print the labels of each photo, after up to `wait` seconds for the server to be ready.
 
     A full or starting server is asked again when it says. Status 0, or 1 where a photo was refused,
@@ -35,7 +35,7 @@ def classify(options: Namespace) -> int:
                 print(f"{photo}: {_reason(response)}", file=sys.stderr)
                 continue
             answer = response.json()
-            if options.json:
+            if options.json_:
                 print(json.dumps({"photo": str(photo)} | answer))
             else:
                 print("{} ({name}, step {step})".format(photo, **answer["model"]))
@@ -73,7 +73,7 @@ def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
         except httpx.HTTPError as error:
             raise UserError(
                 f"{client.base_url}: no answer ({error}); is the server running? "
-                "python -m serving --model models/NAME"
+                "alexnet serve --model models/NAME"
             ) from None
         if response.status_code not in (429, 503) or attempt == TRIES:
             break

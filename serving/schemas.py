@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alexnet.checkpoint import About, Accuracy
 from alexnet.classes import ClassLabel
-from alexnet.model import AlexNetConfig
+from alexnet.config import AlexNetConfig
 
 
 class Guess(BaseModel):

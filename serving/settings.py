@@ -1,4 +1,4 @@
-"""What a server can be told, by option or by environment variable SERVING_*."""
+"""What a server can be told."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from PIL import Image
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typer import Option
 
 from alexnet.pixels import MAX_PIXELS, Limits
 
@@ -26,54 +27,65 @@ def granted_cores(quota: Path = CPU_QUOTA) -> int:
 
 
 class Settings(BaseSettings):
+    """Answer over HTTP with a published model.
+
+    Each option is also an environment variable: SERVING_MAX_FILES for --max-files. Lists are
+    written there with commas (SERVING_MODEL=models/a,models/b), formats as JSON.
+    """
+
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="SERVING_", env_ignore_empty=True
+        frozen=True,
+        extra="forbid",
+        env_prefix="SERVING_",
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
-    model: Annotated[tuple[Path, ...], NoDecode, Field(min_length=1)]
-    """models/NAME, or models/NAME/STEP; of several (a,b,c) the mean of their probabilities."""
+    model: Annotated[tuple[Path, ...], NoDecode, Option(metavar="MODEL")] = Field(min_length=1)
+    """models/NAME or models/NAME/STEP. Given several times, the models answer together, with the
+    mean of their probabilities."""
     wait_for_model: bool = False
-    """Start without a published model, and take the first that appears."""
+    """Start without a published model, and take the first one that appears."""
     reload_s: float = Field(2, gt=0)
-    """How often to look for a newly published model."""
+    """Seconds between two looks for a newly published model."""
 
     host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all of this machine's."""
     port: int = Field(8000, ge=0, le=65535)
-    """0 takes a free one; the first line of output says which."""
+    """The port to listen on; 0 takes a free one, which the first line of output names."""
     workers: int = Field(1, ge=1)
-    """Server processes that share the port, each with the model in its memory."""
+    """Server processes that share the port, each with the model in its own memory."""
     threads: int = Field(0, ge=0)
-    """Of one forward pass on a CPU; 0: half the cores of the process. As many batches run at once
-    as there are cores for: where one has work for a single thread, another keeps the cores busy.
-    All cores for each pass make single answers faster, and fewer of them a second."""
+    """Processor threads of one forward pass; 0 takes half the cores of the process, so that two
+    batches run at once. All cores answer a single request sooner, but fewer requests a second."""
     decoders: int = Field(0, ge=0)
-    """Decoder processes of each server process; 0: as many as it has cores."""
+    """Decoder processes of each server process; 0 takes as many as it has cores."""
     keys: Path | None = None
-    """File of API keys, one a line; without one everybody may ask."""
+    """A file of API keys, one a line. Without it anybody may ask."""
 
     queue_pictures: int = Field(64, ge=1)
-    """Pictures of ten views that may wait for an answer, in each process; beyond that: 429."""
+    """Images that may wait for an answer in each process. Beyond them a request gets 429."""
     max_files: int = Field(32, ge=1)
-    """Pictures in one request."""
+    """The most images in one request."""
     max_upload_bytes: int = Field(20_000_000, ge=1024)
-    """Of a whole request."""
+    """The most bytes of one request."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
-    """Of one picture, width x height."""
+    """The most pixels (width x height) of one image."""
     max_aspect: float = Field(30, ge=1)
-    """Long side of a picture by its short side."""
+    """The long side of an image divided by its short side may not be more than this."""
     max_frames: int = Field(100, ge=1)
-    """Of an animation, whose first frame is looked at."""
+    """The most frames of an animation, of which the first is looked at."""
     formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
-    """Picture formats that are decoded, as Pillow names them."""
+    """Image formats that are decoded, as Pillow names them; can be repeated."""
     decode_s: float = Field(10, gt=0)
-    """How long decoding one picture may take."""
+    """The most seconds that decoding one image may take."""
 
     read_s: float = Field(10, gt=0)
-    """How long a client may take to send a request."""
+    """The most seconds that a client may take to send a request."""
     deadline_s: float = Field(30, gt=0)
-    """How long an answer may take once the request is read."""
+    """The most seconds between the end of a request and its answer."""
     drain_s: int = Field(20, ge=0)
-    """How long requests under way may take after SIGTERM."""
+    """The most seconds that requests under way may take after SIGTERM."""
 
     @field_validator("model", mode="before")
     @classmethod

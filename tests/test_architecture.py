@@ -10,9 +10,9 @@ import pytest
     ("module", "absent"),
     [
         ("serving.app", ("ray", "nvidia", "pipeline", "trainer")),
-        ("serving.__main__", ("torch", "fastapi")),  # the client starts at once
-        ("trainer.__main__", ("serving", "fastapi")),
-        ("pipeline.__main__", ("serving", "trainer", "nvidia", "ray")),
+        ("serving.client", ("torch", "fastapi")),  # the client starts at once
+        ("trainer.commands", ("serving", "fastapi")),
+        ("pipeline.commands", ("serving", "trainer", "nvidia", "ray")),
         ("pipeline.pack", ("torch", "nvidia", "ray")),  # tasks start at once and stay small
         ("alexnet.checkpoint", ("ray", "nvidia", "fastapi")),
     ],

@@ -45,7 +45,7 @@ def trained(
         "--size", 128, "--class-names", names,
     )  # fmt: skip
     assert packed.returncode == 0, packed.stderr
-    assert "400 training and 100 validation pictures" in packed.stdout
+    assert "400 training and 100 validation images" in packed.stdout
     done = run(
         "trainer", "train", "--recipe", "small", "--data", folder / "dataset", "--name", "photos",
         "--workers", 2, "--epochs", 20, "--set", "rate=0.005",

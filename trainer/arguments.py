@@ -1,248 +1,286 @@
-"""The command line of `python -m trainer`."""
+"""The commands that turn a dataset into a published model, and their options."""
 
-import argparse
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
-from alexnet.command import Parser
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+from typer import Argument, Option
+
+from alexnet.console import Command, Commands, Options
 from pipeline.manifest import Mean
 from pipeline.pictures import Damage
 from pipeline.sources import WORDS
-from trainer.imports import Family
 from trainer.jobs import ADDRESS
 from trainer.jobs import VARIABLE as ADDRESS_VARIABLE
 from trainer.recipe import RECIPES, VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 
-Command = Callable[[argparse.Namespace], int]
+Device = Literal["auto", "cpu", "gpu"]
+Family = Literal["torchvision", "caffe"]
+"""Whose AlexNet is imported."""
 
 
-def parser(commands: Mapping[str, Command]) -> Parser:
-    """`commands`: name of a subcommand -> what it calls with the parsed options."""
-    whole = Parser(prog="python -m trainer", description="A packed dataset to a published model.")
-    subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, **options: Any) -> Parser:
-        command = subparsers.add_parser(name, **options)
-        command.set_defaults(run=commands[name])
-        return command
-
-    runs = Parser(add_help=False)
-    runs.add_argument("--runs", type=Path, default=Path("runs"), help="(%(default)s)")
-    models = Parser(add_help=False)
-    models.add_argument("--models", type=Path, default=Path("models"), help="(%(default)s)")
-    recipe = Parser(add_help=False)
-    recipe.add_argument(
-        "--recipe",
-        default="small",
-        metavar="NAME",
-        help=f"{', '.join(RECIPES)}, or a YAML file (%(default)s)",
-    )
-    recipe.add_argument(
-        "--set",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="a field of the recipe, as network.width=0.25; so does the environment, as "
-        f"{VARIABLE}NETWORK__WIDTH",
-    )
-
-    train = add("train", parents=[recipe, runs, models], help="train a network and publish it")
-    train.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="a packed dataset, or a folder of class folders to be read as it is, which is slower; "
-        f"or {' or '.join(WORDS)}, which are packed first where they have not been",
-    )
-    train.add_argument(
-        "--datasets",
-        type=Path,
-        default=Path("datasets"),
-        help="where those are packed to (%(default)s)",
-    )
-    train.add_argument(
-        "--name", type=_name, required=True, help="of the run, and of the model it publishes"
-    )
-    train.add_argument(
-        "--resume",
-        nargs="?",
-        choices=get_args(Resume),
-        const="yes",
-        default="no",
-        help="go on with the run of that name where it stopped; if-any: or else start it",
-    )
-    train.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="processes that share each batch, or 1:4 for as many as there are (one a GPU, else "
-        "one a machine)",
-    )
-    train.add_argument(
-        "--parallelism",
-        choices=("data", "towers"),
-        default="data",
-        help="towers: pairs of workers, a tower of the network each, as in 2012 (%(default)s)",
-    )
-    train.add_argument(
-        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)"
-    )
-    train.add_argument("--epochs", type=_positive, help="instead of the recipe's")
-    train.add_argument(
-        "--batch", type=_positive, help="instead of the recipe's; the rate goes with it"
-    )
-    train.add_argument("--seed", type=int, help="instead of the recipe's")
-    train.add_argument(
-        "--schedule",
-        choices=("fixed", "plateau", "cosine"),
-        help="of the rate: by the clock, by the validation error as in 2012, or half a cosine",
-    )
-    train.add_argument(
-        "--mean",
-        choices=get_args(Mean),
-        help="what is subtracted: the mean picture, as in 2012, or the mean colour",
-    )
-    train.add_argument(
-        "--init-from",
-        type=Path,
-        metavar="MODEL",
-        help="a published model to start from, with a new classifier",
-    )
-    train.add_argument(
-        "--micro-batch",
-        type=_positive,
-        metavar="N",
-        help="most samples a worker passes at once; the batch and the update stay the same",
-    )
-    train.add_argument(
-        "--save-every",
-        type=float,
-        default=Run.model_fields["save_every_s"].default,
-        metavar="S",
-        help="seconds between checkpoints within an epoch (%(default)s)",
-    )
-    train.add_argument(
-        "--keep",
-        type=_positive,
-        default=Run.model_fields["keep"].default,
-        metavar="N",
-        help="checkpoints kept for their accuracy, besides the last (%(default)s)",
-    )
-    train.add_argument(
-        "--retries",
-        type=int,
-        default=Run.model_fields["retries"].default,
-        metavar="N",
-        help="how often in a row to go on after the death of a worker (%(default)s)",
-    )
-    train.add_argument(
-        "--damage",
-        choices=get_args(Damage),
-        default="error",
-        help="a picture that cannot be decoded ends the run, or another takes its place "
-        "(%(default)s)",
-    )
-    train.add_argument(
-        "--hw-decoder-load",
-        type=float,
-        help="share of a GPU's decoding for its JPEG engines, 0..1 (tried out at the start)",
-    )
-
-    stop = add(
-        "stop",
-        parents=[runs],
-        help=f"have a run save and end; where {ADDRESS_VARIABLE} is set, one sent to that cluster",
-    )
-    stop.add_argument("name", help="of the run")
-
-    send = add(
-        "submit",
-        help="send a run to a Ray cluster, and follow it",
-        epilog=f"The cluster's head is at {ADDRESS}, or where {ADDRESS_VARIABLE} says; its token "
-        "is in RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names. Sent again, a run "
-        "goes on where it stopped.",
-    )
-    send.add_argument("--detach", action="store_true", help="do not wait for it")
-    send.add_argument(
-        "command", nargs=argparse.REMAINDER, metavar="train ...", help="as it would be run here"
-    )
-
-    add("status", help="the runs sent to a cluster, and how they are")
-
-    log = add("logs", help="what a run sent to a cluster has printed, and prints until its end")
-    log.add_argument("name", help="of the run")
-
-    release = add("publish", parents=[runs, models], help="publish a checkpoint of a run")
-    release.add_argument("name", help="of the run")
-    release.add_argument(
-        "--best", action="store_true", help="that of the best validation accuracy, not the last"
-    )
-
-    add("recipe", parents=[recipe], help="print a recipe as YAML")
-
-    curve = add("report", parents=[runs], help="draw a run's curves, PNG and SVG")
-    curve.add_argument("name", help="of the run")
-    curve.add_argument("picture", type=Path, help="where to, without the ending")
-
-    bring = add("import", parents=[models], help="publish torchvision's or Caffe's AlexNet")
-    bring.add_argument("file", type=Path, help="state dict (.pth, .safetensors), or blobs (.npz)")
-    bring.add_argument("--from", choices=get_args(Family), required=True, dest="family")
-    bring.add_argument("--name", type=_name, required=True, help="of the model it publishes")
-    bring.add_argument("--classes", type=Path, help="names, one a line, as synset_words.txt")
-    bring.add_argument("--mean", type=Path, help="Caffe's mean picture, .npy or .npz (its colour)")
-
-    give = add("export", help="write a published model as ONNX or for torch.export")
-    give.add_argument("model", type=Path, help="models/NAME, or models/NAME/STEP")
-    give.add_argument("out", type=Path, help="a file that ends in .onnx or .pt2")
-
-    test = add("evaluate", help="errors of published models, alone and together")
-    test.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="models/NAME[/STEP]")
-    test.add_argument("--data", type=Path, help="a packed dataset, for its validation pictures")
-    test.add_argument(
-        "--originals",
-        type=Path,
-        help="a folder of class folders, or with val/ of them, decoded as the server does; with "
-        "--data only the photographs that its validation pictures were made of",
-    )
-    test.add_argument("--views", type=int, nargs="+", choices=(1, 10), default=(1, 10))
-    test.add_argument(
-        "--search-weights",
-        action="store_true",
-        help="the 2012 search for a better mean of several models, on the pictures that are scored",
-    )
-    test.add_argument("--json", type=Path, help="the file to write everything to")
-    test.add_argument("--workers", type=_positive, help="tasks at once (one a GPU, else one a CPU)")
-    test.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    return whole
+def _checked_name(name: str) -> str:
+    if not re.match(NAME, name):
+        raise ValueError("a name is made of letters, digits, '.', '_' and '-'")
+    return name
 
 
-def _name(text: str) -> str:
-    if not re.match(NAME, text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters, digits, . _ and -")
-    return text
-
-
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
-def _workers(text: str) -> tuple[int, int]:
+def _range(text: Any) -> Any:
     """4 -> (4, 4); 1:4 -> (1, 4)."""
+    if not isinstance(text, str):
+        return text
     fewest, colon, most = text.partition(":")
-    pair = _positive(fewest), _positive(most if colon else fewest)
-    if pair[0] > pair[1]:
-        raise argparse.ArgumentTypeError(f"{text}: the first number is the smaller one")
-    return pair
+    if not re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", text):
+        raise ValueError("expected a number such as 4, or a range such as 1:4")
+    if colon and int(fewest) > int(most):
+        raise ValueError("the first number of a range is the smaller one")
+    return int(fewest), int(most or fewest)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: Any) -> Any:
+    """FIELD=VALUE -> (field, value), the value as in YAML."""
+    if not isinstance(text, str):
+        return text
     field, equals, value = text.partition("=")
     if not equals or not field:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+        raise ValueError("expected FIELD=VALUE")
     return field, parse(value, f"--set {field}")
+
+
+def _views(views: int) -> int:
+    if views not in (1, 10):
+        raise ValueError("a network is shown 1 view or 10")
+    return views
+
+
+def _of_run(field: str) -> Any:
+    return Run.model_fields[field].default
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Setting = Annotated[tuple[str, Any], BeforeValidator(_setting)]
+
+
+class OfRuns(Options):
+    runs: Path = Path("runs")
+    """The folder of all runs."""
+
+
+class OfModels(Options):
+    models: Path = Path("models")
+    """The folder of all published models."""
+
+
+class OfRecipe(Options):
+    recipe: Annotated[str, Option(metavar="NAME")] = Field(
+        "small", description=f"{', '.join(RECIPES)}, or a YAML file."
+    )
+    set: Annotated[tuple[Setting, ...], Option(metavar="FIELD=VALUE")] = Field(
+        (),
+        description="Change a field of the recipe, as network.width=0.25; can be repeated. The "
+        f"environment does the same: {VARIABLE}NETWORK__WIDTH=0.25.",
+    )
+
+
+class Train(OfModels, OfRuns, OfRecipe):
+    """Train a network and publish it."""
+
+    data: Path = Field(
+        description="A packed dataset. Or a folder of class folders, which is read as it is, and "
+        f"slower. Or the word {' or '.join(WORDS)}: that dataset is packed first where it has not "
+        "been.",
+    )
+    name: Name
+    """The name of the run, and of the model that it publishes."""
+    datasets: Path = Path("datasets")
+    """The folder in which datasets given by a word are packed."""
+    resume: bool = False
+    """Go on with the run of that name where it stopped."""
+    resume_if_any: bool = False
+    """Go on with the run of that name if there is one; otherwise start it."""
+    workers: Annotated[
+        tuple[PositiveInt, PositiveInt] | None, BeforeValidator(_range), Option(metavar="N")
+    ] = None
+    """Processes that share each batch; 1:4 for as many as the cluster has room for at the time. If
+    not given: one for each GPU, or one for each machine without GPUs."""
+    parallelism: Literal["data", "towers"] = _of_run("parallelism")
+    """What workers share: batches, or in pairs the two towers of the network as in 2012."""
+    device: Device = "auto"
+    """auto takes GPUs where there are any."""
+    epochs: PositiveInt | None = None
+    """Passes over the training images, instead of the recipe's number."""
+    batch: PositiveInt | None = None
+    """Samples of a step over all workers, instead of the recipe's; the learning rate changes by the
+    same factor."""
+    seed: NonNegativeInt | None = None
+    """The seed of all random choices, instead of the recipe's."""
+    schedule: Literal["fixed", "plateau", "cosine"] | None = None
+    """How the learning rate falls, instead of the recipe's way: fixed drops it at set epochs,
+    plateau when the validation error stops falling as in 2012, cosine along half a cosine."""
+    mean: Mean | None = None
+    """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
+    mean of each colour channel."""
+    init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
+    """A published model whose weights to start from, all but the classifier's."""
+    micro_batch: PositiveInt | None = None
+    """The most samples a worker computes at once, to save memory. The batch and the weights stay
+    the same."""
+    save_every: Annotated[float, Option(metavar="SECONDS")] = Field(_of_run("save_every_s"), ge=0)
+    """Seconds between the checkpoints within an epoch."""
+    keep: PositiveInt = _of_run("keep")
+    """Checkpoints kept for their accuracy, besides the last one."""
+    retries: NonNegativeInt = _of_run("retries")
+    """How often in a row to go on after a worker has died."""
+    damage: Damage = _of_run("damage")
+    """What an image that cannot be decoded does: error ends the run, replace puts another image in
+    its place."""
+    hw_decoder_load: float | None = Field(None, ge=0, le=1)
+    """Share of JPEG decoding that a GPU's hardware decoder takes, 0 to 1. If not given, the fastest
+    share is found at the start."""
+
+    @property
+    def resumption(self) -> Resume:
+        return "yes" if self.resume else "if-any" if self.resume_if_any else "no"
+
+
+class Evaluate(Options):
+    """Report the errors of published models, one by one and together."""
+
+    models: Annotated[tuple[Path, ...], Argument(metavar="MODEL...")] = Field(min_length=1)
+    """Published models, each as models/NAME or models/NAME/STEP."""
+    data: Path | None = None
+    """A packed dataset, whose validation images are asked about."""
+    originals: Path | None = None
+    """A folder of class folders, or with val/ of them: photographs that are decoded as the server
+    does. With --data, only those that the validation images were packed from."""
+    views: tuple[Annotated[int, AfterValidator(_views)], ...] = (1, 10)
+    """1 for the centre alone, 10 for the ten views of the paper; can be repeated."""
+    search_weights: bool = False
+    """Also search, as in 2012, for better weights of several models' mean than equal ones, on the
+    images that are scored."""
+    json_: Annotated[Path | None, Option(metavar="FILE")] = None
+    """A file to write everything to."""
+    workers: PositiveInt | None = None
+    """Tasks at once. If not given: one for each GPU, or for each processor where there is none."""
+    device: Device = "auto"
+    """auto takes GPUs where there are any."""
+
+
+class Import(OfModels):
+    """Publish torchvision's AlexNet or Caffe's."""
+
+    file: Annotated[Path, Argument()]
+    """A state dict (.pth or .safetensors), or Caffe's blobs (.npz)."""
+    from_: Family
+    """Which of the two it is."""
+    name: Name
+    """The name of the model that is published."""
+    classes: Path | None = None
+    """A file with the names of the classes, one a line, such as synset_words.txt."""
+    mean: Path | None = None
+    """Caffe's mean image (.npy or .npz), of which the mean colour is taken."""
+
+
+class Export(Options):
+    """Write a published model as one file, for ONNX or torch.export."""
+
+    model: Annotated[Path, Argument()]
+    """models/NAME or models/NAME/STEP."""
+    out: Annotated[Path, Argument()]
+    """The file to write, which ends in .onnx or .pt2."""
+
+
+class Report(OfRuns):
+    """Draw the curves of a run, as PNG and as SVG."""
+
+    name: Annotated[str, Argument()]
+    """The name of the run."""
+    picture: Annotated[Path, Argument()]
+    """The file to write, without its ending."""
+
+
+class ShowRecipe(OfRecipe):
+    """Print a recipe as YAML."""
+
+
+class Publish(OfModels, OfRuns):
+    """Publish a checkpoint of a run."""
+
+    name: Annotated[str, Argument()]
+    """The name of the run."""
+    best: bool = False
+    """Take the checkpoint with the best validation accuracy instead of the last."""
+
+
+class Submit(Options):
+    """Send a run to a Ray cluster and follow it. Sent again, it goes on where it stopped."""
+
+    command: Annotated[tuple[str, ...], Argument(metavar="train ...")] = Field(
+        min_length=1,
+        description="The command to run on the cluster, with its options. The head of the cluster "
+        f"is looked for at {ADDRESS}, or where {ADDRESS_VARIABLE} says; its token in "
+        "RAY_AUTH_TOKEN, or in the file that RAY_AUTH_TOKEN_PATH names.",
+    )
+    detach: bool = False
+    """Do not wait for the end of the run."""
+
+
+class Status(Options):
+    """List the runs that were sent to a cluster, and how they are."""
+
+
+class Logs(Options):
+    """Print what a run that was sent to a cluster says, until its end."""
+
+    name: Annotated[str, Argument()]
+    """The name of the run."""
+
+
+class Stop(OfRuns):
+    """Have a run save a checkpoint and end."""
+
+    name: Annotated[str, Argument()] = Field(
+        description=f"The name of the run. Where {ADDRESS_VARIABLE} is set: of one that was sent "
+        "to that cluster."
+    )
+
+
+COMMANDS = Commands(
+    extra="train",
+    by_name={
+        "train": Command(
+            Train,
+            "trainer.commands:train",
+            "alexnet train --data datasets/mine --name mine --workers 2",
+        ),
+        "evaluate": Command(
+            Evaluate,
+            "trainer.commands:evaluate",
+            "alexnet evaluate models/mine --data datasets/mine",
+        ),
+        "report": Command(Report, "trainer.commands:report", "alexnet report mine curves"),
+        "recipe": Command(
+            ShowRecipe, "trainer.commands:show_recipe", "alexnet recipe --recipe paper"
+        ),
+        "publish": Command(Publish, "trainer.commands:publish_run", "alexnet publish mine --best"),
+        "import": Command(
+            Import,
+            "trainer.commands:import_model",
+            "alexnet import alexnet.pth --from torchvision --name tv --classes synset_words.txt",
+        ),
+        "export": Command(
+            Export, "trainer.commands:export_model", "alexnet export models/mine mine.onnx"
+        ),
+        "submit": Command(
+            Submit,
+            "trainer.commands:submit",
+            "alexnet submit train --data datasets/mine --name mine",
+            wraps=True,
+        ),
+        "status": Command(Status, "trainer.commands:status", "alexnet status"),
+        "logs": Command(Logs, "trainer.commands:logs", "alexnet logs mine"),
+        "stop": Command(Stop, "trainer.commands:stop", "alexnet stop mine"),
+    },
+)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,7 @@ from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import SIZE, PictureRule
 from alexnet.views import centre_mean
-
-Family = Literal["torchvision", "caffe"]
+from trainer.arguments import Family
 
 PARTS = ("weight", "bias")
 LAYERS = {

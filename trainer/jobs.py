@@ -9,7 +9,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -56,13 +56,13 @@ class Jobs:
         with self._errors():
             self._client = JobSubmissionClient(self.address)
 
-    def send(self, run: str, command: list[str]) -> Job:
+    def send(self, run: str, command: Sequence[str]) -> Job:
         """Have the cluster run `python -m trainer COMMAND`, unless it is at that run already."""
         before = self.of(run)
         if before and not before[-1].over:
             raise RunError(
                 f"run {run} is {before[-1].state.lower()} as {before[-1].id}; "
-                f"to follow it: python -m trainer logs {run}"
+                f"to follow it: alexnet logs {run}"
             )
         deadline = time.monotonic() + AGENT_S
         with self._errors():
@@ -104,7 +104,7 @@ class Jobs:
         with self._errors():
             self._client.stop_job(job.id)
 
-    def _taken(self, run: str, job: str, command: list[str], deadline: float) -> bool:
+    def _taken(self, run: str, job: str, command: Sequence[str], deadline: float) -> bool:
         try:
             self._client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "trainer", *command]),

@@ -1,6 +1,5 @@
 """What the command line asks for -> a run."""
 
-import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,14 @@ from pipeline.sources import WORDS, open_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer import towers
+from trainer.arguments import Train
 from trainer.launch import Resources
 from trainer.recipe import Recipe, resolve
 from trainer.run import Run, RunError, open_run
 from trainer.state import adopt
 
 
-def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
+def planned(options: Train) -> Callable[[Resources], Run]:
     """What makes a run of the options of `train`, once the cluster is known. Either raises
     UserError."""
     recipe = resolve(options.recipe, os.environ, _changes(options))
@@ -53,20 +53,20 @@ def planned(options: argparse.Namespace) -> Callable[[Resources], Run]:
             hw_load=options.hw_decoder_load,
         )
         _check_workers(run, resources)
-        return open_run(run, options.resume)
+        return open_run(run, options.resumption)
 
     return plan
 
 
-def _changes(options: argparse.Namespace) -> list[tuple[str, Any]]:
+def _changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
     if options.schedule:
         short["schedule"] = {"kind": options.schedule}
-    return [change for change in short.items() if change[1] is not None] + options.set
+    return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
-def _dataset(options: argparse.Namespace, size: int) -> Dataset:
+def _dataset(options: Train, size: int) -> Dataset:
     """A packed dataset, one that is packed now, or the photographs of a folder as one."""
     data: Path = options.data
     if str(data) in WORDS and not data.exists():

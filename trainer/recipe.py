@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from alexnet.command import UserError
-from alexnet.model import AlexNetConfig
+from alexnet.config import AlexNetConfig
 from pipeline.manifest import Mean
 from trainer.schedule import Cosine, Fixed, Schedule
 

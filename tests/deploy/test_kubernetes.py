@@ -6,7 +6,6 @@ Kubernetes'.
 """
 
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +13,10 @@ import pytest
 import yaml
 from kubernetes_validate import ValidationError, validate
 
+from alexnet import console
 from serving.settings import Settings
 from tests.conftest import ROOT
-from trainer.arguments import parser
+from trainer.arguments import COMMANDS, Train
 from trainer.jobs import STOPPING
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -155,7 +155,8 @@ def test_the_job_is_sent_as_the_trainer_sends_one():
     assert yaml.safe_load(job["runtimeEnvYAML"]) == {"env_vars": STOPPING}
     assert job["clusterSelector"] == {"ray.io/cluster": the("RayCluster")["metadata"]["name"]}
     assert not job.keys() & {"suspend", "backoffLimit"}  # refused beside clusterSelector
-    *start, command = job["entrypoint"].split(" ", 3)
-    assert start == ["python", "-m", "trainer"]
-    options = parser(defaultdict(lambda: lambda _: 0)).parse_args(shlex.split(command))
-    assert (options.name, options.resume) == (job["metadata"]["run"], "if-any")
+    *start, command = job["entrypoint"].split(" ", 4)
+    assert start == ["python", "-m", "trainer", "train"]
+    options = console.parsed("train", COMMANDS, shlex.split(command))
+    assert isinstance(options, Train)
+    assert (options.name, options.resumption) == (job["metadata"]["run"], "if-any")

@@ -26,7 +26,7 @@ def test_the_sheet_shows_the_pictures_and_their_draws(
     path = tmp_path / "sheet.png"
     done = run("pipeline", "show", dataset, "--sheet", path)
     assert done.returncode == 0, done.stderr
-    assert f"{path}: what the network sees" in done.stdout
+    assert f"{path} shows what the network sees" in done.stdout
     sheet = np.asarray(Image.open(path)).astype(int)
     cells = np.stack(
         [
@@ -45,4 +45,4 @@ def test_the_sheet_shows_the_pictures_and_their_draws(
 def test_a_crop_larger_than_the_pictures(dataset: Path, tmp_path: Path, run: Callable) -> None:
     done = run("pipeline", "show", dataset, "--crop", 129, "--sheet", tmp_path / "sheet.png")
     assert done.returncode == 2
-    assert "--crop is 129, the pictures are 128 wide" in done.stderr
+    assert "--crop is 129, but the images are 128 wide" in done.stderr

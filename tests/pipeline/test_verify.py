@@ -75,7 +75,7 @@ def test_what_is_missing_or_cut(copy: Path) -> None:
 def test_the_command_exits_1_on_damage(copy: Path, run: Callable) -> None:
     done = run("pipeline", "verify", copy)
     assert done.returncode == 0
-    assert "no damage in 120 pictures of 2 shards" in done.stdout
+    assert "no damage in 120 images of 2 shards" in done.stdout
     (copy / "val" / "00000.tar").unlink()
     done = run("pipeline", "verify", copy)
     assert done.returncode == 1

@@ -10,9 +10,12 @@ import pytest
     ("words", "text"),
     [
         (("--model", "nowhere"), "nowhere: no published model here"),
-        ((), "model is {}: Field required"),
-        (("--model", "m", "--port", "99999"), "port is '99999': Input should be less than"),
-        (("--modle", "m"), "unrecognized arguments: --modle m"),
+        ((), "--model or SERVING_MODEL is missing"),
+        (
+            ("--model", "m", "--port", "99999"),
+            "--port or SERVING_PORT is 99999: Input should be less than",
+        ),
+        (("--modle", "m"), "No such option: --modle (Possible options: --model)"),
         (("index", "nowhere", "dataset"), "nowhere: no published model here"),
         (("classify", "none.jpg", "--url", "http://127.0.0.1:9"), "none.jpg: No such file"),
         (("classify", "Makefile", "--url", "http://127.0.0.1:9"), "is the server running?"),

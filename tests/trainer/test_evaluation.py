@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alexnet import console
 from alexnet.checkpoint import load
 from alexnet.command import UserError
 from pipeline.batches import Decoding
@@ -16,7 +17,7 @@ from pipeline.order import Shard
 from pipeline.photographs import index_photographs
 from pipeline.sources import builtin
 from pipeline.sources.folder import folder_source
-from trainer.__main__ import main
+from trainer.arguments import COMMANDS
 from trainer.evaluation import evaluate_models
 from trainer.results import Results
 from trainer.validation import evaluate
@@ -144,7 +145,7 @@ def test_errors_name_what_does_not_belong_together(
     [
         ((), "nothing to evaluate on; give --data DATASET, --originals FOLDER, or both"),
         (("--json", "no/where.json"), "--json no/where.json: there is no such folder; make it"),
-        (("--views", "5"), "argument --views: invalid choice: 5 (choose from 1, 10)"),
+        (("--views", "5"), "--views is 5: a network is shown 1 view or 10"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -154,7 +155,9 @@ def test_bad_usage_is_one_line(
     text: str,
 ) -> None:
     try:
-        status = main(["evaluate", str(two_models[0]), *words])
+        status = console.run(
+            "alexnet", COMMANDS, arguments=["evaluate", str(two_models[0]), *words]
+        )
     except SystemExit as end:
         status = end.code
     assert status == 2

@@ -1,0 +1,64 @@
+"""The commands that turn photographs into a dataset, and their options."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from typer import Argument
+
+from alexnet.console import Command, Commands, Options
+from alexnet.pixels import SIZE
+from pipeline.sources import BUILTIN, IMAGENETTE
+from pipeline.sources.ilsvrc import TRAIN, VAL
+from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
+
+
+class Pack(Options):
+    """Pack photographs into a dataset that training can read fast."""
+
+    source: Annotated[str, Argument()] = Field(
+        description="A folder with one subfolder of photographs for each class, or a folder with "
+        "train/ and val/ of such subfolders. Or a folder of WebDataset shards (*.tar), or with "
+        f"train/ and val/ of them. Or a folder with {TRAIN}, {VAL} and the development kit, as "
+        f"ILSVRC-2012 is distributed. Or one of two words: {BUILTIN} draws two thousand images "
+        f"of ten classes, {IMAGENETTE} downloads ten classes of ImageNet (340 MB)."
+    )
+    dataset: Annotated[Path, Argument()]
+    """The folder to write the dataset to."""
+    size: int = Field(SIZE, ge=64, le=1024)
+    """Rows and columns of each packed image."""
+    val_fraction: float = Field(VAL_FRACTION, gt=0, lt=1)
+    """Share of each class that is held out for validation where SOURCE has no val/."""
+    class_names: Path | None = None
+    """A file of lines `ID name`, such as ImageNet's synset_words.txt. For shards, line n names
+    class n, counted from 0."""
+    max_quarantined: float = Field(MAX_QUARANTINED, ge=0, le=1)
+    """Fail if more than this share of all files cannot be used."""
+
+
+class Show(Options):
+    """Describe a dataset, and draw what the network sees of it."""
+
+    dataset: Annotated[Path, Argument()]
+    """A packed dataset."""
+    sheet: Path = Path("sheet.png")
+    """The contact sheet to write."""
+    crop: int | None = Field(None, ge=1)
+    """Rows and columns of a crop; 7/8 of the image if not given (224 of 256)."""
+
+
+class Verify(Options):
+    """Check every hash, index entry and JPEG of a dataset."""
+
+    dataset: Annotated[Path, Argument()]
+    """A packed dataset."""
+
+
+COMMANDS = Commands(
+    extra="train",
+    by_name={
+        "pack": Command(Pack, "pipeline.commands:pack", "alexnet pack photos/ datasets/mine"),
+        "show": Command(Show, "pipeline.commands:show", "alexnet show datasets/mine"),
+        "verify": Command(Verify, "pipeline.commands:verify", "alexnet verify datasets/mine"),
+    },
+)

@@ -1,0 +1,148 @@
+"""What the commands from `train` to `stop` do; each returns its exit status."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from alexnet import atomic, console
+from alexnet.checkpoint import Accuracy
+from trainer.arguments import (
+    COMMANDS,
+    Evaluate,
+    Export,
+    Import,
+    Logs,
+    Publish,
+    Report,
+    ShowRecipe,
+    Status,
+    Stop,
+    Submit,
+    Train,
+)
+from trainer.exports import export
+from trainer.imports import publish_import
+from trainer.jobs import VARIABLE, Job, Jobs, table
+from trainer.launch import kept_checkpoint, launch
+from trainer.plan import planned
+from trainer.publish import publish
+from trainer.recipe import resolve
+from trainer.report import draw_curves, history
+from trainer.run import RunError, ask_to_stop, find_run
+
+
+def train(options: Train) -> int:
+    done, outcome = launch(planned(options))
+    if not outcome.finished:
+        print(f"stopped; to go on: the same command with --resume (run {done.name})")
+        return 0
+    accuracy = [Accuracy.model_validate(counts) for counts in outcome.accuracy]
+    return _published(publish(done, outcome.checkpoint, accuracy, options.models))
+
+
+def stop(options: Stop) -> int:
+    if VARIABLE in os.environ:
+        jobs = Jobs()
+        jobs.stop(jobs.last(options.name))
+    else:
+        ask_to_stop(find_run(options.runs, options.name))
+    print(f"asked {options.name} to save a checkpoint and end")
+    return 0
+
+
+def submit(options: Submit) -> int:
+    command = options.command
+    if command[0] != "train":
+        raise RunError(f"{command[0]!r} cannot be submitted; only `train` with its options can")
+    asked = console.parsed("train", COMMANDS, command[1:])  # a mistake shows here and now
+    assert isinstance(asked, Train)
+    if asked.resumption == "no":
+        command = (*command, "--resume-if-any")
+    jobs = Jobs()
+    job = jobs.send(asked.name, command)
+    print(f"{job.id}: sent to {jobs.address}", flush=True)
+    return 0 if options.detach else _followed(jobs, job)
+
+
+def status(options: Status) -> int:
+    print(table(Jobs().all()))
+    return 0
+
+
+def logs(options: Logs) -> int:
+    jobs = Jobs()
+    return _followed(jobs, jobs.last(options.name))
+
+
+def _followed(jobs: Jobs, job: Job) -> int:
+    try:
+        end = jobs.follow(job)
+    except KeyboardInterrupt:
+        print(f"\n{job.run} goes on; to stop it: alexnet stop {job.run}")
+        return 0
+    print(f"{end.id}: {end.state.lower()}")
+    return 1 if end.state == "FAILED" else 0
+
+
+def publish_run(options: Publish) -> int:
+    run = find_run(options.runs, options.name)
+    checkpoint = kept_checkpoint(run, options.best)
+    step = int(checkpoint.name.removeprefix("step_"))
+    measured = [
+        Accuracy(**{field: event[field] for field in Accuracy.model_fields})
+        for event in history(run.metrics)[1]
+        if event["step"] == step
+    ]
+    return _published(publish(run, checkpoint, measured, options.models))
+
+
+def _published(directory: Path) -> int:
+    print(f"published {directory}; to serve it: alexnet serve --model {directory.parent}")
+    return 0
+
+
+def show_recipe(options: ShowRecipe) -> int:
+    recipe = resolve(options.recipe, os.environ, options.set)
+    print(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False), end="")
+    return 0
+
+
+def report(options: Report) -> int:
+    for path in draw_curves(options.runs / options.name / "metrics.jsonl", options.picture):
+        print(path)
+    return 0
+
+
+def import_model(options: Import) -> int:
+    directory = publish_import(
+        options.file, options.from_, options.name, options.classes, options.mean, options.models
+    )
+    return _published(directory)
+
+
+def export_model(options: Export) -> int:
+    export(options.model, options.out)
+    print(options.out)
+    return 0
+
+
+def evaluate(options: Evaluate) -> int:
+    if options.json_ and not options.json_.absolute().parent.is_dir():
+        raise RunError(f"--json {options.json_}: there is no such folder; make it first")
+    from trainer.evaluation import evaluate_models  # DALI, which the other commands need not load
+    from trainer.table2 import table2
+
+    results = evaluate_models(
+        options.models,
+        options.data,
+        options.originals,
+        views=sorted(set(options.views)),
+        search=options.search_weights,
+        workers=options.workers,
+        device=options.device,
+    )
+    print(table2(results))
+    if options.json_:
+        atomic.write(options.json_, results.model_dump_json(indent=2).encode())
+    return 0
