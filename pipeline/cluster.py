@@ -3,9 +3,12 @@
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
+
+from alexnet.command import UserError
 
 MEMORY = {
     # Keep freed memory: glibc would hand every large array back to the kernel and fault it in
@@ -48,6 +51,15 @@ OBJECT_STORE_BYTES = 200_000_000
 /dev/shm has a part, and say so at length."""
 
 
+STARTS = 3
+TOO_SLOW = "timed out during startup"
+"""What Ray says of a node that took longer than half a minute to start."""
+
+
+class ClusterError(UserError):
+    """A cluster that cannot be started."""
+
+
 def is_own() -> bool:
     """Whether `cluster` starts a cluster that ends with it."""
     return "RAY_ADDRESS" not in os.environ
@@ -69,7 +81,8 @@ def cluster() -> Iterator[ModuleType]:
 
     import ray
 
-    ray.init(
+    start(
+        ray.init,
         address="local" if own else None,
         runtime_env=None if own else {"env_vars": MEMORY},  # its processes have not ours
         object_store_memory=OBJECT_STORE_BYTES if own else None,
@@ -81,3 +94,20 @@ def cluster() -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def start(init: Callable[..., Any], **options: Any) -> None:
+    """Start Ray, a few times where the machine is too busy for Ray's own limit. Raises ClusterError
+    where that does not help either."""
+    for attempt in range(1, STARTS + 1):
+        try:
+            init(**options)
+            return
+        except Exception as error:
+            if TOO_SLOW not in str(error):
+                raise
+            if attempt == STARTS:
+                raise ClusterError(
+                    f"Ray did not start within its time limit, {STARTS} times in a row: other "
+                    "work keeps this machine too busy; run the same command again later"
+                ) from None
