@@ -131,8 +131,9 @@ def load(directory: Path) -> Checkpoint:
         raise _unreadable(error) from None
     if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
         raise CheckpointError(
-            f"{directory / 'model.safetensors'}: the file is damaged: its SHA-256 is {found[:12]}…, "
-            f"but about.json says {about.weights_sha256[:12]}…; publish the model again"
+            f"{directory / 'model.safetensors'}: the file is damaged: its SHA-256 is "
+            f"{found[:12]}…, but about.json says {about.weights_sha256[:12]}…; publish the model "
+            "again"
         )
     tensors = load_tensors(weights)
     mean_3HW = tensors.pop(MEAN)

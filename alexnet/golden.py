@@ -62,9 +62,10 @@ def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> N
     difference = found.abs().max().item()
     if difference > TOLERANCE:
         raise UserError(
-            f"the model's probabilities for the built-in test image differ by {difference:.2g} from "
-            f"those recorded when it was published (allowed: {TOLERANCE:g}), so this installation "
-            "computes something else; install the versions listed in the model's about.json"
+            f"the model's probabilities for the built-in test image differ by {difference:.2g} "
+            f"from those recorded when it was published (allowed: {TOLERANCE:g}), so this "
+            "installation computes something else; install the versions listed in the model's "
+            "about.json"
         )
 
 

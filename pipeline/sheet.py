@@ -29,7 +29,7 @@ def draw_sheet(dataset: Dataset, crop: int, path: Path) -> None:
     _write(
         sheet,
         0,
-        f"as packed, then as augmented in {DRAWS} epochs: crops of {crop}, mirrored, colours shifted",
+        f"as packed, then as cropped to {crop}, mirrored and recoloured in {DRAWS} epochs",
     )
     samples = _samples(dataset)
     for row, sample in enumerate(samples):

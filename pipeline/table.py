@@ -50,7 +50,6 @@ def _histogram(dataset: Dataset) -> list[str]:
         name = classes[label].name[:width]
         lines.append(f"{name:<{width}}  {train_K[label]:>7,}  {val_K[label]:>6,}  {bar}")
     if len(shown) < len(classes):
-        lines.append(
-            f"(only the {CLASSES // 2} smallest and {CLASSES // 2} largest of {len(classes):,} classes)"
-        )
+        half = CLASSES // 2
+        lines.append(f"(the {half} smallest and the {half} largest of {len(classes):,} classes)")
     return lines

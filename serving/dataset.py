@@ -123,7 +123,7 @@ def _check(path: Path, manifest: Manifest, about: About) -> None:
         differ = [*sorted(set(here) ^ set(known)), "their order"][0]
         raise UserError(
             f"{path}: its {len(here)} classes are not the {len(known)} classes of the model "
-            f"{about.name} (they differ in {differ}); give the dataset that the model was trained on"
+            f"{about.name} (they differ in {differ}); give the dataset it was trained on"
         )
 
 

@@ -27,7 +27,7 @@ class Keys:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(
-                f"{path}: the API keys cannot be read ({reason}); check the path and its permissions"
+                f"{path}: the API keys cannot be read ({reason}); check path and permissions"
             ) from None
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:

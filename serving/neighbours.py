@@ -107,8 +107,7 @@ def mapped(path: Path) -> faiss.Index:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError:
         raise UserError(
-            f"{path}: FAISS {faiss.__version__} cannot read this file, which another version wrote; "
-            f"{REMEDY}"
+            f"{path}: FAISS {faiss.__version__} cannot read this file of another version; {REMEDY}"
         ) from None
 
 

@@ -72,7 +72,7 @@ def publish_import(
     """
     if (models / name).exists():
         raise ForeignError(
-            f"{models / name}: there is a model of this name already; choose another --name, or remove it"
+            f"{models / name}: this model exists already; choose another --name, or remove it"
         )
     if family == "torchvision":
         if mean is not None:
@@ -190,7 +190,7 @@ def read_mean(path: Path | None) -> np.ndarray:
         mean = arrays["mean"]
     if mean.shape not in ((3,), (3, SIZE, SIZE)):
         raise ForeignError(
-            f"{path}: the mean should have the shape (3,) or (3, {SIZE}, {SIZE}), but has {mean.shape}"
+            f"{path}: the shape should be (3,) or (3, {SIZE}, {SIZE}), but is {mean.shape}"
         )
     picture_3SS = np.broadcast_to(mean.reshape(3, *mean.shape[1:] or (1, 1)), (3, SIZE, SIZE))
     return np.ascontiguousarray(picture_3SS[::-1].transpose(1, 2, 0), np.float32)
@@ -211,7 +211,7 @@ def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
         ) from None
     if len(lines) != count:
         raise ForeignError(
-            f"{path}: there are {len(lines)} names, but the network has {count} classes; list one a line"
+            f"{path}: {len(lines)} names for {count} classes; write one on each line"
         )
     synsets = [re.fullmatch(r"(n\d{8})\s+(.+)", line) for line in lines]
     if all(synsets):

@@ -109,6 +109,6 @@ def _matched(
     place = {key: number for number, key in enumerate(val.keys())}
     if not (matched := [sample for sample in samples if sample.key in place]):
         raise UserError(
-            f"{root}: no photograph has the name of a validation image of {dataset.directory}; {ONE}"
+            f"{root}: no photograph is named as a validation image of {dataset.directory}; {ONE}"
         )
     return matched, np.array([place[sample.key] for sample in matched], np.int64)

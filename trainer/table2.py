@@ -30,11 +30,11 @@ def _section(section: Section) -> Iterator[str]:
     for row in section.rows:
         if row.searched:
             weights = ", ".join(f"{weight:g}" for weight in row.weights)
-            yield f"weights: {weights}, chosen on these very images: on new ones the error is higher"
+            yield f"weights: {weights}, chosen on these very images: expect more errors on new ones"
         if row.differ:
             pairs = zip(row.differ, row.scores, strict=True)
             counts = ", ".join(f"{differ:,} ({_views(score)})" for differ, score in pairs)
-            yield f"{row.name}: images whose best guess differs from that for the packed image: {counts}"
+            yield f"{row.name}: best guesses that differ from those for the packed images: {counts}"
     for refused in section.refused:
         yield f"not counted: {refused.file}: {refused.reason}"
 

@@ -133,7 +133,7 @@ def _classes(
         raise DatasetError(
             f"{highest.location}: the label is {highest.label}, but "
             f"{'--class-names' if class_names else folder / 'manifest.json'} lists only "
-            f"{len(listed)} classes; give a file of --class-names with a line for each class, from 0"
+            f"{len(listed)} classes; give --class-names a file with a line for each class"
         )
     count = max(count, len(listed))
     if count < 2:

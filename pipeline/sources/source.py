@@ -92,7 +92,7 @@ def read_class_names(path: Path | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DatasetError(
-            f"{path}: the class names cannot be read ({reason}); give a text file of lines `ID name`"
+            f"{path}: the class names cannot be read ({reason}); give a file of lines `ID name`"
         ) from None
     names: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
