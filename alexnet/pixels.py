@@ -150,7 +150,9 @@ def whole_image(
         image = Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
         allowed = ", ".join(formats)
-        raise PictureError("not-an-image", f"the file is not an image ({allowed})") from None
+        raise PictureError(
+            "not-an-image", f"the file is not an image of a supported format ({allowed})"
+        ) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
         seen = int(found[0]) if found else None
