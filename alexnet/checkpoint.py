@@ -33,16 +33,16 @@ class CheckpointError(UserError):
 
 
 class Accuracy(BaseModel):
-    """Exact counts over the validation pictures."""
+    """Exact counts over the validation images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     views: Literal[1, 10]
     pictures: int = Field(ge=1)
     top1: int = Field(ge=0)
-    """Pictures whose most probable label is the right one."""
+    """Images whose most probable label is the right one."""
     top5: int = Field(ge=0)
-    """Pictures whose right label is among the five most probable."""
+    """Images whose right label is among the five most probable."""
 
 
 class About(BaseModel):

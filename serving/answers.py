@@ -71,11 +71,14 @@ UPLOAD = problems(400, 408, 413, 415, 422, 429, 504)
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": _FILE}}}}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {"schema": _FILE}}}}
 
-router = APIRouter(dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503))
+router = APIRouter(
+    tags=["Images"], dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503)
+)
 
 
 @router.post(
     "/classify",
+    summary="Label one or more images",
     responses=UPLOAD | {200: {"model": Classification | list[Score]}},
     openapi_extra=PICTURES,
 )
@@ -127,8 +130,12 @@ async def classify(
     return Response(json.dumps(scores), headers=headers, media_type="application/json")
 
 
-@router.post("/similar", responses=UPLOAD | problems(404) | {200: {"model": Similar}},
-             openapi_extra=PICTURE)  # fmt: skip
+@router.post(
+    "/similar",
+    summary="Find the most similar training images",
+    responses=UPLOAD | problems(404) | {200: {"model": Similar}},
+    openapi_extra=PICTURE,
+)
 async def similar(
     request: Request,
     k: Annotated[int, Query(ge=1, le=50, description="How many images to return.")] = 6,
@@ -147,7 +154,9 @@ async def similar(
     return _json(answer, _named(served))
 
 
-@router.get("/thumbnails/{picture}", responses=problems(404, 422) | JPEG)
+@router.get(
+    "/thumbnails/{picture}", summary="Get a training image", responses=problems(404, 422) | JPEG
+)
 async def thumbnail(request: Request, picture: Annotated[int, InPath(ge=0)]) -> Response:
     """Returns a training image as a small JPEG."""
     neighbours = _neighbours(_service(request).served())
@@ -160,7 +169,12 @@ async def thumbnail(request: Request, picture: Annotated[int, InPath(ge=0)]) -> 
     return Response(neighbours.thumbnail(picture), media_type="image/jpeg")
 
 
-@router.post("/explain", responses=UPLOAD | PNG, openapi_extra=PICTURE)
+@router.post(
+    "/explain",
+    summary="Show which parts of an image speak for a label",
+    responses=UPLOAD | PNG,
+    openapi_extra=PICTURE,
+)
 async def explain(
     request: Request,
     label: Annotated[
@@ -187,14 +201,14 @@ async def explain(
     return Response(png, headers=headers, media_type="image/png")
 
 
-@router.get("/kernels.png", responses=PNG)
+@router.get("/kernels.png", summary="Draw the kernels of the first layer", responses=PNG)
 async def kernels(request: Request) -> Response:
     """Returns the kernels of the first layer, conv1, as a PNG (§6.1, Figure 3)."""
     served = _service(request).served()
     return Response(kernel_sheet(served.predictor.kernels()), media_type="image/png")
 
 
-@router.get("/info")
+@router.get("/info", summary="Describe the model and the server's limits")
 async def info(request: Request) -> Card:
     """Returns the model card and the server's limits."""
     service = _service(request)

@@ -7,10 +7,10 @@ from serving.answers import problems
 from serving.errors import RefusedError, draining
 from serving.schemas import Alive, Ready
 
-router = APIRouter()
+router = APIRouter(tags=["Operations"])
 
 
-@router.get("/livez", responses=problems(503))
+@router.get("/livez", summary="Check that the server is alive", responses=problems(503))
 async def livez(request: Request) -> Alive:
     """Succeeds while the process answers and all its background tasks run."""
     if not request.app.state.service.alive():
@@ -18,7 +18,7 @@ async def livez(request: Request) -> Alive:
     return Alive()
 
 
-@router.get("/readyz", responses=problems(503))
+@router.get("/readyz", summary="Check that the server can answer", responses=problems(503))
 async def readyz(request: Request) -> Ready:
     """Succeeds while a model is loaded and verified, and the server is not shutting down."""
     service = request.app.state.service
@@ -27,14 +27,14 @@ async def readyz(request: Request) -> Ready:
     return Ready(model=service.served().predictor.name)
 
 
-@router.get("/startupz", responses=problems(503))
+@router.get("/startupz", summary="Check that the server has started", responses=problems(503))
 async def startupz(request: Request) -> Alive:
     """Succeeds once a model has been loaded."""
     request.app.state.service.served()
     return Alive()
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def prometheus() -> Response:
     """Returns metrics for Prometheus, summed over all processes that share the port."""
     return metrics.page()
