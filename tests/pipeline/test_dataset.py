@@ -11,7 +11,7 @@ from pipeline.manifest import DatasetError
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"manifest.json is missing: .*python -m pipeline pack"):
+    with pytest.raises(DatasetError, match=r"manifest.json: No such file .*alexnet pack SOURCE"):
         Dataset(tmp_path)
 
 

@@ -9,11 +9,11 @@ import pytest
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--model", "nowhere"), "nowhere: no published model here"),
+        (("--model", "nowhere"), "nowhere: there is no published model"),
         ((), "model is {}: Field required"),
         (("--model", "m", "--port", "99999"), "port is '99999': Input should be less than"),
         (("--modle", "m"), "unrecognized arguments: --modle m"),
-        (("index", "nowhere", "dataset"), "nowhere: no published model here"),
+        (("index", "nowhere", "dataset"), "nowhere: there is no published model"),
         (("classify", "none.jpg", "--url", "http://127.0.0.1:9"), "none.jpg: No such file"),
         (("classify", "Makefile", "--url", "http://127.0.0.1:9"), "is the server running?"),
     ],
