@@ -45,8 +45,8 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     folders = [entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]
     if len(folders) < 2:
         raise DatasetError(
-            f"{root}: there {'is' if len(folders) == 1 else 'are'} {len(folders)} class "
-            f"folder{'s'[len(folders) == 1 :]}; a classifier needs at least two, each with images"
+            f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
+            "a classifier needs at least two, each with its images"
         )
     return {folder.name: _files(folder) for folder in sorted(folders)}
 

@@ -18,7 +18,7 @@ def test_no_dataset(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 2}, "dataset version 2, this program reads version 1; pack the source again"),
+        ({"version": 2}, "the dataset has version 2, but this program reads version 1; pack"),
         ({"colour": 7}, "colour: Input should be"),
         ({"surprise": 1}, "surprise: Extra inputs"),
     ],

@@ -47,7 +47,7 @@ def test_a_destroyed_jpeg_is_named(copy: Path) -> None:
     lines = list(damages(Dataset(copy)))
     assert len(lines) == 2
     assert lines[1].startswith("val/00000.tar: disc/")
-    assert "damaged JPEG" in lines[1]
+    assert "the JPEG is damaged" in lines[1]
 
 
 def test_an_index_that_points_elsewhere(copy: Path) -> None:

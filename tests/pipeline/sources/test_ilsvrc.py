@@ -173,7 +173,7 @@ def test_a_missing_file_is_named(archive: Archive, name: str, text: str) -> None
     ("edit", "text"),
     [
         (lambda lines: lines[:-1], r"holds 20 images, but .*_truth\.txt has 19 lines; use the"),
-        (lambda lines: [*lines, b"1"], r"holds 20 pictures and .*_truth\.txt 21 lines"),
+        (lambda lines: [*lines, b"1"], r"holds 20 images, but .*_truth\.txt has 21 lines"),
         (
             lambda lines: [*lines[:4], b"6", *lines[5:]],
             r"_truth\.txt, line 5: '6' is not a class number",
@@ -200,10 +200,15 @@ def test_wrong_classes_are_refused(archive: Archive) -> None:
     refused(archive, r"meta\.mat: cannot read `synsets` \(.*\); download the dev")
     wnids = [*archive.wnids[:4], "n09999999"]
     (archive.folder / META).write_bytes(meta([(i, w, 0) for i, w in enumerate(wnids, 1)]))
-    refused(archive, rf"img_train\.tar holds {others[-1]}\.tar, no class of meta\.mat; take")
+    refused(
+        archive, rf"img_train\.tar: .* holds {others[-1]}\.tar, which is no class of meta\.mat; use"
+    )
     wnids = [*archive.wnids, "n09999999"]
     (archive.folder / META).write_bytes(meta([(i, w, 0) for i, w in enumerate(wnids, 1)]))
-    refused(archive, r"img_train\.tar lacks n09999999\.tar, a class of meta\.mat; download it")
+    refused(
+        archive,
+        r"img_train\.tar: the archive lacks n09999999\.tar, a class of meta\.mat; download it",
+    )
 
 
 def test_wrong_archives_are_refused(archive: Archive) -> None:
@@ -220,7 +225,10 @@ def test_wrong_archives_are_refused(archive: Archive) -> None:
     refused(archive, r"img_train\.tar: this is not a complete tar .*; download or copy it again")
     empty = {f"{wnid}.tar": archive.tar({}) for wnid in archive.wnids}
     (archive.folder / TRAIN).write_bytes(archive.tar(empty))
-    refused(archive, rf"img_train\.tar: {archive.wnids[0]}\.tar is empty; download it again")
+    refused(
+        archive,
+        rf"img_train\.tar: {archive.wnids[0]}\.tar in this archive is empty; download it again",
+    )
 
 
 def test_a_broken_devkit_is_refused(archive: Archive) -> None:
@@ -229,4 +237,6 @@ def test_a_broken_devkit_is_refused(archive: Archive) -> None:
     whole = archive.tar({f"{DEVKIT}/data/{META}": noise}, mode="w:gz")
     for content in (archive.tar({"other": b""}, mode="w:gz"), whole[:50_000], b"no archive"):
         (archive.folder / f"{DEVKIT}.tar.gz").write_bytes(content)
-        refused(archive, r"t12\.tar\.gz: no meta\.mat in it \(.+\); download it again")
+        refused(
+            archive, r"t12\.tar\.gz: meta\.mat cannot be read from it \(.+\); download it again"
+        )
