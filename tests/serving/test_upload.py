@@ -101,10 +101,15 @@ async def _starlette(body: bytes) -> list[bytes] | None:
     [
         (form(("file", "a", b"1")) * 1, "multipart/form-data", 400, "boundary"),
         (form(("file", "a", b"1"))[:-20], MULTIPART, 400, "multipart form is damaged"),
-        (form(("image", "a", b"1")), MULTIPART, 422, "no file in a field named 'file' (fields: im"),
+        (
+            form(("image", "a", b"1")),
+            MULTIPART,
+            422,
+            "no file in a field named 'file' (its fields: im",
+        ),
         (form(("file", None, b"1")), MULTIPART, 422, "holds text instead of a file"),
         (form(("file", "a", b"1"), ("", "a", b"1")), MULTIPART, 400, "has no field name"),
-        (form(*[("file", "a", b"1")] * 4), MULTIPART, 413, "4 files, the limit is 3"),
+        (form(*[("file", "a", b"1")] * 4), MULTIPART, 413, "4 files; the limit is 3"),
         (
             form(*[("x", None, b"1")] * 99),
             MULTIPART,

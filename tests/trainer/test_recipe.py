@@ -89,7 +89,10 @@ def test_bad_values_are_refused(changes: list, text: str) -> None:
         ),
         ("recipe: large", r"add a line `recipe: NAME`"),
         ("- a list", r"add a line `recipe: NAME`"),
-        ("a: b: c", r"mine.yaml: not YAML \(mapping values are not allowed here"),
+        (
+            "a: b: c",
+            r"mine.yaml: this is not a valid YAML file \(mapping values are not allowed here",
+        ),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, text: str) -> None:
