@@ -34,8 +34,8 @@ def write(path: Path, data: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); nothing half-written is left: "
-            "put that right and run the same command again"
+            f"{path}: the file cannot be written ({error.strerror}); no partial file is left; "
+            "correct this and run the same command again"
         ) from None
 
 

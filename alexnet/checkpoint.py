@@ -33,16 +33,16 @@ class CheckpointError(UserError):
 
 
 class Accuracy(BaseModel):
-    """Exact counts over the validation pictures."""
+    """Exact counts over the validation images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     views: Literal[1, 10]
     pictures: int = Field(ge=1)
     top1: int = Field(ge=0)
-    """Pictures whose most probable label is the right one."""
+    """Images whose most probable label is the right one."""
     top5: int = Field(ge=0)
-    """Pictures whose right label is among the five most probable."""
+    """Images whose right label is among the five most probable."""
 
 
 class About(BaseModel):
@@ -103,7 +103,8 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
         published = About.model_validate_json((target / "about.json").read_bytes())
         if published.weights_sha256 != about.weights_sha256:
             raise CheckpointError(
-                f"{target} holds other weights of that name and step; publish under another name"
+                f"{target}: other weights are already published under this name and step; "
+                "choose another name"
             )
     else:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
@@ -130,8 +131,9 @@ def load(directory: Path) -> Checkpoint:
         raise _unreadable(error) from None
     if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
         raise CheckpointError(
-            f"{directory / 'model.safetensors'}: SHA-256 is {found[:12]}…, about.json says "
-            f"{about.weights_sha256[:12]}…: the file is damaged; publish the model again"
+            f"{directory / 'model.safetensors'}: the file is damaged: its SHA-256 is "
+            f"{found[:12]}…, but about.json says {about.weights_sha256[:12]}…; publish the model "
+            "again"
         )
     tensors = load_tensors(weights)
     mean_3HW = tensors.pop(MEAN)
@@ -152,7 +154,7 @@ def read_about(directory: Path) -> About:
         place = ".".join(map(str, first["loc"]))
         raise CheckpointError(
             f"{directory / 'about.json'}: {place}: {first['msg']}; "
-            "it was written by another version or by hand"
+            "another version wrote the file, or it was edited by hand; publish the model again"
         ) from None
 
 
@@ -163,12 +165,15 @@ def current(directory: Path) -> Path:
         try:
             return directory / json.loads(pointer.read_bytes())["directory"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{pointer}: not a pointer to a model ({error})") from None
+            raise CheckpointError(
+                f"{pointer}: the file does not name the model's current step ({error}); "
+                "publish the model again"
+            ) from None
     if (directory / "about.json").exists():
         return directory
     raise CheckpointError(
-        f"{directory}: no published model here (neither current.json nor about.json); "
-        "train one: python -m trainer train --help"
+        f"{directory}: there is no published model (neither current.json nor about.json); "
+        "to train one, see `alexnet train --help`"
     )
 
 

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class AlexNetConfig(BaseModel):
-    """What the paper varies, what fits the network to a small machine, and what torchvision's and
-    Caffe's networks have otherwise; nothing else."""
+    """Options of the network: what the paper varies, what makes it smaller, and where torchvision's
+    and Caffe's networks differ from it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

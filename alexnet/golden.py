@@ -62,9 +62,10 @@ def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> N
     difference = found.abs().max().item()
     if difference > TOLERANCE:
         raise UserError(
-            f"the model's answer about the golden picture differs by {difference:.2g} from the one "
-            f"it gave where it was published (at most {TOLERANCE:g}): this software computes "
-            "something else; install the versions in its about.json"
+            f"the model's probabilities for the built-in test image differ by {difference:.2g} "
+            f"from those recorded when it was published (allowed: {TOLERANCE:g}), so this "
+            "installation computes something else; install the versions listed in the model's "
+            "about.json"
         )
 
 
@@ -74,6 +75,7 @@ def _probabilities(model: Model, mean_3HW: Tensor, size: int) -> Tensor:
     probability_K = probabilities(model, picture_13SS, mean_3HW, views=1)[0].cpu()
     if not torch.isfinite(probability_K).all():
         raise UserError(
-            "the model's answers are no numbers: its training diverged; publish an earlier step"
+            "the model's probabilities are not finite numbers: its training diverged; "
+            "publish an earlier checkpoint"
         )
     return probability_K

@@ -150,7 +150,9 @@ def whole_image(
         image = Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
         allowed = ", ".join(formats)
-        raise PictureError("not-an-image", f"not a picture in one of {allowed}") from None
+        raise PictureError(
+            "not-an-image", f"the file is not an image of a supported format ({allowed})"
+        ) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
         seen = int(found[0]) if found else None
@@ -168,7 +170,7 @@ def whole_image(
         raise
     except MemoryError:
         raise PictureError(
-            "too-large", "decoding the picture takes more memory than there is for it"
+            "too-large", "decoding the image takes more memory than is available"
         ) from None
     except Exception as error:  # as above
         raise _damaged(error) from error
@@ -208,11 +210,14 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _too_many(what: str, seen: float | None, limit: float) -> PictureError:
-    unit = {"pixels": "pixels", "aspect": "times its short side", "frames": "frames"}[what]
-    found = "too many" if seen is None else f"{seen:.15g}"
-    text = f"the picture has {found} {unit}, the limit is {limit:.15g}"
-    return PictureError("too-large", text, what, limit, seen)
+    found = "too many" if seen is None else f"{seen:,.15g}"
+    text = {
+        "pixels": f"the image has {found} pixels",
+        "aspect": f"the image's long side is {found} times its short side",
+        "frames": f"the animation has {found} frames",
+    }[what]
+    return PictureError("too-large", f"{text}; the limit is {limit:,.15g}", what, limit, seen)
 
 
 def _damaged(error: Exception) -> PictureError:
-    return PictureError("damaged", f"the picture is damaged or cut short ({error})")
+    return PictureError("damaged", f"the image is damaged or cut short ({error})")

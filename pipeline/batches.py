@@ -103,7 +103,9 @@ class Batches:
         else:
             columns = self._fed.popleft()
             if any(map(_lost, columns[0])):
-                tensors = self._repaired(columns, DatasetError("lost, yet decoded"))
+                tensors = self._repaired(
+                    columns, DatasetError("the images are missing, yet were decoded")
+                )
         # The same memory seen as channels_last, no copy.
         return Batch(self._finish(*tensors[:-3]).permute(0, 3, 1, 2), *tensors[-3:])
 
@@ -143,19 +145,19 @@ class Batches:
             attempt += 1
 
     def _count_damage(self, sample: int) -> None:
-        place = f"{self._split.place(sample)} (sample {sample})"
-        remedy = "python -m pipeline verify finds all damage; copy the dataset again"
+        place = f"{self._split.place(sample)} (image {sample})"
+        remedy = "`alexnet verify` lists all damage; copy the dataset again"
         if self._decoding.damage == "error":
             raise DatasetError(
-                f"{place}: cannot be decoded; {remedy}, or train on with --damage replace"
+                f"{place}: cannot be decoded; {remedy}, or train with --damage replace"
             ) from None
         self._failures += 1
         self._damaged.add(sample)
-        log.warning("%s: cannot be decoded, left out; so far %d", place, self.replaced)
+        log.warning("%s: cannot be decoded and is left out (%d so far)", place, self.replaced)
         if self.replaced > max(FEW, MAX_REPLACED * len(self._split)):
             raise DatasetError(
-                f"{place}: cannot be decoded, and {self.replaced - 1} before it of "
-                f"{len(self._split):,}: too many to replace; {remedy}"
+                f"{place}: cannot be decoded, nor can {self.replaced - 1} others of "
+                f"{len(self._split):,}, too many to replace; {remedy}"
             ) from None
 
 

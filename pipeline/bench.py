@@ -60,13 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _bench(options: argparse.Namespace) -> int:
     dataset = Dataset(options.dataset)
     if dataset.manifest.original:
-        raise UserError(f"{options.dataset} holds no pictures of one size; pack the source")
+        raise UserError(f"{options.dataset}: the photographs are not packed; pack the source")
     if not 0 < options.crop <= dataset.manifest.size:
-        raise UserError(f"--crop is {options.crop}, pictures have {dataset.manifest.size} pixels")
+        raise UserError(f"--crop is {options.crop}, but images have {dataset.manifest.size} pixels")
     if min(options.rounds, options.batch, options.threads) < 1 or options.seconds <= 0:
         raise UserError("--rounds, --batch, --threads and --seconds must be above zero")
     if options.packing_only and not options.source:
-        raise UserError("--packing-only needs photographs: --source FOLDER")
+        raise UserError("--packing-only needs --source FOLDER, a folder of photographs")
     # As Ray does for tasks of one core: the threads that a contender is given are all it has.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="bench.") as temporary, ExitStack() as stack:
@@ -175,11 +175,11 @@ def _check_parity(contenders: list[Contender], dataset: Dataset, task: Task) -> 
     kinds = {contender.name: contender.kind for contender in contenders}
     for ours, peer, _ in GOALS:
         if kinds.get(ours) != kinds.get(peer):
-            raise UserError(f"{ours} delivers {kinds[ours]}, {peer} {kinds[peer]}")
+            raise UserError(f"{ours} delivers {kinds[ours]}, but {peer} {kinds[peer]}")
     first = next(whole_batches(dataset, "train", ALONE, Decoding(threads=1), batch=1))
     path = next(task.files.glob(f"*/{_file_name(0)}"))
     if (first.image_NCHW[0].permute(1, 2, 0).numpy() != np.asarray(peers.decoded(path))).any():
-        raise UserError(f"{path.name}: our pixels are not those of Pillow")
+        raise UserError(f"{path.name}: our decoder and Pillow give different pixels")
 
 
 def _report(windows: Windows, options: argparse.Namespace) -> None:

@@ -91,7 +91,7 @@ class Contender:
                 self._pipe.send(word)
             return self._pipe.recv()
         except (EOFError, ConnectionError):
-            raise UserError(f"{self.name}: its process ended; its error is above") from None
+            raise UserError(f"{self.name}: the process ended; its error is printed above") from None
 
 
 def compete(contenders: list[Contender], rounds: int, seconds: float) -> dict[str, list[Window]]:

@@ -25,10 +25,10 @@ class Dataset:
         path = directory / "manifest.json"
         try:
             self._json = path.read_bytes()
-        except OSError:
+        except OSError as error:
             raise DatasetError(
-                f"{path} is missing: no packed dataset there; "
-                f"make one: python -m pipeline pack SOURCE {directory}"
+                f"{path}: {error.strerror}; give the folder of a packed dataset, or make one: "
+                f"`alexnet pack SOURCE {directory}`"
             ) from None
         try:
             self.manifest = Manifest.model_validate_json(self._json)
@@ -72,7 +72,7 @@ def _refusal(path: Path, error: ValidationError) -> str:
     field = ".".join(map(str, first["loc"]))
     if field == "version":
         return (
-            f"{path}: dataset version {first['input']}, this program reads version {VERSION}; "
-            "pack the source again"
+            f"{path}: the dataset has version {first['input']}, but this program reads version "
+            f"{VERSION}; pack the source again"
         )
     return f"{path}: {field or 'content'}: {first['msg']}; pack the source again"

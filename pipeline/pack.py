@@ -42,7 +42,9 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
     """
     if (directory / "manifest.json").exists():
         shutil.rmtree(directory / RECORDS, ignore_errors=True)
-        raise DatasetError(f"{directory} holds a dataset already; remove it or name another")
+        raise DatasetError(
+            f"{directory}: there is a dataset already; remove it, or name another folder"
+        )
     jobs = [
         Job(split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES], size)
         for split, samples in source.splits.items()
@@ -106,7 +108,7 @@ def _run(
     source: Source, jobs: list[Job], directory: Path, total: int, sums: Sums
 ) -> Iterator[Packed]:
     """Every job as a Ray task, in whatever order they end; adds up the training sums."""
-    with cluster() as ray, Progress("pack", total, "pictures") as progress:
+    with cluster() as ray, Progress("pack", total, "images") as progress:
         task = ray.remote(num_cpus=1, num_returns=2)(pack_shard)
         reader, waiting = ray.put(source.reader), iter(jobs)
         running: dict = {}  # {reference to a shard: (its job, reference to its sums)}
@@ -129,8 +131,8 @@ def _run(
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
                     raise DatasetError(
-                        f"{directory / job.split / job.file}: its task died ({error}); "
-                        "run the same command again, finished shards are kept"
+                        f"{directory / job.split / job.file}: the process that packed it died "
+                        f"({error}); run the same command again, which keeps finished shards"
                     ) from None
                 progress.advance(len(job.samples))
 
@@ -163,7 +165,7 @@ def _alone(directory: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DatasetError(
-                f"{directory}: another process is packing there; wait for it"
+                f"{directory}: another process is packing there; wait until it ends"
             ) from None
         yield
 
@@ -178,10 +180,11 @@ def _judge(
     if len(refused) > max_quarantined * total:
         kinds = Counter(row["kind"] for row in refused).most_common()
         raise DatasetError(
-            f"{len(refused)} of {total} files cannot be used "
-            f"({', '.join(f'{count} {kind}' for kind, count in kinds)}), more than the share "
+            f"{len(refused):,} of {total:,} files cannot be used "
+            f"({', '.join(f'{count:,} {kind}' for kind, count in kinds)}), more than the share of "
             f"{max_quarantined:g} that --max-quarantined allows; "
-            f"{directory / 'quarantine.jsonl'} says which and why"
+            f"{directory / 'quarantine.jsonl'} lists them with the reasons: repair or remove them, "
+            "or allow more"
         )
 
 
@@ -190,8 +193,8 @@ def _check_classes(source: Source, packed: list[Packed]) -> None:
     for label, count in enumerate(np.bincount(train, minlength=len(source.classes))):
         if not count:
             raise DatasetError(
-                f"class {source.classes[label].id} has no training picture that can be used; "
-                "repair its files or leave the class out"
+                f"class {source.classes[label].id} has no usable training image; "
+                "repair its files, or remove the class"
             )
 
 

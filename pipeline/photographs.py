@@ -73,13 +73,15 @@ def _sums(source: Source, size: int) -> Sums:
         except (PictureError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
-    with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "pictures") as progress:
+    with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "images") as progress:
         for image in pool.map(picture, (sample.location for sample in samples)):
             if image is not None:
                 sums.add(image)
             progress.advance(1)
     if not sums.pictures:
-        raise DatasetError(f"{samples[0].location} and {len(samples) - 1} more: no picture at all")
+        raise DatasetError(
+            f"{samples[0].location} and {len(samples) - 1:,} more: no image can be decoded"
+        )
     return sums
 
 

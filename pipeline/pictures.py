@@ -44,8 +44,8 @@ class Packed:
         self.index = _map(directory / "index.npy")
         if len(self.index) != manifest.samples:
             raise DatasetError(
-                f"{directory / 'index.npy'}: {len(self.index)} samples, the manifest says "
-                f"{manifest.samples}; copy the dataset again"
+                f"{directory / 'index.npy'}: the file lists {len(self.index):,} images, but the "
+                f"manifest says {manifest.samples:,}; copy the dataset again"
             )
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Packed:
 
     def place(self, sample: int) -> str:
         shard, _, offset, _ = self.index[sample].tolist()
-        return f"{self._directory / self._shards[shard].file} at {offset}"
+        return f"{self._directory / self._shards[shard].file}, at byte {offset}"
 
     def keys(self) -> list[str]:
         """Of all samples, in order: what the source called them; read from the tar files."""
@@ -78,7 +78,8 @@ class Packed:
         content = _map(path)
         if len(content) != shard.size:
             raise DatasetError(
-                f"{path}: {len(content):,} bytes, the manifest says {shard.size:,}; copy it again"
+                f"{path}: the file has {len(content):,} bytes, but the manifest says "
+                f"{shard.size:,}; copy it again"
             )
         return content
 
@@ -102,11 +103,11 @@ class Photographs:
         try:
             content = np.fromfile(self._files[sample], np.uint8)
         except OSError as error:
-            raise DatasetError(f"{self._files[sample]}: {error.strerror}; put it back") from None
+            raise DatasetError(f"{self._files[sample]}: {error.strerror}; restore it") from None
         if len(content) != size:
             raise DatasetError(
-                f"{self._files[sample]}: {len(content):,} bytes, when the run began {size:,}; "
-                "restore it, or begin another run"
+                f"{self._files[sample]}: the file has {len(content):,} bytes, but had {size:,} "
+                "when the run began; restore it, or start another run"
             )
         return content
 

@@ -55,7 +55,7 @@ def _quality(options: argparse.Namespace) -> int:
     checkpoint = load(options.model)
     source = open_source(options.source, VAL_FRACTION, class_names=None)
     if [c.id for c in source.classes] != [c.id for c in checkpoint.about.classes]:
-        raise UserError(f"{options.model} knows other classes than {options.source} holds")
+        raise UserError(f"{options.model} and {options.source} have different classes")
     samples = source.splits["val"]
     every = math.ceil(len(samples) / options.limit) if options.limit else 1
     samples = samples[::every]  # from all classes: they come in the order of their keys
@@ -71,7 +71,7 @@ def _whole(reader: Reader, sample: Sample, size: int, rule: PictureRule) -> np.n
     try:
         return whole_picture(reader.read(sample.location), size, rule=rule)
     except PictureError as error:
-        raise UserError(f"{sample.location}: {error}; take it out of the source") from None
+        raise UserError(f"{sample.location}: {error}; remove it from the source") from None
 
 
 def measure(pictures: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpoint) -> list[Row]:

@@ -26,14 +26,22 @@ def draw_sheet(dataset: Dataset, crop: int, path: Path) -> None:
     width = (DRAWS + 1) * (CELL + GAP) + GAP
     height = 3 * HEAD + (PICTURES + 2) * (CELL + GAP) + GAP
     sheet = Image.new("RGB", (width, height), PAPER)
-    _write(sheet, 0, f"as packed, then crop {crop}, mirror and colour in {DRAWS} epochs")
+    _write(
+        sheet,
+        0,
+        f"as packed, then as cropped to {crop}, mirrored and recoloured in {DRAWS} epochs",
+    )
     samples = _samples(dataset)
     for row, sample in enumerate(samples):
         _place(sheet, _whole(dataset, sample), 0, row, HEAD)
         for epoch in range(DRAWS):
             _place(sheet, _draw(dataset, sample, epoch, crop), 1 + epoch, row, HEAD)
     top = 2 * HEAD + PICTURES * (CELL + GAP)
-    _write(sheet, top - HEAD + GAP, "ten views: four corners and the centre, and their mirrors")
+    _write(
+        sheet,
+        top - HEAD + GAP,
+        "ten views: the four corners and the centre, and their mirror images",
+    )
     _views(sheet, _whole(dataset, samples[0]), crop, top + GAP)
     file = io.BytesIO()
     sheet.save(file, "PNG")

@@ -12,20 +12,20 @@ def describe(dataset: Dataset) -> str:
     """The manifest as a table, and how many training and validation pictures each class has."""
     manifest = dataset.manifest
     train, val, colour = manifest.train, manifest.val, manifest.colour
-    quality = "as they are" if manifest.jpeg_quality is None else f"JPEG {manifest.jpeg_quality}"
+    quality = "not packed" if manifest.jpeg_quality is None else f"JPEG {manifest.jpeg_quality}"
     deviations = " ".join(f"{root:.1f}" for root in np.sqrt(colour.eigenvalues))
     rows = {
-        "pictures": f"{train.samples:,} to train on, {val.samples:,} to validate",
+        "images": f"{train.samples:,} for training, {val.samples:,} for validation",
         "classes": f"{len(manifest.classes):,}",
-        "size": f"{manifest.size} x {manifest.size}, {manifest.filter}, {quality}",
-        "shards": f"{len(train.shards):,} and {len(val.shards):,}, "
+        "size": f"{manifest.size} x {manifest.size} pixels, {manifest.filter}, {quality}",
+        "shards": f"{len(train.shards):,} for training, {len(val.shards):,} for validation, "
         f"{sum(shard.size for shard in (*train.shards, *val.shards)) / 1e6:,.1f} MB",
         "mean red, green, blue": " ".join(f"{value:.2f}" for value in colour.mean),
-        "deviation along the principal colours": deviations,
+        "standard deviation by principal colour": deviations,
         "quarantined files": f"{manifest.quarantined:,}",
-        "validation pictures also trained on": f"{manifest.duplicates:,}",
-        "digest": dataset.digest,
-        "digest of the source": manifest.source,
+        "validation images also in training": f"{manifest.duplicates:,}",
+        "SHA-256 of the dataset": dataset.digest,
+        "SHA-256 of the source": manifest.source,
     }
     width = max(map(len, rows))
     lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
@@ -50,5 +50,6 @@ def _histogram(dataset: Dataset) -> list[str]:
         name = classes[label].name[:width]
         lines.append(f"{name:<{width}}  {train_K[label]:>7,}  {val_K[label]:>6,}  {bar}")
     if len(shown) < len(classes):
-        lines.append(f"(the {CLASSES} smallest and largest of {len(classes):,} classes)")
+        half = CLASSES // 2
+        lines.append(f"(the {half} smallest and the {half} largest of {len(classes):,} classes)")
     return lines

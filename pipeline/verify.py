@@ -16,20 +16,25 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest
 from pipeline.progress import Progress
 
+CHANGED = "the file has changed since it was packed: its SHA-256 is another"
+
 
 def damages(dataset: Dataset) -> Iterator[str]:
     """One line for each thing that is not as the manifest says; none if all is well."""
     manifest = dataset.manifest
     if manifest.original:
-        raise DatasetError(f"{dataset.directory} lists photographs, nothing is packed there")
+        raise DatasetError(
+            f"{dataset.directory}: this dataset lists photographs that were not packed; "
+            "only packed datasets can be verified"
+        )
     yield from _digest(dataset.directory, "mean.npy", manifest.mean_sha256)
     total = manifest.train.samples + manifest.val.samples
-    with Progress("verify", total, "pictures") as progress:
+    with Progress("verify", total, "images") as progress:
         for name, split in (("train", manifest.train), ("val", manifest.val)):
             yield from _digest(dataset.directory, f"{name}/index.npy", split.index_sha256)
             index = _index(dataset.directory / name / "index.npy")
             if index is None:
-                yield f"{name}/index.npy: not an index of pictures"
+                yield f"{name}/index.npy: the file is not an index of images"
                 continue
             if wrong := np.flatnonzero(index["label"] >= len(manifest.classes)).tolist():
                 yield f"{name}/index.npy: row {wrong[0]} has label {index['label'][wrong[0]]}"
@@ -51,10 +56,10 @@ def _shard(
         return [f"{name}: {error.strerror}"]
     lines = []
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        lines.append(f"{name}: its bytes changed since it was packed (SHA-256)")
+        lines.append(f"{name}: {CHANGED}")
     rows = index[index["shard"] == manifest.shards.index(shard)]
     if len(rows) != shard.samples:
-        lines.append(f"{name}: {len(rows)} pictures in the index, {shard.samples} in the manifest")
+        lines.append(f"{name}: the index has {len(rows)} images, the manifest {shard.samples}")
     for row in rows:
         if fault := _sample(content, row, size):
             lines.append(f"{name}: {fault}")
@@ -67,19 +72,19 @@ def _sample(content: bytes, row: np.ndarray, size: int) -> str | None:
     try:
         header = _header(content, offset)
         if not header.name.endswith(".jpg") or header.size != length:
-            return f"the index says a JPEG of {length} bytes at {offset}, there is {header.name}"
+            return f"the index has a JPEG of {length} bytes at {offset}, the file {header.name}"
         padded = -(-length // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         after = offset + padded + tarfile.BLOCKSIZE
         text = content[after : after + _header(content, after).size]
         if text != str(label).encode():
-            return f"{header.name}: its label is {text.decode()}, in the index {label}"
+            return f"{header.name}: the label is {text.decode()}, in the index {label}"
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
-        return f"no picture at {offset}, where the index has one ({error})"
+        return f"there is no image at byte {offset}, where the index has one ({error})"
     try:
         image = Image.open(io.BytesIO(content[offset : offset + length]), formats=["JPEG"])
         image.load()
     except Exception as error:  # decoders of damaged files raise almost anything
-        return f"{header.name}: damaged JPEG ({error})"
+        return f"{header.name}: the JPEG is damaged ({error})"
     if image.size != (size, size) or image.mode != "RGB":
         return f"{header.name}: {image.mode} of {image.width} x {image.height}, not {size} x {size}"
     return None
@@ -94,7 +99,7 @@ def _header(content: bytes, offset: int) -> tarfile.TarInfo:
 def _digest(directory: Path, name: str, sha256: str) -> Iterator[str]:
     try:
         if hashlib.sha256((directory / name).read_bytes()).hexdigest() != sha256:
-            yield f"{name}: its bytes changed since it was packed (SHA-256)"
+            yield f"{name}: {CHANGED}"
     except OSError as error:
         yield f"{name}: {error.strerror}"
 

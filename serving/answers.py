@@ -2,6 +2,7 @@
 
 import json
 import time
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response, Security
@@ -31,7 +32,10 @@ from serving.upload import Upload, read
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may refuse with, for the documentation."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {status: {"description": "refused", "content": content} for status in statuses}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
 
 
 _FILE = {"type": "string", "format": "binary"}
@@ -67,27 +71,39 @@ UPLOAD = problems(400, 408, 413, 415, 422, 429, 504)
 JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": _FILE}}}}
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {"schema": _FILE}}}}
 
-router = APIRouter(dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503))
+router = APIRouter(
+    tags=["Images"], dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503)
+)
 
 
 @router.post(
     "/classify",
+    summary="Label one or more images",
     responses=UPLOAD | {200: {"model": Classification | list[Score]}},
     openapi_extra=PICTURES,
 )
 async def classify(
     request: Request,
-    top_k: Annotated[int, Query(ge=1, le=100)] = 5,
-    views: Annotated[Views, Query(description="of each picture; ten as in §4.1")] = Views.TEN,
+    top_k: Annotated[
+        int, Query(ge=1, le=100, description="How many labels to return for each image.")
+    ] = 5,
+    views: Annotated[
+        Views,
+        Query(
+            description="How many crops of each image to average: 1 is the centre; 10 are the "
+            "corners and the centre, also mirrored, as in the paper (§4.1)."
+        ),
+    ] = Views.TEN,
     detail: Annotated[
-        Literal["views"] | None, Query(description="views: also what each one says")
+        Literal["views"] | None,
+        Query(description="`views` adds the labels of each single view; for forms only."),
     ] = None,
 ) -> Response:
-    """The most probable labels of each picture.
+    """Returns the most probable labels of each image.
 
-    A multipart form (one or many files in the field `file`) gets the whole answer. A bare picture,
-    and Hugging Face's JSON, get a plain list of label and score, the rest in headers, so that its
-    clients work.
+    A multipart form (one or more files in the field `file`) is answered with the full result. An
+    image as the request's body, and the JSON that Hugging Face's clients send, are answered with a
+    plain list of labels and scores, as those clients expect; the rest is in the headers.
     """
     service, started = _service(request), time.perf_counter()
     served = service.served()
@@ -114,10 +130,18 @@ async def classify(
     return Response(json.dumps(scores), headers=headers, media_type="application/json")
 
 
-@router.post("/similar", responses=UPLOAD | problems(404) | {200: {"model": Similar}},
-             openapi_extra=PICTURE)  # fmt: skip
-async def similar(request: Request, k: Annotated[int, Query(ge=1, le=50)] = 6) -> Response:
-    """The training pictures nearest in the last hidden layer (§6.1, Figure 4)."""
+@router.post(
+    "/similar",
+    summary="Find the most similar training images",
+    responses=UPLOAD | problems(404) | {200: {"model": Similar}},
+    openapi_extra=PICTURE,
+)
+async def similar(
+    request: Request,
+    k: Annotated[int, Query(ge=1, le=50, description="How many images to return.")] = 6,
+) -> Response:
+    """Returns the training images most similar to an image: those nearest to it in the network's
+    last hidden layer (§6.1, Figure 4)."""
     service = _service(request)
     served = service.served()
     neighbours = _neighbours(served)
@@ -130,24 +154,39 @@ async def similar(request: Request, k: Annotated[int, Query(ge=1, le=50)] = 6) -
     return _json(answer, _named(served))
 
 
-@router.get("/thumbnails/{picture}", responses=problems(404, 422) | JPEG)
+@router.get(
+    "/thumbnails/{picture}", summary="Get a training image", responses=problems(404, 422) | JPEG
+)
 async def thumbnail(request: Request, picture: Annotated[int, InPath(ge=0)]) -> Response:
-    """A training picture, small."""
+    """Returns a training image as a small JPEG."""
     neighbours = _neighbours(_service(request).served())
     if picture >= neighbours.about.pictures:
-        raise RefusedError(404, "not-found", f"no picture {picture} of {neighbours.about.pictures}")
+        raise RefusedError(
+            404, "not-found",
+            f"there is no training image {picture}; the index numbers its "
+            f"{neighbours.about.pictures:,} images from 0",
+        )  # fmt: skip
     return Response(neighbours.thumbnail(picture), media_type="image/jpeg")
 
 
-@router.post("/explain", responses=UPLOAD | PNG, openapi_extra=PICTURE)
+@router.post(
+    "/explain",
+    summary="Show which parts of an image speak for a label",
+    responses=UPLOAD | PNG,
+    openapi_extra=PICTURE,
+)
 async def explain(
     request: Request,
     label: Annotated[
-        str | None, Query(description="id of a class; by default the most probable")
+        str | None,
+        Query(description="Id of a class, as in `/info`; by default the most probable class."),
     ] = None,
 ) -> Response:
-    """Where the network looks: red where hiding a part lowers the label's probability, blue where
-    it raises it (occlusion, Zeiler and Fergus 2013). The picture as the network saw it, PNG."""
+    """Returns a PNG that shows which parts of an image speak for a label.
+
+    Hiding a red part lowers the label's probability, hiding a blue part raises it (occlusion,
+    Zeiler and Fergus 2013). The image is drawn as the network sees it: cropped and scaled.
+    """
     service = _service(request)
     served = service.served()
     data = await _one(request)
@@ -162,16 +201,16 @@ async def explain(
     return Response(png, headers=headers, media_type="image/png")
 
 
-@router.get("/kernels.png", responses=PNG)
+@router.get("/kernels.png", summary="Draw the kernels of the first layer", responses=PNG)
 async def kernels(request: Request) -> Response:
-    """What conv1 has learnt to see (§6.1, Figure 3)."""
+    """Returns the kernels of the first layer, conv1, as a PNG (§6.1, Figure 3)."""
     served = _service(request).served()
     return Response(kernel_sheet(served.predictor.kernels()), media_type="image/png")
 
 
-@router.get("/info")
+@router.get("/info", summary="Describe the model and the server's limits")
 async def info(request: Request) -> Card:
-    """The model card, and what the server allows."""
+    """Returns the model card and the server's limits."""
     service = _service(request)
     return card(service.served(), service)
 
@@ -189,7 +228,11 @@ async def _read(request: Request) -> Upload:
 async def _one(request: Request) -> bytes:
     pictures = (await _read(request)).pictures
     if len(pictures) > 1:
-        raise RefusedError(422, "one-picture", f"{len(pictures)} pictures; send one at a time")
+        raise RefusedError(
+            422, "one-picture",
+            f"the request has {len(pictures)} images, but this route takes one; "
+            "send a request for each image",
+        )  # fmt: skip
     return pictures[0]
 
 
@@ -197,8 +240,8 @@ def _neighbours(served: Served) -> Neighbours:
     if served.neighbours is None:
         raise RefusedError(
             404, "no-index",
-            f"{served.predictor.about.name} has no index of its training pictures; make one: "
-            "python -m serving index MODEL DATASET",
+            f"the model {served.predictor.about.name} has no index of its training images; "
+            "make one with `alexnet index MODEL DATASET`",
         )  # fmt: skip
     return served.neighbours
 

@@ -54,7 +54,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
 
     app = FastAPI(
         title="AlexNet",
-        summary="Labels for photographs, from the paper's ten views.",
+        summary="Classifies photographs, by default from ten views of each as in the 2012 paper.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -53,8 +53,8 @@ class PackedPictures:
             manifest = Manifest.model_validate_json(content)
         except OSError as error:
             raise UserError(
-                f"{path}: {error.strerror}; name a packed dataset, or make one: "
-                "python -m pipeline pack --help"
+                f"{path}: {error.strerror}; give the folder of a packed dataset, or make one: "
+                f"`alexnet pack SOURCE {directory}`"
             ) from None
         except ValidationError as error:
             first = error.errors()[0]
@@ -70,8 +70,8 @@ class PackedPictures:
         self._index = _mapped(self._directory / "index.npy")
         if len(self._index) != part.samples:
             raise UserError(
-                f"{self._directory / 'index.npy'}: {len(self._index):,} samples, the manifest says "
-                f"{part.samples:,}; copy the dataset again"
+                f"{self._directory / 'index.npy'}: the file lists {len(self._index):,} images, but "
+                f"the manifest says {part.samples:,}; copy the dataset again"
             )
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class PackedPictures:
             return whole_image(data, self._size, ("JPEG",))
         except PictureError as error:
             raise UserError(
-                f"{self._directory / self._shards[shard].file} at {offset}: {error}; "
+                f"{self._directory / self._shards[shard].file}, at byte {offset}: {error}; "
                 "copy the dataset again"
             ) from None
 
@@ -99,7 +99,8 @@ class PackedPictures:
         content = _mapped(path)
         if len(content) != size:
             raise UserError(
-                f"{path}: {len(content):,} bytes, the manifest says {size:,}; copy it again"
+                f"{path}: the file has {len(content):,} bytes, but the manifest says {size:,}; "
+                "copy it again"
             )
         return content
 
@@ -107,20 +108,22 @@ class PackedPictures:
 def _check(path: Path, manifest: Manifest, about: About) -> None:
     if manifest.original:
         raise UserError(
-            f"{path}: lists photographs and holds none; pack them: python -m pipeline pack --help"
+            f"{path}: this dataset lists photographs that were not packed; pack them: "
+            "`alexnet pack SOURCE DATASET`"
         )
     if manifest.size != about.size:
         raise UserError(
-            f"{path}: pictures of {manifest.size} pixels, the model {about.name} takes "
-            f"{about.size}; pack the source with --size {about.size}"
+            f"{path}: the images are {manifest.size} x {manifest.size} pixels, but the model "
+            f"{about.name} takes {about.size} x {about.size}; pack the source again with "
+            f"--size {about.size}"
         )
     here = [label.id for label in manifest.classes]
     known = [label.id for label in about.classes]
     if here != known:
         differ = [*sorted(set(here) ^ set(known)), "their order"][0]
         raise UserError(
-            f"{path}: {len(here)} classes that are not the {len(known)} of the model {about.name} "
-            f"(they differ in {differ}); name the dataset that it was trained on"
+            f"{path}: its {len(here)} classes are not the {len(known)} classes of the model "
+            f"{about.name} (they differ in {differ}); give the dataset it was trained on"
         )
 
 

@@ -58,7 +58,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _expire(self, read_s: float) -> None:
         late = RefusedError(
-            408, "slow", f"the request did not arrive within {read_s:g} s",
+            408, "slow",
+            f"the request did not arrive in full within {read_s:g} s; send it again",
             limit=read_s, setting="SERVING_READ_S",
         )  # fmt: skip
         self._refuse(late)

@@ -55,9 +55,9 @@ class Decoder:
             except TimeoutError:
                 raise PictureError(
                     "too-large",
-                    f"decoding the picture takes more than {self._timeout_s:g} seconds",
+                    f"decoding the image takes more than {self._timeout_s:g} seconds",
                 ) from None
-        raise PictureError("damaged", "the picture is damaged (its decoder died twice)")
+        raise PictureError("damaged", "the image is damaged: its decoder crashed twice")
 
 
 async def _run(function: Callable[..., T], *arguments: Any) -> T:

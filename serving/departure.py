@@ -28,7 +28,8 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], deadline_s
         if gone.done():
             raise ClientDisconnect
         raise RefusedError(
-            504, "deadline", f"no answer within {deadline_s:g} s; send fewer pictures, or later",
+            504, "deadline",
+            f"there was no answer within {deadline_s:g} s; send fewer images, or try again later",
             limit=deadline_s, setting="SERVING_DEADLINE_S",
         )  # fmt: skip
     finally:

@@ -67,9 +67,13 @@ class Envelope:
             if not status:
                 await draining().response(request_id)(scope, receive, enveloped)
         except Exception:
-            logging.getLogger("serving").exception("fault", extra={"request_id": request_id})
+            logging.getLogger("serving").exception(
+                "internal error", extra={"request_id": request_id}
+            )
             if not status:
-                fault = RefusedError(500, "fault", "a fault of the server; the log says more")
+                fault = RefusedError(
+                    500, "fault", "the server has an internal error; its log has the details"
+                )
                 await fault.response(request_id)(scope, receive, enveloped)
         finally:
             self._account(scope, status or GONE, request_id, time.perf_counter() - started)

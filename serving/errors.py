@@ -90,7 +90,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        return await refused(request, RefusedError(error.status_code, code, str(error.detail)))
+        detail = (
+            f"{request.method} {request.url.path[:128]}: {error.detail}; /docs lists the routes"
+        )
+        return await refused(request, RefusedError(error.status_code, code, detail))
 
     @app.exception_handler(RequestValidationError)
     async def bad_request(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -7,37 +7,34 @@ from serving.answers import problems
 from serving.errors import RefusedError, draining
 from serving.schemas import Alive, Ready
 
-router = APIRouter()
+router = APIRouter(tags=["Operations"])
 
 
-@router.get("/livez", responses=problems(503))
+@router.get("/livez", summary="Check that the server is alive", responses=problems(503))
 async def livez(request: Request) -> Alive:
-    """The process answers, and nothing in it has died."""
+    """Succeeds while the process answers and all its background tasks run."""
     if not request.app.state.service.alive():
-        raise RefusedError(503, "dead", "a part of the server has died; start it again")
+        raise RefusedError(503, "dead", "a background task of the server has failed; restart it")
     return Alive()
 
 
-@router.get("/readyz", responses=problems(503))
+@router.get("/readyz", summary="Check that the server can answer", responses=problems(503))
 async def readyz(request: Request) -> Ready:
-    """A model is loaded, verified and has answered once, and the server is not shutting down."""
+    """Succeeds while a model is loaded and verified, and the server is not shutting down."""
     service = request.app.state.service
     if service.draining:
         raise draining()
     return Ready(model=service.served().predictor.name)
 
 
-@router.get("/startupz", responses=problems(503))
+@router.get("/startupz", summary="Check that the server has started", responses=problems(503))
 async def startupz(request: Request) -> Alive:
-    """A model has been loaded."""
-    models = request.app.state.service.models
-    if models.served is None:
-        reason = models.failed or "the model is being loaded"
-        raise RefusedError(503, "not-ready", f"not ready: {reason}", retry_after_s=2)
+    """Succeeds once a model has been loaded."""
+    request.app.state.service.served()
     return Alive()
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
 async def prometheus() -> Response:
-    """For Prometheus; of all processes that share the port."""
+    """Returns metrics for Prometheus, summed over all processes that share the port."""
     return metrics.page()

@@ -1,4 +1,4 @@
-"""python -m serving index: a model's training pictures to an index of nearest neighbours."""
+"""alexnet index: a model's training pictures to an index of nearest neighbours."""
 
 import fcntl
 import hashlib
@@ -63,7 +63,7 @@ def make_index(
     memory. Raises UserError.
     """
     faiss.omp_set_num_threads(torch.get_num_threads())
-    with _faiss_errors(f"--factory {factory}", "see python -m serving index --help"):
+    with _faiss_errors(f"--factory {factory}", "see `alexnet index --help`"):
         index = faiss.index_factory(units, factory)
         _reserve(index, pictures)
         # A packed dataset's order is random: its first pictures are a fair sample.
@@ -95,7 +95,7 @@ def _fill(folder: Path, loaded: Checkpoint, pictures: PackedPictures, factory: s
     with ThumbnailWriter(folder) as thumbnails:
         batches = features(loaded, pictures, thumbnails)
         index = make_index(factory, units, len(pictures), batches)
-    with _faiss_errors(str(folder / INDEX), "make room and run the same command again"):
+    with _faiss_errors(str(folder / INDEX), "free some disk space and run the same command again"):
         faiss.write_index(index, str(folder / INDEX))
     atomic.write_array(folder / LABELS, pictures.label_P)
     about = AboutNeighbours(
@@ -135,7 +135,7 @@ def _batches(total: int) -> Iterator[range]:
             continue
         rate = done / (time.monotonic() - start)
         print(
-            f"index: {done:,} of {total:,} pictures, {rate:,.0f} pictures/s, "
+            f"index: {done:,} of {total:,} images, {rate:,.0f} images/s, "
             f"{(total - done) / rate:,.0f} s left",
             end="\r" if terminal and done < total else "\n",
             flush=True,
@@ -145,16 +145,16 @@ def _batches(total: int) -> Iterator[range]:
 def _doubts(pictures: PackedPictures, about: About) -> Iterator[str]:
     """What is odd about these pictures for this model, and no reason to refuse them."""
     if pictures.digest != about.dataset:
-        trained_on = f"on {about.dataset[:12]}…" if about.dataset else "on an unknown dataset"
+        trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"
         yield (
-            f"{about.name} was trained {trained_on}, this dataset is {pictures.digest[:12]}…: "
-            "the neighbours will be pictures that it may never have seen"
+            f"{about.name} was trained on {trained_on}, but this dataset is "
+            f"{pictures.digest[:12]}…; the model may never have seen the images of this index"
         )
     if about.rule != PACKED:
         yield (
-            f"{about.name} takes pictures by the rule {about.rule.framing}, {about.rule.filter}, "
-            f"the dataset's are by {PACKED.framing}, {PACKED.filter}: "
-            "a training photograph will be found near itself, not at a distance of 0"
+            f"{about.name} resizes photographs by the rule {about.rule.framing}, "
+            f"{about.rule.filter}, but this dataset was packed by {PACKED.framing}, "
+            f"{PACKED.filter}; a training photograph is found near itself, not at distance 0"
         )
 
 
@@ -170,7 +170,7 @@ def _alone(step: Path) -> Iterator[Path]:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{step}: another process builds an index there; wait for it") from None
+            raise UserError(f"{step}: another process is building an index there; wait") from None
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -178,8 +178,8 @@ def _alone(step: Path) -> Iterator[Path]:
             os.fsync(directory)
         except OSError as error:
             raise UserError(
-                f"{step}: an index cannot be written there ({error.strerror}); nothing of it is "
-                "left: put that right and run the same command again"
+                f"{step}: the index cannot be written ({error.strerror}); its partial files have "
+                "been removed; correct this and run the same command again"
             ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)

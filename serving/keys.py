@@ -12,6 +12,7 @@ from serving.errors import RefusedError
 
 SHORTEST = 16
 """Characters of a key; shorter ones can be guessed."""
+REMEDY = "`openssl rand -hex 32` makes a new key"
 
 
 class Keys:
@@ -24,14 +25,17 @@ class Keys:
         try:
             lines = [line.strip() for line in path.read_text().splitlines()]
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: the API keys cannot be read ({error})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{path}: the API keys cannot be read ({reason}); check path and permissions"
+            ) from None
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
-            raise UserError(f"{path}: no API key in it; write one a line: openssl rand -hex 32")
+            raise UserError(f"{path}: the file has no API key; write one on each line: {REMEDY}")
         if short := [number for number, key in enumerate(keys, 1) if len(key) < SHORTEST]:
             raise UserError(
-                f"{path}: key {short[0]} is shorter than {SHORTEST} characters; "
-                "make one: openssl rand -hex 32"
+                f"{path}: key number {short[0]} is shorter than {SHORTEST} characters; "
+                f"replace it: {REMEDY}"
             )
         self._digests = [_digest(key) for key in keys]
 
@@ -46,7 +50,9 @@ class KeyRequired(HTTPBearer):
 
     def __init__(self) -> None:
         super().__init__(
-            auto_error=False, description="Also taken as X-API-Key. Not needed by servers without."
+            auto_error=False,
+            description="Needed only where the server was started with keys. The header X-API-Key "
+            "is accepted as well.",
         )
 
     async def __call__(self, request: HTTPConnection) -> None:
@@ -56,9 +62,10 @@ class KeyRequired(HTTPBearer):
         bearer = await super().__call__(request)
         given = bearer.credentials if bearer else request.headers.get("x-api-key")
         if given is None:
-            raise RefusedError(401, "no-key", "an API key is needed: Authorization: Bearer KEY")
+            raise RefusedError(401, "no-key", "this server needs an API key; "
+                               "send the header `Authorization: Bearer KEY`")  # fmt: skip
         if given not in keys:
-            raise RefusedError(403, "unknown-key", "this API key is not one of the server's")
+            raise RefusedError(403, "unknown-key", "the server does not know this API key")
 
 
 def _digest(key: str) -> bytes:

@@ -27,7 +27,7 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > self.max_bytes:
-            refusal = self._too_large(int(declared), declared)
+            refusal = self._too_large(int(declared), f"{int(declared):,}")
             await refusal.response(scope["request_id"])(scope, receive, send)
             return
         seen = 0
@@ -39,11 +39,12 @@ class BodyLimit:
             seen += length
             self.held_bytes += length
             if seen > self.max_bytes:
-                raise self._too_large(seen, f"{seen} and more")
+                raise self._too_large(seen, f"at least {seen:,}")
             if self.held_bytes > AT_ONCE * self.max_bytes:
                 raise RefusedError(
-                    429, "busy", "too many uploads at once; try again in 1 s", retry_after_s=1
-                )
+                    429, "busy", "too many uploads are arriving at once; try again in 1 s",
+                    retry_after_s=1,
+                )  # fmt: skip
             return message
 
         try:
@@ -54,7 +55,7 @@ class BodyLimit:
     def _too_large(self, seen: int, found: str) -> RefusedError:
         return RefusedError(
             413, "body-too-large",
-            f"the request has {found} bytes, the limit is {self.max_bytes}; "
-            "send fewer or smaller pictures",
+            f"the request has {found} bytes; the limit is {self.max_bytes:,}; "
+            "send fewer or smaller images",
             limit=self.max_bytes, seen=seen, setting="SERVING_MAX_UPLOAD_BYTES",
         )  # fmt: skip

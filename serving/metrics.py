@@ -21,10 +21,13 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 REQUESTS = Counter("serving_requests", "Requests answered.", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram(
-    "serving_request_seconds", "From a request's headers to its answer.", ["route"], buckets=SECONDS
+    "serving_request_seconds",
+    "Time from a request's headers to its answer.",
+    ["route"],
+    buckets=SECONDS,
 )
 REFUSED = Counter("serving_refused", "Refused requests, by the error's code.", ["code"])
-PICTURES = Counter("serving_pictures", "Pictures answered.", ["route"])
+PICTURES = Counter("serving_pictures", "Images answered.", ["route"])
 STAGE_SECONDS = Histogram(
     "serving_stage_seconds", "Time in each stage of an answer.", ["stage"], buckets=SECONDS
 )
@@ -32,18 +35,24 @@ BATCH_VIEWS = Histogram(
     "serving_batch_views", "Views in one forward pass.", buckets=(1, 10, 20, 40, 80, 160, 320, 640)
 )
 QUEUE_VIEWS = Gauge(
-    "serving_queue_views", "Views taken and not yet answered.", multiprocess_mode="livesum"
+    "serving_queue_views",
+    "Views (crops of images) accepted and not yet answered.",
+    multiprocess_mode="livesum",
 )
 CAPACITY_VIEWS = Gauge(
-    "serving_queue_capacity_views", "Views that the queue holds.", multiprocess_mode="livesum"
+    "serving_queue_capacity_views",
+    "Most views that the queue can hold.",
+    multiprocess_mode="livesum",
 )
-DROPPED = Counter("serving_dropped", "Requests whose sender left, or whose deadline passed, first.")
-READY = Gauge("serving_ready", "1 where a model answers.", multiprocess_mode="livemin")
+DROPPED = Counter(
+    "serving_dropped", "Requests given up because the client left or the deadline passed."
+)
+READY = Gauge("serving_ready", "1 while a model is loaded.", multiprocess_mode="livemin")
 MODEL = Gauge(
     "serving_model", "1 for the model that answers.", ["name", "step", "sha256"],
     multiprocess_mode="livemax",
 )  # fmt: skip
-RELOADS = Counter("serving_reloads", "Loads of a published model.", ["outcome"])
+RELOADS = Counter("serving_reloads", "Attempts to load a published model, by outcome.", ["outcome"])
 RELOAD_FAILED = Gauge(
     "serving_reload_failed", "1 where the newest published model could not be loaded.",
     multiprocess_mode="livemax",

@@ -26,7 +26,7 @@ from serving.thumbnails import Thumbnails
 FOLDER = "similar"
 INDEX, LABELS = "index.faiss", "labels.npy"
 FILES = (INDEX, LABELS, thumbnails.JPEGS, thumbnails.OFFSETS)
-REMEDY = "build it again: python -m serving index --help"
+REMEDY = "build the index again: `alexnet index MODEL DATASET`"
 
 
 class AboutNeighbours(BaseModel):
@@ -73,8 +73,8 @@ class Neighbours:
             raise UserError(f"{path}: {place}: {first['msg']}; {REMEDY}") from None
         if ours.weights_sha256 != about.weights_sha256:
             raise UserError(
-                f"{folder}: built for the weights {ours.weights_sha256[:12]}…, the model's are "
-                f"{about.weights_sha256[:12]}…; {REMEDY}"
+                f"{folder}: the index was built for the weights {ours.weights_sha256[:12]}…, but "
+                f"the model's are {about.weights_sha256[:12]}…; {REMEDY}"
             )
         for name in FILES:
             _check(folder / name, ours.sha256.get(name, "nothing"))
@@ -107,7 +107,7 @@ def mapped(path: Path) -> faiss.Index:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError:
         raise UserError(
-            f"{path}: FAISS {faiss.__version__} cannot read it, another version wrote it; {REMEDY}"
+            f"{path}: FAISS {faiss.__version__} cannot read this file of another version; {REMEDY}"
         ) from None
 
 
@@ -135,6 +135,6 @@ def _check(path: Path, sha256: str) -> None:
         raise UserError(f"{path}: {error.strerror}; {REMEDY}") from None
     if found != sha256:
         raise UserError(
-            f"{path}: SHA-256 is {found[:12]}…, about.json says {sha256[:12]}…: "
-            f"the file is damaged; {REMEDY}"
+            f"{path}: the file is damaged: its SHA-256 is {found[:12]}…, but about.json says "
+            f"{sha256[:12]}…; {REMEDY}"
         )

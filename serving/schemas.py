@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""The JSON that the server takes and gives, with the descriptions that its documentation shows."""
 
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -11,15 +11,21 @@ from alexnet.classes import ClassLabel
 from alexnet.config import AlexNetConfig
 
 
-class Guess(BaseModel):
+class Described(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)  # into the OpenAPI document
+
+
+class Guess(Described):
     id: str
-    """Class folder; a WordNet id in ImageNet."""
+    """The class folder's name; in ImageNet, a WordNet id."""
     label: str
+    """The name of the class for people."""
     probability: float
+    """From 0 to 1."""
 
 
-class ModelName(BaseModel):
-    """Which checkpoint answered; of an ensemble, which together."""
+class ModelName(Described):
+    """The published model that answered; of an ensemble, all its members together."""
 
     name: str
     step: int
@@ -30,8 +36,8 @@ class ModelName(BaseModel):
         return cls(name=about.name, step=about.step, sha256=about.weights_sha256)
 
 
-class Vote(BaseModel):
-    """What one view says, and which part of the square picture it is; fractions of its side."""
+class Vote(Described):
+    """The guesses of one view, and its place as fractions of the square image's side."""
 
     left: float
     top: float
@@ -40,8 +46,8 @@ class Vote(BaseModel):
     guesses: list[Guess]
 
 
-class Problem(BaseModel):
-    """Every error, as RFC 9457 has it, and what it takes to put it right."""
+class Problem(Described):
+    """An error, as RFC 9457 describes it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -51,7 +57,7 @@ class Problem(BaseModel):
                     "title": "Content Too Large",
                     "status": 413,
                     "code": "too-large",
-                    "detail": "the picture has 81000000 pixels, the limit is 50000000",
+                    "detail": "the image has 81,000,000 pixels; the limit is 50,000,000",
                     "request_id": "0f3a9c1e5b7d4f60",
                     "limit": 50000000,
                     "seen": 81000000,
@@ -67,26 +73,30 @@ class Problem(BaseModel):
     code: str
     """The kind of error, for programs."""
     detail: str
+    """What is wrong and what to do about it, for people."""
     request_id: str = ""
+    """Names the request in the server's log; also the header X-Request-Id."""
     limit: float | None = None
+    """The limit that the request exceeds."""
     seen: float | None = None
+    """What the request has instead."""
     setting: str | None = None
-    """Which setting of the server moves the limit."""
+    """The server's environment variable that sets the limit."""
 
 
-class Result(BaseModel):
-    """Of one picture: guesses, or why there are none."""
+class Result(Described):
+    """The answer about one image: its guesses, or the problem with it."""
 
     index: int
-    """Place of the picture in the request, from 0."""
+    """Place of the image in the request, from 0."""
     guesses: list[Guess] | None = None
-    """The most probable, best first; as many as asked for, or as there are classes."""
+    """The most probable labels, best first: `top_k` of them, or all classes if there are fewer."""
     votes: list[Vote] | None = None
-    """Of each view, with detail=views."""
+    """The guesses of each view, where the request has `detail=views`."""
     problem: Problem | None = None
 
 
-class Classification(BaseModel):
+class Classification(Described):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
@@ -116,88 +126,91 @@ class Classification(BaseModel):
     )
 
     results: list[Result]
-    """One for each picture, in the order sent."""
+    """One for each image, in the order of the request."""
     views: int
-    """Crops and mirrors of the picture whose probabilities were averaged."""
+    """How many views (crops of each image) were averaged."""
     model: ModelName
 
 
-class Score(BaseModel):
-    """A guess as Hugging Face's image-classification task has it."""
+class Score(Described):
+    """A guess, as Hugging Face's image-classification task defines it."""
 
     label: str
     score: float
 
 
-class Base64Parameters(BaseModel):
+class Base64Parameters(Described):
     model_config = ConfigDict(extra="forbid")
 
     top_k: int | None = Field(None, ge=1, le=100)
     function_to_apply: Literal["softmax"] | None = None
 
 
-class Base64Picture(BaseModel):
-    """A picture as Hugging Face's image-classification task sends it."""
+class Base64Picture(Described):
+    """A request, as Hugging Face's image-classification task defines it."""
 
     model_config = ConfigDict(extra="forbid")
 
     inputs: str
-    """Base64."""
+    """The image file in base64."""
     parameters: Base64Parameters = Base64Parameters()
 
 
-class Neighbour(BaseModel):
-    """A training picture."""
+class Neighbour(Described):
+    """A training image that is similar to the image of the request."""
 
     id: str
     label: str
     distance: float
-    """Euclidean, in the last hidden layer."""
+    """Euclidean distance between the two in the network's last hidden layer."""
     thumbnail: str
-    """Path of a small JPEG on this server."""
+    """Path of the image as a small JPEG on this server."""
 
 
-class IndexName(BaseModel):
+class IndexName(Described):
     pictures: int
+    """How many training images the index holds."""
     dataset: str
-    """SHA-256 of the packed dataset."""
+    """SHA-256 that names the packed dataset they come from."""
 
 
-class Similar(BaseModel):
+class Similar(Described):
     neighbours: list[Neighbour]
-    """Nearest first."""
+    """The most similar first."""
     index: IndexName
     model: ModelName
 
 
-class Input(BaseModel):
-    """How a photograph becomes what the network sees."""
+class Input(Described):
+    """How a photograph becomes the network's input."""
 
     size: int
-    """Rows and columns of the square picture that the views are cut from."""
+    """Rows and columns of the square image that the views are cut from."""
     crop: int
     """Rows and columns of a view."""
     framing: str
-    """crop, pixel-crop: the photograph's centre square. squash: all of it, whatever its ratio."""
+    """`crop` and `pixel-crop` take the photograph's centre square; `squash` fits all of it into
+    the square, whatever its proportions."""
 
 
-class Reload(BaseModel):
+class Reload(Described):
     loaded_at: datetime
+    """When the model that answers was loaded."""
     failed: str | None
-    """Why the newest published model is not the one that answers."""
+    """Why the newest published model could not be loaded; null where it was."""
 
 
-class Card(BaseModel):
-    """What is known of the model, and what the server allows."""
+class Card(Described):
+    """What is known about the model, and the server's limits."""
 
     model: ModelName
     models: list[ModelName]
-    """Its members; one, unless it is an ensemble."""
+    """The members of an ensemble; otherwise the model alone."""
     classes: list[ClassLabel]
     dataset: str | None
-    """SHA-256 that names the training data."""
+    """SHA-256 that names the training data; null for imported weights."""
     accuracy: list[Accuracy]
-    """Exact counts over the validation pictures, of a single model."""
+    """Counts over the validation images; empty for an ensemble."""
     network: AlexNetConfig
     recipe: dict[str, Any]
     trained_at: datetime | None
@@ -206,17 +219,17 @@ class Card(BaseModel):
     device: str
     similar: IndexName | None
     keys: bool
-    """Whether answers need an API key."""
+    """Whether requests need an API key."""
     limits: dict[str, Any]
     reload: Reload
 
 
-class Ready(BaseModel):
+class Ready(Described):
     status: Literal["ready"] = "ready"
     model: ModelName
 
 
-class Alive(BaseModel):
+class Alive(Described):
     status: Literal["alive"] = "alive"
 
 

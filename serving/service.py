@@ -66,7 +66,9 @@ class Service:
         """Whether the model's queue and the watch for new models still run."""
         for task in self.tasks:
             if task.done():
-                log.critical("a part of the server has died", exc_info=task.exception())
+                log.critical(
+                    "a background task of the server has failed", exc_info=task.exception()
+                )
         return not any(task.done() for task in self.tasks)
 
     async def classify(
@@ -130,7 +132,9 @@ class Service:
         labels = [label for label, known in enumerate(classes) if known.id == id]
         if id is not None and not labels:
             raise RefusedError(
-                422, "bad-parameter", f"label: no class {id[:80]!r}; GET /info lists them"
+                422,
+                "bad-parameter",
+                f"label: the model has no class {id[:80]!r}; GET /info lists its classes",
             )
         cost = PATCHES**2 + 1
         with self.batcher.room(VIEWS + cost):

@@ -18,6 +18,7 @@ from serving.errors import RefusedError
 from serving.schemas import Base64Picture
 
 FIELD = "file"
+EXAMPLE = f"curl -F {FIELD}=@photo.jpg"
 FIELDS = 8
 """Parts that are no file, and are passed over."""
 
@@ -44,10 +45,11 @@ async def read(request: Request, max_files: int) -> Upload:
         return Upload("raw", [body])
     if kind == "application/json":
         return _from_json(body)
+    found = f"of type {kind[:80]}" if kind else "without a Content-Type"
     raise RefusedError(
         415, "content-type",
-        f"a body of type {kind[:80] or 'none'} holds no picture; send multipart/form-data "
-        "(curl -F file=@photo.jpg), image/* (the file itself) or application/json",
+        f"no image can be read from a request body {found}; send multipart/form-data, as "
+        f"`{EXAMPLE}` does, or image/* with the file itself, or application/json",
     )  # fmt: skip
 
 
@@ -63,34 +65,41 @@ def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
                 elif event is not None:
                     part.append(event)
                 elif not segment.name:
-                    raise RefusedError(400, "multipart", "a part of the form has no name")
+                    raise RefusedError(
+                        400, "multipart",
+                        f"a part of the form has no field name; send files as `{EXAMPLE}` does",
+                    )  # fmt: skip
                 elif segment.name != FIELD:
                     others.add(segment.name)
                 elif segment.filename is None:
                     raise RefusedError(
                         422, "no-file",
-                        f"the field {FIELD!r} holds text, not a file; curl -F {FIELD}=@photo.jpg",
+                        f"the field {FIELD!r} holds text instead of a file; "
+                        f"send the file as `{EXAMPLE}` does",
                     )  # fmt: skip
                 else:
                     files.append(b"".join(part))
     except ParserLimitReached as error:
         raise RefusedError(
-            413, "too-many-files", f"the form has too many or too large parts ({error})",
+            413, "too-many-files",
+            f"the form has too many parts, or parts that are too large ({error}); "
+            f"send at most {max_files} files in one request",
             limit=max_files, setting="SERVING_MAX_FILES",
         ) from None  # fmt: skip
     except MultipartError as error:
-        raise RefusedError(400, "multipart", f"the multipart body is damaged ({error})") from None
+        raise RefusedError(400, "multipart", f"the multipart form is damaged ({error})") from None
     if len(files) > max_files:
         raise RefusedError(
-            413, "too-many-files", f"{len(files)} files, the limit is {max_files}",
+            413, "too-many-files",
+            f"the request has {len(files)} files; the limit is {max_files}",
             limit=max_files, seen=len(files), setting="SERVING_MAX_FILES",
         )  # fmt: skip
     if not files:
         found = ", ".join(sorted(others))[:80] or "none"
         raise RefusedError(
             422, "no-file",
-            f"the form has no file in a field named {FIELD!r} (fields: {found}); "
-            f"curl -F {FIELD}=@photo.jpg",
+            f"the form has no file in a field named {FIELD!r} (its fields: {found}); "
+            f"send one as `{EXAMPLE}` does",
         )  # fmt: skip
     return files
 
@@ -104,5 +113,5 @@ def _from_json(body: bytes) -> Upload:
         place = ".".join(map(str, first["loc"])) or "body"
         raise RefusedError(422, "bad-parameter", f"{place}: {first['msg']}") from None
     except (binascii.Error, ValueError):
-        raise RefusedError(422, "bad-parameter", "inputs: not base64") from None
+        raise RefusedError(422, "bad-parameter", "inputs: the text is not valid base64") from None
     return Upload("json", [picture], sent.parameters.top_k)

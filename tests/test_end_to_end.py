@@ -117,7 +117,7 @@ def test_the_client_prints_five_labels(
     assert done.stdout.count("%") == 5
     refused = run("serving", "classify", ROOT / "Makefile", "--url", server.url)
     assert refused.returncode == 1
-    assert "refused with 415: not a picture" in refused.stderr
+    assert "refused with 415: the file is not an image" in refused.stderr
 
 
 def test_sigterm_ends_the_server_with_status_0(server: Server) -> None:

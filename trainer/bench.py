@@ -145,7 +145,7 @@ def _report(
     print(f"\n{scores.table()}\n")
     print(f"ours, torch.compile and the matrix products in {precision}")
     if obstacle:
-        print(f"torch.compile is left out, it does not work here ({obstacle})")
+        print(f"torch.compile is left out, since it does not work here ({obstacle})")
     print(", ".join(f"{step} {count / 1e9:.3f} GFLOP an image" for step, count in flops.items()))
     for name in ("ray", "torchrun"):
         if not (workers := [used for worker, used in memory.items() if worker.startswith(name)]):

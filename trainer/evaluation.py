@@ -1,4 +1,4 @@
-"""python -m trainer evaluate: published models, alone and together, on pictures held out.
+"""alexnet evaluate: published models, alone and together, on images held out.
 
 Probabilities first, scores after: the counts are a function of (probabilities, labels). Batches
 hold the same pictures for any number of workers, and with the same number of threads each gives
@@ -62,14 +62,14 @@ def evaluate_models(
         _check_agree(models[0], str(other.directory), other.about.classes, other.about.size)
         if other.about.rule != about.rule:
             raise UserError(
-                f"{models[0].directory} and {other.directory} resize pictures in other ways "
-                f"({about.rule}; {other.about.rule}); evaluate one at a time"
+                f"{models[0].directory} and {other.directory} resize photographs differently "
+                f"({about.rule}; {other.about.rule}); evaluate them one at a time"
             )
     if search and len(models) < 2:
-        raise UserError("--search-weights weighs several models, one is given; name more of them")
+        raise UserError("--search-weights needs several models, but one is given; name more")
     if search and len(about.classes) <= 5:
         raise UserError(
-            "--search-weights lowers the top-5 error, which is 0 with "
+            "--search-weights lowers the top-5 error, which is always 0 with "
             f"{len(about.classes)} classes; leave it out"
         )
     dataset = Dataset(data) if data else None
@@ -122,13 +122,13 @@ def _check_agree(model: Model, what: str, classes: tuple[ClassLabel, ...], size:
     for number, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue="missing")):
         if our != their:
             raise UserError(
-                f"{model.directory} and {what} have other classes: number {number} is {our} in "
-                f"the first, {their} in the second; evaluate what was packed from the same folders"
+                f"{model.directory} and {what} have different classes: class {number} is {our} in "
+                f"the first, {their} in the second; both must come from the same class folders"
             )
     if size != model.about.size:
         raise UserError(
-            f"{model.directory} takes pictures of {model.about.size} x {model.about.size}, "
-            f"{what} is of {size} x {size}; evaluate what was packed with the same --size"
+            f"{model.directory} takes images of {model.about.size} x {model.about.size} pixels, "
+            f"but {what} is made for {size} x {size}; both must have the same --size"
         )
 
 
@@ -143,7 +143,9 @@ def _exams(model: Model, dataset: Dataset | None, originals: Path | None) -> lis
         listed = list_originals(originals, model.about, dataset)
         exams.append(Exam("served", originals, *listed))
     if not exams:
-        raise UserError("nothing to evaluate on; give --data DATASET, --originals FOLDER, or both")
+        raise UserError(
+            "there is nothing to evaluate on; give --data DATASET, --originals FOLDER, or both"
+        )
     return exams
 
 

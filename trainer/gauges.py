@@ -7,20 +7,20 @@ import time
 from typing import Any
 
 TRAIN = {
-    "epoch": "Epochs done, with the part of the present one.",
+    "epoch": "Epochs trained, with the fraction of the current one.",
     "step": "Updates of the weights.",
     "loss": "Mean cross-entropy of the latest batches.",
     "rate": "Learning rate of the weights.",
-    "gradient_norm": "Of the latest batch, over all parameters.",
-    "images_per_s": "Training pictures a second, all workers together.",
-    "wait": "Part of the workers' time spent waiting for pictures, 0..1.",
+    "gradient_norm": "Norm of the gradient of the latest batch, over all parameters.",
+    "images_per_s": "Training images per second, of all workers together.",
+    "wait": "Fraction of the workers' time spent waiting for images, 0 to 1.",
     "workers": "Processes that share each batch.",
-    "replaced": "Damaged pictures of this epoch that another took the place of.",
+    "replaced": "Damaged images of this epoch that were replaced by others.",
 }
 """Fields of a train event of metrics.jsonl, each a gauge."""
 OWN = {
-    "epochs": "Epochs in all.",
-    "progress_timestamp_seconds": "When it last told of progress.",
+    "epochs": "Epochs that the run is to train.",
+    "progress_timestamp_seconds": "Time of the last report of progress.",
 }
 
 
@@ -36,7 +36,7 @@ class Gauges:
         }
         self._error = Gauge(
             "trainer_error",
-            "Part of the pictures that are labelled wrongly, 0..1.",
+            "Fraction of the images that are classified wrongly, 0 to 1.",
             tag_keys=("run", "split", "top", "views"),
         )
         self._run = run

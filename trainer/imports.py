@@ -48,6 +48,10 @@ class ForeignError(UserError):
     """A file that is not what it was called; the text names file, tensor and what was expected."""
 
 
+OTHER = "import the file of the AlexNet that torchvision or Caffe distributes"
+SAVE = "save it with torch.save(model.state_dict(), FILE)"
+
+
 class Imported(NamedTuple):
     network: AlexNetConfig
     tensors: dict[str, Tensor]
@@ -66,10 +70,14 @@ def publish_import(
     ForeignError, also where `name` is taken.
     """
     if (models / name).exists():
-        raise ForeignError(f"{models / name} exists; import under another --name, or remove it")
+        raise ForeignError(
+            f"{models / name}: this model exists already; choose another --name, or remove it"
+        )
     if family == "torchvision":
         if mean is not None:
-            raise ForeignError(f"--mean is {mean}; torchvision's is known, leave it out")
+            raise ForeignError(
+                f"--mean is {mean}, but torchvision's mean is known; leave out --mean"
+            )
         imported = from_torchvision(_read_state(file), file)
     else:
         imported = from_caffe(
@@ -140,12 +148,16 @@ def _renamed(
     for theirs in names.values():
         if theirs not in tensors:
             found = ", ".join(list(tensors)[:3]) or "nothing"
-            raise ForeignError(f"{file}: no tensor {theirs}; found {found}, …")
+            raise ForeignError(f"{file}: there is no tensor {theirs} (found: {found}, …); {OTHER}")
     if extra := sorted(tensors.keys() - names.values()):
-        raise ForeignError(f"{file}: tensor {extra[0]} is none of this network's {len(names)}")
+        raise ForeignError(
+            f"{file}: the tensor {extra[0]} belongs to no layer of this network; {OTHER}"
+        )
     classes = tensors[names["fc8.bias"]].numel()
     if classes < 2:
-        raise ForeignError(f"{file}: {names['fc8.bias']} should be of 2 classes or more")
+        raise ForeignError(
+            f"{file}: {names['fc8.bias']} should have 2 classes or more, but has {classes}"
+        )
     network = network.model_copy(update={"classes": classes})
     with torch.device("meta"):
         expected = AlexNet(network).state_dict()
@@ -153,7 +165,9 @@ def _renamed(
     for ours, theirs in names.items():
         shape, found_shape = tuple(expected[ours].shape), tuple(tensors[theirs].shape)
         if found_shape != shape:
-            raise ForeignError(f"{file}: {theirs} should be {shape}, found {found_shape}")
+            raise ForeignError(
+                f"{file}: {theirs} should have the shape {shape}, but has {found_shape}; {OTHER}"
+            )
         state[ours] = tensors[theirs].float()
     for layer in ("fc7", "fc8"):
         state[f"{layer}.weight"] = state[f"{layer}.weight"] / (1 - network.dropout)
@@ -169,10 +183,14 @@ def read_mean(path: Path | None) -> np.ndarray:
     if path is not None:
         arrays = _arrays(path)
         if "mean" not in arrays:
-            raise ForeignError(f"{path}: no array mean; found {', '.join(arrays) or 'none'}")
+            raise ForeignError(
+                f"{path}: there is no array `mean` (found: {', '.join(arrays) or 'none'}); save one"
+            )
         mean = arrays["mean"]
     if mean.shape not in ((3,), (3, SIZE, SIZE)):
-        raise ForeignError(f"{path}: should be (3,) or (3, {SIZE}, {SIZE}), found {mean.shape}")
+        raise ForeignError(
+            f"{path}: the shape should be (3,) or (3, {SIZE}, {SIZE}), but is {mean.shape}"
+        )
     picture_3SS = np.broadcast_to(mean.reshape(3, *mean.shape[1:] or (1, 1)), (3, SIZE, SIZE))
     return np.ascontiguousarray(picture_3SS[::-1].transpose(1, 2, 0), np.float32)
 
@@ -186,9 +204,14 @@ def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
     try:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ForeignError(f"{path}: cannot read class names ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ForeignError(
+            f"{path}: the class names cannot be read ({reason}); give a text file, one name a line"
+        ) from None
     if len(lines) != count:
-        raise ForeignError(f"{path}: {len(lines)} classes, the network has {count}; one a line")
+        raise ForeignError(
+            f"{path}: {len(lines)} names for {count} classes; write one on each line"
+        )
     synsets = [re.fullmatch(r"(n\d{8})\s+(.+)", line) for line in lines]
     if all(synsets):
         return tuple(ClassLabel(id=m[1], name=m[2]) for m in synsets if m)
@@ -204,18 +227,14 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except SafetensorError as error:
-        raise ForeignError(f"{path}: no safetensors file ({error})") from None
+        raise ForeignError(f"{path}: this is not a safetensors file ({error})") from None
     except Exception as error:  # a cut archive, or other classes than tensors: almost anything
         raise ForeignError(
-            f"{path}: cannot be read as a state dict ({type(error).__name__}); "
-            "save it with torch.save(model.state_dict(), FILE)"
+            f"{path}: cannot be read as a state dict ({type(error).__name__}); {SAVE}"
         ) from error
     if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
         found = ", ".join(map(str, loaded)) if isinstance(loaded, dict) else type(loaded).__name__
-        raise ForeignError(
-            f"{path}: expected a dictionary of tensors, found {found:.80}; "
-            "save it with torch.save(model.state_dict(), FILE)"
-        )
+        raise ForeignError(f"{path}: expected a dictionary of tensors, found {found:.80}; {SAVE}")
     return loaded
 
 
@@ -231,8 +250,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except OSError:
         raise
     except Exception as error:  # as above
-        raise ForeignError(f"{path}: no .npy or .npz file of plain arrays ({error})") from error
+        raise ForeignError(
+            f"{path}: this is not an .npy or .npz file of plain arrays ({error})"
+        ) from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":
-            raise ForeignError(f"{path}: {name} should hold numbers, found {array.dtype}")
+            raise ForeignError(f"{path}: {name} should hold numbers, but holds {array.dtype}")
     return arrays

@@ -68,8 +68,12 @@ def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
         if run.stop.exists():
-            raise RunError(f"run {run.name} stopped without saving: {text}") from result
-        progress.say(f"{text}; going on from the last checkpoint ({failures} of {run.retries})")
+            raise RunError(
+                f"run {run.name} stopped without saving a checkpoint: {text}"
+            ) from result
+        progress.say(
+            f"{text}; continuing from the last checkpoint (retry {failures} of {run.retries})"
+        )
 
 
 def _watched(run: Run, found: Resources, progress: Progress) -> Outcome | BaseException:
@@ -150,9 +154,9 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
         result = Result.from_path(str(run.directory))
         checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint
     except Exception as error:
-        raise RunError(f"{run.directory}: no checkpoint can be read there ({error})") from None
+        raise RunError(f"{run.directory}: its checkpoints cannot be read ({error})") from None
     if checkpoint is None:
-        raise RunError(f"run {run.name} has no checkpoint yet")
+        raise RunError(f"run {run.name} has no checkpoint yet; try again once it has saved one")
     return Path(checkpoint.path)
 
 
@@ -164,7 +168,7 @@ def _stopping_on_signal(run: Run, progress: Progress) -> Iterator[None]:
         if run.stop.exists():
             raise KeyboardInterrupt
         run.stop.touch()
-        progress.say("saving a checkpoint, then stopping; once more to stop at once")
+        progress.say("saving a checkpoint, then stopping; press Ctrl-C again to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -193,8 +197,8 @@ def _no_room(run: Run, ray: ModuleType, cause: BaseException) -> str:
         return _line(cause)
     found = resources(ray)
     return (
-        f"no room for {run.workers[0]} worker(s): the cluster has {found.cpus} CPUs and "
-        f"{found.gpus} GPUs, and other work may hold them; lower --workers, or wait, and go on "
+        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {found.cpus} CPUs and "
+        f"{found.gpus} GPUs, and other work may hold them; lower --workers, or wait and continue "
         "with --resume"
     )
 

@@ -19,6 +19,8 @@ from pipeline.sources.folder import class_pictures
 from pipeline.sources.source import Sample
 from trainer.probabilities import Few, Refused
 
+ONE = "give either --data or --originals"
+
 
 @dataclass(frozen=True)
 class Originals:
@@ -76,15 +78,15 @@ def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Liste
     UserError.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give a folder of class folders")
+        raise UserError(f"{folder}: there is no such folder; give a folder of class folders")
     folder = folder.absolute()  # tasks run elsewhere
     root = folder / "val" if (folder / "val").is_dir() else folder
     ids, samples = class_pictures(root)
     label = {c.id: number for number, c in enumerate(about.classes)}
     if unknown := [name for name in ids if name not in label]:
         raise UserError(
-            f"{root / unknown[0]}: {unknown[0]} is no class of the models; "
-            f"the folders are named as their classes are, {about.classes[0].id} and so on"
+            f"{root / unknown[0]}: {unknown[0]} is no class of the models; name the class folders "
+            f"by the ids of their classes: {about.classes[0].id} and so on"
         )
     packed_N = None
     if dataset is not None:
@@ -102,13 +104,11 @@ def _matched(
     val = dataset.val
     if not isinstance(val, Packed):
         raise UserError(
-            f"{dataset.directory} lists photographs that were not packed; "
-            "evaluate one at a time, --data or --originals"
+            f"{dataset.directory}: this dataset lists photographs that were not packed; {ONE}"
         )
     place = {key: number for number, key in enumerate(val.keys())}
     if not (matched := [sample for sample in samples if sample.key in place]):
         raise UserError(
-            f"{root}: no photograph is named as a validation picture of {dataset.directory}; "
-            "evaluate one at a time, --data or --originals"
+            f"{root}: no photograph is named as a validation image of {dataset.directory}; {ONE}"
         )
     return matched, np.array([place[sample.key] for sample in matched], np.int64)

@@ -194,8 +194,8 @@ def ask(
         )
         for n in range(count)
     ]
-    what = "originals" if pictures.served else "packed"
-    with Progress(what, len(pictures), "pictures") as progress:
+    what = "evaluate originals" if pictures.served else "evaluate packed images"
+    with Progress(what, len(pictures), "images") as progress:
         while running:
             (ready,), _ = ray.wait(running)
             try:
@@ -207,7 +207,7 @@ def ask(
                 raise error.cause from None
             except ray.exceptions.RayError as error:
                 raise UserError(
-                    f"an evaluating task died ({error}); where memory ran out, lower --workers"
+                    f"a process that evaluates died ({error}); if memory ran out, lower --workers"
                 ) from None
             yield part
             progress.advance(len(part.sample_N) + len(part.refused))

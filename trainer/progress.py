@@ -16,8 +16,6 @@ from trainer.gauges import Gauges
 from trainer.run import Run
 
 LINE_INTERVAL_S = 10.0
-LOADER_BOUND = 0.1
-"""Part of the time spent waiting for pictures from which on the loader is the bottleneck."""
 
 
 class Progress:
@@ -79,12 +77,11 @@ class Progress:
 
     def _training(self, event: dict[str, Any]) -> str:
         epochs = self._run.recipe.epochs
-        damaged = f", {event['replaced']} damaged pictures replaced" if event["replaced"] else ""
+        damaged = f", {event['replaced']:,} damaged images replaced" if event["replaced"] else ""
         left_s = (epochs - event["epoch"]) * self._samples / event["images_per_s"]
-        slower = "loader" if event["wait"] > LOADER_BOUND else "step"
         return (
             f"epoch {event['epoch']:.2f} of {epochs}, {event['images_per_s']:,.0f} images/s "
-            f"({slower}-bound, {event['wait']:.0%} waiting for pictures), "
+            f"({event['wait']:.0%} of the time waiting for images), "
             f"loss {event['loss']:.3f}, top-1 {event['top1']:.1%}, "
             f"{int(left_s // 60)}:{int(left_s % 60):02d} left{damaged}"
         )
@@ -93,7 +90,8 @@ class Progress:
     def _validation(event: dict[str, Any]) -> str:
         views = "1 view" if event["views"] == 1 else f"{event['views']} views"
         return (
-            f"epoch {event['epoch']}: validation top-1 {event['top1'] / event['pictures']:.2%}, "
+            f"epoch {event['epoch']}: validation accuracy "
+            f"top-1 {event['top1'] / event['pictures']:.2%}, "
             f"top-5 {event['top5'] / event['pictures']:.2%} "
-            f"({event['pictures']:,} pictures, {views})"
+            f"({event['pictures']:,} images, {views})"
         )

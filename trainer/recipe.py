@@ -119,7 +119,7 @@ def parse(text: str, place: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{place}: {text!r} is not YAML ({_line(error)})") from None
+        raise RecipeError(f"{place}: {text!r} is not valid YAML ({_line(error)})") from None
 
 
 def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
@@ -127,16 +127,18 @@ def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         known = ", ".join(RECIPES)
-        raise RecipeError(f"no recipe {name!r}: one of {known}, or a file that ends in .yaml")
+        raise RecipeError(
+            f"there is no recipe {name!r}; give {known}, or a file that ends in .yaml"
+        )
     try:
         fields = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}") from None
+        raise RecipeError(f"{path}: {error.strerror}; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML ({_line(error)})") from None
+        raise RecipeError(f"{path}: this is not a valid YAML file ({_line(error)})") from None
     if not isinstance(fields, dict) or (start := fields.pop("recipe", None)) not in RECIPES:
         known = ", ".join(RECIPES)
-        raise RecipeError(f"{path}: needs a line `recipe: NAME`, the one it changes: {known}")
+        raise RecipeError(f"{path}: add a line `recipe: NAME` with the recipe it changes, {known}")
     return RECIPES[start](), {"name": path.stem} | fields
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.figure import save
-from trainer.run import RunError
+from trainer.run import no_run
 
 Events = list[dict[str, Any]]
 
@@ -36,10 +36,10 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
         ms=3,
         label="validation, 1 view",
     )
-    middle.set(xlabel="epoch", ylabel="top-1", ylim=(0, 1))
+    middle.set(xlabel="epoch", ylabel="top-1 accuracy", ylim=(0, 1))
     middle.legend(frameon=False, loc="lower right")
     right.plot(epochs, [event["rate"] for event in train], lw=1.2)
-    right.set(xlabel="epoch", ylabel="rate of the weights", yscale="log")
+    right.set(xlabel="epoch", ylabel="learning rate of the weights", yscale="log")
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
@@ -68,7 +68,7 @@ def events(metrics: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = metrics.read_text().splitlines()
     except OSError as error:
-        raise RunError(f"{metrics}: {error.strerror}; is the name that of a run?") from None
+        raise no_run(metrics, error) from None
     for line in lines:
         with suppress(json.JSONDecodeError):  # half a line, where a worker was killed
             yield json.loads(line)

@@ -94,7 +94,7 @@ def section(
     usable_N[[refused.sample for refused in answers.refused]] = False
     if not usable_N.any():
         first = answers.refused[0]
-        raise UserError(f"{first.file}: {first.reason}, and no other picture can be used either")
+        raise UserError(f"{first.file}: {first.reason}; none of the other files can be used either")
     label_N = label_N[usable_N]
 
     def mixture_of(probability_MVNK: Tensor, weights: Sequence[float], view: int) -> Tensor:

@@ -81,7 +81,7 @@ class Run(BaseModel):
             except BlockingIOError:
                 raise RunError(
                     f"run {self.name} is being trained already; "
-                    f"to end it: python -m trainer stop {self.name} --runs {self.runs}"
+                    f"to end it: `alexnet stop {self.name} --runs {self.runs}`"
                 ) from None
             yield
 
@@ -95,23 +95,29 @@ def open_run(run: Run, resume: Resume) -> Run:
     saved = run.directory / "config.json"
     if not saved.exists():
         if resume == "yes":
-            raise RunError(f"no run {run.name} in {run.runs} to resume; leave --resume out")
+            raise RunError(
+                f"there is no run {run.name} in {run.runs} to resume; leave out --resume"
+            )
         run.directory.mkdir(parents=True, exist_ok=True)
         saved.write_text(run.model_dump_json(indent=2))
         run.metrics.touch()
         return run
     if resume == "no":
         raise RunError(
-            f"run {run.name} exists in {run.runs}; go on with it by --resume, or name another"
+            f"run {run.name} exists already in {run.runs}; continue it with --resume, "
+            "or choose another --name"
         )
     before = find_run(run.runs, run.name)
     if before.dataset != run.dataset:
-        raise RunError(f"run {run.name} began with another dataset, {before.data}; use that one")
+        raise RunError(
+            f"run {run.name} began with another dataset than {run.data}; "
+            f"resume it with that of {before.data}"
+        )
     for field, old in before.recipe:
         if old != (new := getattr(run.recipe, field)):
             raise RunError(
-                f"run {run.name} began with {field} {old}, now it is {new}; "
-                "resume with the same recipe and options"
+                f"run {run.name} began with {field} = {old}, but now it is {new}; "
+                "resume it with the same recipe and options"
             )
     return run
 
@@ -122,9 +128,11 @@ def find_run(runs: Path, name: str) -> Run:
     try:
         return Run.model_validate_json(saved.read_bytes())
     except OSError as error:
-        raise RunError(f"{saved}: {error.strerror}; is the name that of a run?") from None
+        raise no_run(saved, error) from None
     except ValueError:
-        raise RunError(f"{saved}: written by another version, or by hand") from None
+        raise RunError(
+            f"{saved}: another version wrote the file, or it was edited by hand; start another run"
+        ) from None
 
 
 def ask_to_stop(run: Run) -> None:
@@ -135,4 +143,9 @@ def ask_to_stop(run: Run) -> None:
     except RunError:
         run.stop.touch()
     else:
-        raise RunError(f"run {run.name} is not running; nothing to stop")
+        raise RunError(f"run {run.name} is not running, so there is nothing to stop")
+
+
+def no_run(file: Path, error: OSError) -> RunError:
+    """Why a file of a run cannot be read."""
+    return RunError(f"{file}: {error.strerror}; check the run's name, and --runs")

@@ -32,9 +32,11 @@ class Fixed(BaseModel):
         for drops in (self.drops, self.bias_drops):
             starts = [start for start, _ in drops]
             if starts != sorted(set(starts)) or any(not 0 < start < 1 for start in starts):
-                raise ValueError(f"drops at parts {starts} of the run; they rise, between 0 and 1")
+                raise ValueError(
+                    f"the drops start at {starts} of the run; these must rise, between 0 and 1"
+                )
             if any(factor <= 0 for _, factor in drops):
-                raise ValueError("a rate of 0 or less; factors must exceed 0")
+                raise ValueError("the factor of a drop must be above 0")
         return self
 
     def at(self, progress: float, errors: Sequence[float]) -> Rates:

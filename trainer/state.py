@@ -48,8 +48,8 @@ class Saved(BaseModel):
             torch.save(self.model_dump(), directory / FILE)
         except (OSError, RuntimeError) as error:
             raise RunError(
-                f"{directory / FILE}: a checkpoint cannot be written ({error}); make room there, "
-                "then go on with --resume"
+                f"{directory / FILE}: the checkpoint cannot be written ({error}); free some disk "
+                "space, then continue with --resume"
             ) from None
 
 
@@ -62,8 +62,8 @@ def read(directory: Path) -> Saved:
         return Saved.model_validate(content)
     except Exception as error:  # a cut or altered archive raises almost anything
         raise RunError(
-            f"{directory / FILE}: cannot be read ({error}); remove that checkpoint's directory "
-            "to go on from the one before it, or the run to begin again"
+            f"{directory / FILE}: the checkpoint cannot be read ({error}); remove its folder to "
+            "continue from the one before it, or start another run"
         ) from error
 
 
@@ -86,9 +86,12 @@ def adopt(model: AlexNet, published: Path) -> None:
         if name.startswith(CLASSIFIER) or (name.startswith(ADDED) and name not in weights):
             continue
         if name not in weights or weights[name].shape != tensor.shape:
-            found = list(weights[name].shape) if name in weights else "absent"
+            found = (
+                f"has the shape {list(weights[name].shape)}" if name in weights else "is missing"
+            )
             raise UserError(
-                f"{published}: its {name} is {found}, this network's is {list(tensor.shape)}; "
-                "start from a model of the same network (--set network.width=... and so on)"
+                f"{published}: the layer {name} {found}, but this network needs "
+                f"{list(tensor.shape)}; give a model of the same network, or set this one's with "
+                "--set network.width=... and the like"
             )
         tensor.copy_(weights[name])

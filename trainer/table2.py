@@ -14,29 +14,29 @@ def table2(results: Results) -> str:
     wrong most often, from the most views."""
     lines = [line for section in results.sections for line in (*_section(section), "")]
     if results.duplicates:
-        lines += [f"{results.duplicates:,} of the validation pictures were also trained on", ""]
+        lines += [f"{results.duplicates:,} of the validation images are also training images", ""]
     row = results.sections[0].rows[-1]
     return "\n".join([*lines, *_worst(row.name, row.scores[-1])])
 
 
 def _section(section: Section) -> Iterator[str]:
-    what = "packed in" if section.kind == "packed" else "as served, of"
-    yield f"{section.pictures:,} pictures {what} {section.place}"
+    kind = "packed images" if section.kind == "packed" else "photographs, decoded as served,"
+    yield f"{section.pictures:,} {kind} in {section.place}"
     scores, width = section.rows[0].scores, max(len(row.name) for row in section.rows)
     yield _line("", width, (f"{_views(score):^36}" for score in scores))
-    yield _line("Model", width, ["    Top-1 (val)       Top-5 (val)   "] * len(scores))
+    yield _line("Model", width, ["    Top-1 error       Top-5 error   "] * len(scores))
     for row in section.rows:
         yield _line(row.name, width, map(_errors, row.scores))
     for row in section.rows:
         if row.searched:
             weights = ", ".join(f"{weight:g}" for weight in row.weights)
-            yield f"searched: {weights}, for these very pictures; new ones will err more"
+            yield f"weights: {weights}, chosen on these very images: expect more errors on new ones"
         if row.differ:
             pairs = zip(row.differ, row.scores, strict=True)
             counts = ", ".join(f"{differ:,} ({_views(score)})" for differ, score in pairs)
-            yield f"{row.name}: best guesses other than for the same picture packed: {counts}"
+            yield f"{row.name}: best guesses that differ from those for the packed images: {counts}"
     for refused in section.refused:
-        yield f"left out: {refused.file}: {refused.reason}"
+        yield f"not counted: {refused.file}: {refused.reason}"
 
 
 def _line(name: str, width: int, columns: Iterable[str]) -> str:
@@ -54,12 +54,12 @@ def _views(score: Score) -> str:
 
 
 def _worst(name: str, score: Score) -> Iterator[str]:
-    yield f"{name}, {_views(score)}: top-1 errors of the worst classes"
+    yield f"{name}, {_views(score)}: the classes with the highest top-1 error"
     asked = [c for c in score.classes if c.pictures]
     for c in sorted(asked, key=lambda c: c.top1 / c.pictures)[:WORST]:
         wrong = c.pictures - c.top1
         yield f"{wrong / c.pictures:7.2%}{wrong:>8,} of {c.pictures:<7,} {c.name}"
-    yield "and its most frequent confusions"
+    yield "and the most frequent confusions"
     names = {c.id: c.name for c in score.classes}
     for pair in score.confusions[:WORST]:
-        yield f"{pair.pictures:>7,}  {names[pair.label]}, taken for {names[pair.guess]}"
+        yield f"{pair.pictures:>7,}  {names[pair.label]} classified as {names[pair.guess]}"

@@ -29,18 +29,18 @@ def check(network: AlexNetConfig, workers: int) -> None:
     """Raises RunError unless `workers` can train `network` in pairs."""
     if network.towers != PAIR:
         raise RunError(
-            f"parallelism towers: the network has {network.towers} tower, two are needed; "
-            "take a recipe with two towers, or parallelism data"
+            f"--parallelism towers needs a network with two towers, but this one has "
+            f"{network.towers}; choose a recipe with two, or --parallelism data"
         )
     if network.norm_across_towers:
         raise RunError(
-            "parallelism towers: network.norm_across_towers lets the towers meet in their "
-            "normalisation; take parallelism data"
+            "--parallelism towers cannot train a network with network.norm_across_towers, whose "
+            "normalisation reads both towers; use --parallelism data"
         )
     if workers < PAIR or workers % PAIR:
         raise RunError(
-            f"parallelism towers: {workers} workers do not make pairs; "
-            "take an even number of workers, or parallelism data"
+            f"--parallelism towers needs an even number of --workers, not {workers}; "
+            "change it, or use --parallelism data"
         )
 
 

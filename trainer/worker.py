@@ -221,8 +221,8 @@ class Worker:
         if not isfinite(look["loss"]):
             kept = f"step {self.saved_step}" if self.saved_step is not None else "none"
             raise RunError(
-                f"the loss is {look['loss']} by step {stand.step}: the run diverged (last good "
-                f"checkpoint: {kept}); begin again under another name with a lower rate "
+                f"the loss is {look['loss']} at step {stand.step}: the run has diverged (last good "
+                f"checkpoint: {kept}); start again under another --name with a lower learning rate "
                 "(--set rate=...) or another --seed"
             )
         if self.log:

@@ -31,8 +31,8 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
     folder = Path(name).absolute()  # tasks run elsewhere
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder} is not a folder; give a folder of class folders, of WebDataset shards or "
-            f"with {TRAIN}, or one of the words {BUILTIN} and {IMAGENETTE}"
+            f"{folder}: there is no such folder; give a folder of class folders, a folder of "
+            f"WebDataset shards, a folder with {TRAIN}, or the word {BUILTIN} or {IMAGENETTE}"
         )
     if (folder / TRAIN).is_file():
         return ilsvrc_source(folder, names)

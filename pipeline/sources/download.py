@@ -64,9 +64,9 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
                 pause_s = next(pauses, None)
                 if pause_s is None or _is_final(error):
                     raise DatasetError(
-                        f"{remote.url}: {error} ({file.tell():,} of {remote.size:,} bytes are "
-                        "here); look to the connection and run again, which fetches the rest, or "
-                        "unpack the file from elsewhere and give its folder"
+                        f"{remote.url}: {error} ({file.tell():,} of {remote.size:,} bytes have "
+                        "arrived); check the connection and run the same command again, which "
+                        "fetches the rest, or unpack a copy from elsewhere and give its folder"
                     ) from None
                 time.sleep(pause_s)
         file.flush()
@@ -76,8 +76,8 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
     if sha256 != remote.sha256:
         partial.unlink()
         raise DatasetError(
-            f"{remote.url}: SHA-256 is {sha256}, not {remote.sha256}: damaged or replaced on the "
-            "way; it is removed, run again to fetch it anew"
+            f"{remote.url}: the SHA-256 is {sha256}, not {remote.sha256}: the file was damaged or "
+            "replaced on its way and has been removed; run the same command to fetch it again"
         )
     partial.replace(path)
 
@@ -100,8 +100,8 @@ def _append(remote: Remote, file: BinaryIO, progress: Progress) -> None:
             _empty(file, progress)
             Path(file.name).unlink()
             raise DatasetError(
-                f"{remote.url}: {size:,} bytes there, not {remote.size:,}: another file or a "
-                "notice in its place; look at it in a browser"
+                f"{remote.url}: the server has {size:,} bytes, not {remote.size:,}: another file, "
+                "or a notice in its place; open the address in a browser"
             )
         # read1 hands over what has come; read would lose it when the connection breaks meanwhile.
         while chunk := response.read1(min(CHUNK, remote.size - file.tell())):

@@ -19,7 +19,10 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     if (folder / "train").is_dir() and (folder / "val").is_dir():
         train, val = _class_folders(folder / "train"), _class_folders(folder / "val")
         if odd := sorted(train.keys() ^ val.keys()):
-            raise DatasetError(f"{folder}: class {odd[0]} is in only one of train/ and val/")
+            raise DatasetError(
+                f"{folder}: class {odd[0]} is in only one of train/ and val/; add it to the other, "
+                "or remove it"
+            )
         splits = ordered(_samples(folder / "train", train), _samples(folder / "val", val))
     else:
         train = _class_folders(folder)
@@ -43,7 +46,7 @@ def _class_folders(root: Path) -> dict[str, list[Path]]:
     if len(folders) < 2:
         raise DatasetError(
             f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
-            "a classifier needs at least two, each with its pictures"
+            "a classifier needs at least two, each with its images"
         )
     return {folder.name: _files(folder) for folder in sorted(folders)}
 
@@ -56,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
         if file[0] != "."
     )
     if not paths:
-        raise DatasetError(f"{folder} is empty; put pictures in it or remove it")
+        raise DatasetError(f"{folder}: the class folder is empty; put images into it, or remove it")
     return paths
 
 

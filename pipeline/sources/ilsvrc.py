@@ -29,6 +29,7 @@ VAL = "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
+SAME_YEAR = "use the complete archives and the development kit of 2012"
 
 
 def ilsvrc_source(folder: Path, class_names: dict[str, str]) -> Source:
@@ -54,11 +55,13 @@ def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
     tars = {Path(tar.name).stem: tar for tar in list_members(path) if tar.name.endswith(".tar")}
     if unknown := sorted(tars.keys() - wnids):
         raise DatasetError(
-            f"{path} holds {tars[unknown[0]].name}, no class of {META}; "
-            "take archives and devkit of the same year, 2012"
+            f"{path}: the archive holds {tars[unknown[0]].name}, which is no class of {META}; "
+            f"{SAME_YEAR}"
         )
     if absent := sorted(wnids - tars.keys()):
-        raise DatasetError(f"{path} lacks {absent[0]}.tar, a class of {META}; download it again")
+        raise DatasetError(
+            f"{path}: the archive lacks {absent[0]}.tar, a class of {META}; download it again"
+        )
     classes = {}
     with Progress(f"list {TRAIN}", len(tars), "classes") as progress:
         for wnid in sorted(tars):
@@ -67,7 +70,9 @@ def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
                 for picture in list_nested(tars[wnid])
             }
             if not classes[wnid]:
-                raise DatasetError(f"{path}: {tars[wnid].name} is empty; download it again")
+                raise DatasetError(
+                    f"{path}: {tars[wnid].name} in this archive is empty; download it again"
+                )
             progress.advance(1)
     return classes
 
@@ -76,25 +81,27 @@ def _validation(folder: Path, leaves: dict[int, ClassLabel]) -> list[tuple[Membe
     """Each picture with the WNID of its class."""
     path = folder / VAL
     if not path.is_file():
-        raise DatasetError(f"{path} is missing; put it beside {TRAIN}, from image-net.org")
+        raise DatasetError(
+            f"{path}: the file is missing; download it from image-net.org and put it beside {TRAIN}"
+        )
     pictures = {}
     for picture in list_members(path):
         if not (match := re.fullmatch(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG", picture.name)):
             raise DatasetError(
-                f"{path} holds {picture.name}, not a picture ILSVRC2012_val_NUMBER.JPEG; "
-                "take the archive as it is distributed"
+                f"{path}: the archive holds {picture.name}, which is not named "
+                "ILSVRC2012_val_NUMBER.JPEG; use the archive as it is distributed"
             )
         pictures[int(match[1])] = picture
     ids = _ground_truth(folder, len(leaves))
     if len(ids) != len(pictures):
         raise DatasetError(
-            f"{path} holds {len(pictures):,} pictures and {GROUND_TRUTH} {len(ids):,} lines; "
-            "take both of the same year, 2012, and whole"
+            f"{path}: the archive holds {len(pictures):,} images, but {GROUND_TRUTH} has "
+            f"{len(ids):,} lines; {SAME_YEAR}"
         )
     if beyond := [number for number in pictures if not 1 <= number <= len(ids)]:
         raise DatasetError(
-            f"{path} holds {pictures[beyond[0]].name}, and {GROUND_TRUTH} only lines 1 to "
-            f"{len(ids):,}; take both of the same year, 2012"
+            f"{path}: the archive holds {pictures[beyond[0]].name}, but {GROUND_TRUTH} has only "
+            f"{len(ids):,} lines; {SAME_YEAR}"
         )
     return [(picture, leaves[ids[number - 1]].id) for number, picture in sorted(pictures.items())]
 
@@ -106,8 +113,8 @@ def _ground_truth(folder: Path, count: int) -> list[int]:
     for number, line in enumerate(data.rstrip().splitlines(), 1):
         if not line.strip().isdigit() or not 1 <= int(line) <= count:
             raise DatasetError(
-                f"{path}, line {number}: {line.decode(errors='replace')!r} is no devkit id, "
-                f"a number from 1 to {count:,}; download the devkit again"
+                f"{path}, line {number}: {line.decode(errors='replace')!r} is not a class number "
+                f"from 1 to {count:,}; download the development kit again"
             )
         ids.append(int(line))
     return ids
@@ -128,12 +135,12 @@ def _leaves(folder: Path, class_names: dict[str, str]) -> dict[int, ClassLabel]:
     except Exception as error:  # whatever scipy stumbles over
         raise DatasetError(
             f"{path}: cannot read `synsets` ({type(error).__name__}: {error}); "
-            "download the devkit again"
+            "download the development kit again"
         ) from None
     if sorted(words_of) != list(range(1, len(words_of) + 1)):
         raise DatasetError(
-            f"{path}: the ids of its {len(words_of):,} classes are not 1 to {len(words_of):,}; "
-            f"take {DEVKIT}, of tasks 1 and 2"
+            f"{path}: its {len(words_of):,} classes are not numbered 1 to {len(words_of):,}; "
+            f"use {DEVKIT}, the development kit of tasks 1 and 2"
         )
     return {
         i: ClassLabel(id=wnid, name=class_names.get(wnid, words))
@@ -149,8 +156,8 @@ def _devkit(folder: Path, name: str) -> tuple[bytes, str]:
     archive = folder / f"{DEVKIT}.tar.gz"
     if not archive.is_file():
         raise DatasetError(
-            f"{folder / name} is missing, and so is {archive.name}, which holds it; "
-            f"put one of them beside {TRAIN}, from image-net.org"
+            f"{folder / name}: the file is missing, and so is {archive.name}, which contains it; "
+            f"download the latter from image-net.org and put it beside {TRAIN}"
         )
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -159,4 +166,6 @@ def _devkit(folder: Path, name: str) -> tuple[bytes, str]:
                 raise KeyError(f"{name} is not a file")
             return file.read(), f"{archive}, {name}"
     except (KeyError, tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DatasetError(f"{archive}: no {name} in it ({error}); download it again") from None
+        raise DatasetError(
+            f"{archive}: {name} cannot be read from it ({error}); download it again"
+        ) from None

@@ -43,8 +43,8 @@ def _unsplit(folder: Path) -> list[Path]:
     val = [path for path in shards if re.search(r"(?<![a-z])val", path.name.lower())]
     if val and len(val) < len(shards):
         raise DatasetError(
-            f"{folder} holds {val[0].name} beside shards of another split; "
-            "put or link them into train/ and val/"
+            f"{folder}: {val[0].name} lies beside shards of another split; "
+            "move or link them into train/ and val/"
         )
     return shards
 
@@ -59,15 +59,15 @@ def _samples(shards: list[Path]) -> list[Sample]:
                 found.append((shard, key, label, picture.location))
             progress.advance(1)
     if not found:
-        raise DatasetError(f"{shards[0].parent}: no sample in its shards; write them again")
+        raise DatasetError(f"{shards[0].parent}: the shards hold no samples; write them again")
     repeated = len({key for _, key, _, _ in found}) < len(found)
     samples: dict[str, Sample] = {}
     for shard, key, label, location in found:
         unique = (f"{shard.stem}/{key}" if repeated else key).replace(".", "_")
         if unique in samples:
             raise DatasetError(
-                f"{location}: its key {unique} is that of {samples[unique].location} too, with _ "
-                "for every dot; rename one"
+                f"{location}: the sample's key is {unique}, with _ for every dot, and so is that "
+                f"of {samples[unique].location}; rename one of them"
             )
         samples[unique] = Sample(unique, label, location)
     return list(samples.values())
@@ -89,20 +89,22 @@ def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
     picture = next((fields[field] for field in PICTURES if field in fields), None)
     if picture is None:
         raise DatasetError(
-            f"{sample} has no picture, only {', '.join(sorted(fields))}; "
+            f"{sample}: there is no image, only {', '.join(sorted(fields))}; "
             f"add one as {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, or remove the sample"
         )
     field = next((field for field in ("cls", "json") if field in fields), None)
     if field is None:
         raise DatasetError(
-            f"{sample} has no label, only {', '.join(sorted(fields))}; "
+            f"{sample}: there is no label, only {', '.join(sorted(fields))}; "
             "add a number as cls, or json with an integer `label`, or remove the sample"
         )
     content = Members().read(fields[field].location)
     try:
         return picture, _label(field, content)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{sample}: no label in {field} ({error}); put it right") from None
+        raise DatasetError(
+            f"{sample}: there is no label in {field} ({error}); correct it"
+        ) from None
 
 
 def _label(field: str, content: bytes) -> int:
@@ -111,10 +113,10 @@ def _label(field: str, content: bytes) -> int:
     else:
         values = json.loads(content)
         if not isinstance(values, dict):
-            raise ValueError("no object with `label`")
+            raise ValueError("it is not an object with `label`")
         label = values.get("label", values.get("cls"))
     if type(label) is not int or label < 0:
-        raise ValueError(f"{label!r} is not a whole number from 0")
+        raise ValueError(f"{label!r} is not a whole number of 0 or more")
     return label
 
 
@@ -129,19 +131,19 @@ def _classes(
         listed = _manifest_classes(folder / "manifest.json")
     if listed and len(listed) < count:
         raise DatasetError(
-            f"{highest.location} has label {highest.label}, and "
+            f"{highest.location}: the label is {highest.label}, but "
             f"{'--class-names' if class_names else folder / 'manifest.json'} lists only "
-            f"{len(listed)} classes; line n of --class-names is class n, from 0"
+            f"{len(listed)} classes; give --class-names a file with a line for each class"
         )
     count = max(count, len(listed))
     if count < 2:
-        raise DatasetError(f"{folder}: all labels are 0; a classifier needs at least two classes")
+        raise DatasetError(f"{folder}: every label is 0; a classifier needs at least two classes")
     trained = {sample.label for sample in train}
     absent = next((label for label in range(count) if label not in trained), None)
     if absent is not None:
         raise DatasetError(
-            f"{folder}: no training picture has label {absent}, of 0 to {count - 1}; "
-            "add some, or number the classes without a gap"
+            f"{folder}: no training image has label {absent}, though labels go from 0 to "
+            f"{count - 1}; add such images, or number the classes without gaps"
         )
     return listed or tuple(ClassLabel(id=str(n), name=str(n)) for n in range(count))
 
@@ -160,5 +162,5 @@ def _manifest_classes(path: Path) -> tuple[ClassLabel, ...]:
     except ValidationError as error:
         raise DatasetError(
             f"{path}: cannot read its classes ({error.errors()[0]['msg']}); "
-            "name them with --class-names"
+            "list them in a file and name it with --class-names"
         ) from None

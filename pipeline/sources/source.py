@@ -60,7 +60,7 @@ def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sam
     others when pictures are added. Raises DatasetError.
     """
     if not 0 < fraction < 1:
-        raise DatasetError(f"--val-fraction is {fraction}; it must lie between 0 and 1")
+        raise DatasetError(f"--val-fraction is {fraction}; it must be above 0 and below 1")
     classes: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
         classes[sample.label].append(sample)
@@ -68,8 +68,8 @@ def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sam
     for members in classes.values():
         if len(members) < 2:
             raise DatasetError(
-                f"{members[0].location} is the only picture of its class; "
-                "add more: one at least is held out, one trained on"
+                f"{members[0].location}: this is the only image of its class; add more, "
+                "since training and validation each need one"
             )
         members.sort(key=_hash)
         held = min(max(1, round(fraction * len(members))), len(members) - 1)
@@ -90,14 +90,17 @@ def read_class_names(path: Path | None) -> dict[str, str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot read class names ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(
+            f"{path}: the class names cannot be read ({reason}); give a file of lines `ID name`"
+        ) from None
     names: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         words = line.split(maxsplit=1)
         if len(words) == 1:
-            raise DatasetError(f"{path}, line {number}: expected `ID name`, as in synset_words.txt")
+            raise DatasetError(f"{path}, line {number}: write `ID name`, as in synset_words.txt")
         if words and words[0] in names:  # shards count the lines: one too many moves the others
-            raise DatasetError(f"{path}, line {number}: {words[0]} is named already; keep one line")
+            raise DatasetError(f"{path}, line {number}: {words[0]} has a line already; keep one")
         if words:
             names[words[0]] = words[1].strip()
     return names

@@ -29,7 +29,9 @@ class Members:
             file.seek(int(offset))
             data = file.read(int(size))
         if len(data) < int(size):
-            raise OSError(f"{archive} ends after {len(data)} of the {size} bytes at {offset}")
+            raise OSError(
+                f"{archive}: the file ends after {len(data)} of the {size} bytes at {offset}"
+            )
         return data
 
     def stamp(self, location: str) -> str:
@@ -64,7 +66,7 @@ def _list(archive: Path, start: int, end: int, name: str) -> list[Member]:
         raise DatasetError(_broken(name, str(error))) from None
     # An inner tar that is cut short runs on into the members that follow it in the outer one.
     if tar.offset + tarfile.BLOCKSIZE > end:
-        raise DatasetError(_broken(name, f"cut short: no end mark within {end - start:,} bytes"))
+        raise DatasetError(_broken(name, f"it is cut short: no end mark in {end - start:,} bytes"))
     if any(end_mark):
         raise DatasetError(_broken(name, f"no member's header at byte {tar.offset:,}"))
     files = {header.name: header for header in headers if header.isreg()}
@@ -72,4 +74,4 @@ def _list(archive: Path, start: int, end: int, name: str) -> list[Member]:
 
 
 def _broken(name: str, reason: str) -> str:
-    return f"{name}: not a whole tar archive ({reason}); download or copy it again"
+    return f"{name}: this is not a complete tar archive ({reason}); download or copy it again"

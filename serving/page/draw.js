@@ -4,6 +4,7 @@ export const $ = (id) => document.getElementById(id);
 const PERCENT = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1 });
 export const percent = (share) => PERCENT.format(share).replace("%", "\u202f%");
 const count = (number) => number.toLocaleString("en");
+const square = (side) => `${side} × ${side}`;
 
 /** ImageNet's "tench, Tinca tinca" -> ["tench", "Tinca tinca"]. */
 export const names = (label) => label.split(/, (.*)/s, 2).concat("").slice(0, 2);
@@ -29,7 +30,7 @@ export function bars(title, guesses) {
     row.querySelector(".track > *").style.width = `${100 * probability}%`;
     const where = row.querySelector(".where");
     where.value = id;
-    where.setAttribute("aria-label", `Where in the picture is ${name}?`);
+    where.setAttribute("aria-label", `Show where the image looks like ${name}`);
   });
 }
 
@@ -92,7 +93,7 @@ export function card({ model, classes, dataset, accuracy, trained_at, picture })
   $("model").textContent = `${model.name}, step ${count(model.step)}`;
   const known = classes.map(({ name }) => names(name)[0]);
   const more = known.length - 10;
-  $("knows").textContent = `It knows ${count(known.length)} kinds of things: `
+  $("knows").textContent = `This model knows ${count(known.length)} classes: `
     + known.slice(0, 10).join(", ") + (more > 0 ? ` and ${count(more)} more.` : ".");
   $("accuracy").replaceChildren(...accuracy.map(({ views, pictures, top1, top5 }) => copy("row", {
     views: views === 1 ? "one view" : "ten views",
@@ -101,13 +102,13 @@ export function card({ model, classes, dataset, accuracy, trained_at, picture })
   })));
   $("accuracy").parentElement.hidden = !accuracy.length;
   $("card").replaceChildren(...[
-    ["Name", `${model.name}, step ${count(model.step)}`],
-    ["Looks at", `${picture.crop} of ${picture.size} pixels a side`],
-    ["Trained", trained_at?.slice(0, 10) ?? "elsewhere, imported"],
-    ["Training data", dataset?.slice(0, 12) ?? "not known"],
-    ["Weights", model.sha256.slice(0, 12)],
+    ["Name", `${model.name}, training step ${count(model.step)}`],
+    ["Input", `${square(picture.crop)} pixels, cut from ${square(picture.size)}`],
+    ["Trained", trained_at?.slice(0, 10) ?? "not here: the weights were imported"],
+    ["Training data", dataset ? `SHA-256 ${dataset.slice(0, 12)}…` : "unknown"],
+    ["Weights", `SHA-256 ${model.sha256.slice(0, 12)}…`],
   ].map(([term, text]) => copy("fact", { term, text })));
-  document.querySelector("summary").textContent = `${count(known.length)} classes`;
+  document.querySelector("summary").textContent = `All ${count(known.length)} classes`;
   $("classes").textContent = known.join(", ");
   document.querySelector("footer").hidden = false;
 }

@@ -71,7 +71,7 @@ async function show(picture) {
   cover();
   $("photo").src = picture.url;
   $("photo").alt = picture.file.name;
-  say(`Asking about ${picture.file.name} …`);
+  say(`Classifying ${picture.file.name} …`);
   await telling(picture, async () => {
     const [result, { picture: { framing }, similar: index }] =
       await Promise.all([answer(picture), info, $("photo").decode().catch(() => {})]);
@@ -106,7 +106,7 @@ function look(radio = $("views").querySelector(":checked")) {
   $("plate").classList.toggle("one", Boolean(vote));
   [...$("frames").children].forEach((frame, index) =>
     frame.classList.toggle("active", String(index) === radio.value));
-  bars(vote ? `One view: ${place(vote)}` : "The mean of ten views", (vote ?? shown.result).guesses);
+  bars(vote ? `One view: ${place(vote)}` : "Average of ten views", (vote ?? shown.result).guesses);
   press();
 }
 
@@ -125,7 +125,8 @@ async function cover(id, name) {
     if (shown !== picture || mapped !== id) return;
     $("map").src = url;
     $("map").hidden = false;
-    $("caption").textContent = `Covering the red lowers ${name}, the blue raises it.`;
+    $("caption").textContent = `Red parts speak for ${name}: covering them lowers its probability. `
+      + "Blue parts speak against it.";
     $("plate").scrollIntoView({ block: "nearest" });
   });
   if (mapped === id) $("plate").classList.remove("waiting");

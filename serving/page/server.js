@@ -22,16 +22,16 @@ export async function ask(path, file) {
     const response = await fetch(path.replace(/^\//, ""), {
       method: body ? "POST" : "GET", body, headers,
     }).catch(() => {
-      throw new Error("The server does not answer. Is it running, and this device online?");
+      throw new Error("The server does not answer. Check that it runs and that you are online.");
     });
     if (response.ok) return response;
 
     const { detail } = await response.json().catch(() => ({}));
-    const text = detail ?? `The server answers ${response.status} ${response.statusText}.`;
+    const text = detail ?? `The server answered with ${response.status} ${response.statusText}.`;
     if (response.status === 401 || response.status === 403) await needKey(key, text);
     else if (response.status === 429 || response.status === 503) {
       const wait_s = Number(response.headers.get("retry-after")) || 1;
-      say(`The server is busy: ${text}. Trying again in ${wait_s} s.`);
+      say(`The server cannot answer yet: ${text}. This page tries again by itself.`);
       await new Promise((done) => setTimeout(done, 1000 * wait_s));
       say("");
     } else throw new Error(text);

@@ -61,7 +61,7 @@ def test_the_pointer_follows_the_newest_and_old_steps_stay(tmp_path: Path) -> No
 def test_other_weights_of_the_same_step_are_refused(tmp_path: Path) -> None:
     save(model(0), MEAN, about(), tmp_path)
     save(model(0), MEAN, about(), tmp_path)
-    with pytest.raises(CheckpointError, match="publish under another name"):
+    with pytest.raises(CheckpointError, match="under this name and step; choose another name"):
         save(model(1), MEAN, about(), tmp_path)
 
 
@@ -71,7 +71,9 @@ def test_a_flipped_bit_in_the_weights_is_refused(tmp_path: Path, place: float) -
     data = bytearray(weights.read_bytes())
     data[int(place * len(data))] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"model.safetensors: SHA-256 is .* damaged"):
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors: the file is damaged: its SHA-256 is"
+    ):
         load(tmp_path / "dogs")
 
 
@@ -88,7 +90,7 @@ def test_models_published_before_rules_had_names_load(tmp_path: Path) -> None:
 
 
 def test_each_fault_names_its_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no published model here"):
+    with pytest.raises(CheckpointError, match="there is no published model"):
         load(tmp_path / "cats")
     directory = save(model(0), MEAN, about(), tmp_path)
     fields = json.loads((directory / "about.json").read_text())
@@ -96,5 +98,5 @@ def test_each_fault_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"about.json: version: .*another version"):
         load(directory)
     (tmp_path / "dogs" / "current.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"current.json: not a pointer"):
+    with pytest.raises(CheckpointError, match=r"current.json: the file does not name"):
         load(tmp_path / "dogs")

@@ -45,7 +45,7 @@ def test_a_model_says_the_same_when_it_is_loaded(published: Path) -> None:
 def test_another_computation_is_found_out_in_every_layer(published: Path, layer: str) -> None:
     model, mean_3HW, described = load(published)
     getattr(model, layer).weight.mul_(1.2)
-    with pytest.raises(UserError, match="differs by"):
+    with pytest.raises(UserError, match="differ by"):
         golden.check(model, mean_3HW, described.size, described.golden)
 
 
@@ -53,9 +53,9 @@ def test_no_numbers_are_no_answer(published: Path) -> None:
     model, mean_3HW, described = load(published)
     model.fc7.weight[0, 0] = np.nan
     for expected in (described.golden, None):
-        with pytest.raises(UserError, match="no numbers"):
+        with pytest.raises(UserError, match="not finite numbers"):
             golden.check(model, mean_3HW, described.size, expected)
-    with pytest.raises(UserError, match="diverged; publish an earlier step"):
+    with pytest.raises(UserError, match="diverged; publish an earlier checkpoint"):
         save(model, mean_3HW, about(step=8), published.parent.parent)
     assert sorted(path.name for path in published.parent.iterdir()) == [
         "00000007", "current.json",

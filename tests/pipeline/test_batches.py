@@ -187,7 +187,7 @@ class TestDamage:
         )  # fmt: skip
         expected = batches(opened)
         assert all(map(torch.equal, next(found), expected[0]))
-        with pytest.raises(DatasetError, match=r"train/00000.tar at \d+ .*--damage replace"):
+        with pytest.raises(DatasetError, match=r"train/00000.tar, at byte \d+ .*--damage replace"):
             next(found)
         for batch in expected[2:]:
             assert all(map(torch.equal, next(found), batch))
@@ -199,7 +199,7 @@ class TestDamage:
         replacing = Decoding(threads=1, damage="replace")
         size = len(damaged.train)
         (alone,) = batches(damaged, batch=size, decoding=replacing)
-        assert "cannot be decoded, left out; so far 1" in caplog.text
+        assert "cannot be decoded and is left out (1 so far)" in caplog.text
         parts = [
             part
             for index in range(3)
@@ -246,7 +246,7 @@ class TestDamage:
         for _, size, offset, _ in damaged.train.index[10:40].tolist():
             content[offset : offset + size] = bytes(size)
         shard.write_bytes(content)
-        with pytest.raises(DatasetError, match="and 5 before it of 108: too many to replace"):
+        with pytest.raises(DatasetError, match="nor can 5 others of 108, too many to replace"):
             batches(damaged, decoding=Decoding(threads=1, damage="replace"))
 
 

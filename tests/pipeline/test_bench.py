@@ -34,4 +34,4 @@ def test_a_crop_larger_than_the_pictures_is_refused(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset)]) == 2
-    assert "--crop is 224, pictures have 128 pixels" in capsys.readouterr().err
+    assert "--crop is 224, but images have 128 pixels" in capsys.readouterr().err

@@ -60,5 +60,5 @@ def test_a_window_counts_pictures_and_the_cpu_time_of_all_processes(tmp_path: Pa
 def test_a_contender_that_dies_is_named() -> None:
     with Contender("mortal", 1, mortal, environment={}) as contender:
         assert contender.kind == ("float64", (3,))
-        with pytest.raises(UserError, match="mortal: its process ended"):
+        with pytest.raises(UserError, match="mortal: the process ended"):
             contender.window(1.0)

@@ -11,14 +11,14 @@ from pipeline.manifest import DatasetError
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"manifest.json is missing: .*python -m pipeline pack"):
+    with pytest.raises(DatasetError, match=r"manifest.json: No such file .*alexnet pack SOURCE"):
         Dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"version": 2}, "dataset version 2, this program reads version 1; pack the source again"),
+        ({"version": 2}, "the dataset has version 2, but this program reads version 1; pack"),
         ({"colour": 7}, "colour: Input should be"),
         ({"surprise": 1}, "surprise: Extra inputs"),
     ],

@@ -76,7 +76,7 @@ def test_every_odd_file_is_packed_right_or_quarantined(
     rows = [json.loads(line) for line in (packed / "quarantine.jsonl").read_text().splitlines()]
     assert len(dataset.train) + len(dataset.val) + len(rows) == files
     refused = {Path(row["file"]).name: row for row in rows}
-    assert "pixels, the limit is" in refused["60000x60000.jpg"]["reason"]
+    assert "pixels; the limit is" in refused["60000x60000.jpg"]["reason"]
     assert "1x60000.png" not in refused
     assert all(row["reason"] for row in rows)
 

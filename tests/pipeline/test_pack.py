@@ -137,7 +137,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(
                 assert digest == expected[name], name
         if number % 4 == 3:
             done = run("pipeline", "pack", many, directory, "--size", 64)
-            assert done.returncode == 0 or "holds a dataset already" in done.stderr, done.stderr
+            assert done.returncode == 0 or "there is a dataset already" in done.stderr, done.stderr
             assert content(directory) == expected
 
 
@@ -187,7 +187,7 @@ def test_validation_pictures_seen_in_training_are_reported(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("nowhere", "d"), "nowhere is not a folder"),
+        (("nowhere", "d"), "nowhere: there is no such folder"),
         (
             ("builtin", "d", "--size", "12"),
             "--size is 12: Input should be greater than or equal to 64",
@@ -209,7 +209,7 @@ def test_an_existing_dataset_is_not_touched(
     before = content(dataset)
     done = run("pipeline", "pack", photographs, dataset, "--size", 64)
     assert done.returncode == 2
-    assert "holds a dataset already" in done.stderr
+    assert "there is a dataset already" in done.stderr
     assert content(dataset) == before
 
 
@@ -227,7 +227,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(
     )
     assert done.stdout.splitlines()[-1] == "status 2", done
     assert "No space left on device" in done.stderr
-    assert "put that right and run the same command again" in done.stderr
+    assert "correct this and run the same command again" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -88,7 +88,7 @@ def test_a_photograph_that_changed_is_named(photographs: Path, tmp_path: Path) -
     path = Path(listed.train.place(3))
     data = path.read_bytes()
     path.write_bytes(data[:-10])
-    with pytest.raises(DatasetError, match=f"{path.name}: .* bytes, when the run began"):
+    with pytest.raises(DatasetError, match=f"{path.name}: .* bytes, but had .* when the run began"):
         list(whole_batches(listed, "train", ALONE, DECODING, batch=4))
     path.unlink()
     with pytest.raises(DatasetError, match=f"{path.name}: No such file"):

@@ -69,4 +69,4 @@ def test_a_model_of_other_classes_is_refused(
     model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["builtin", str(model)]) == 2
-    assert "knows other classes" in capsys.readouterr().err
+    assert "have different classes" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from pipeline.table import describe
 
 def test_the_table_says_what_is_in_it(dataset: Path) -> None:
     text = describe(Dataset(dataset))
-    assert "108 to train on, 12 to validate" in text
-    assert "128 x 128, bicubic, JPEG 90" in text
+    assert "108 for training, 12 for validation" in text
+    assert "128 x 128 pixels, bicubic, JPEG 90" in text
     rows = [line.split() for line in text.splitlines() if line.startswith(("disc", "ring"))]
     assert [row[:3] for row in rows] == [["disc", "36", "4"], ["ring", "36", "4"]]
     assert len(rows[0][3]) == 40  # the largest class has the longest bar

@@ -35,7 +35,10 @@ def test_a_flipped_bit_is_found_in_its_shard(copy: Path) -> None:
     row = np.load(copy / "train" / "index.npy")[5]
     flip(copy / "train" / "00000.tar", int(row["offset"]) + int(row["size"]) // 2)
     lines = list(damages(Dataset(copy)))
-    assert lines[0] == "train/00000.tar: its bytes changed since it was packed (SHA-256)"
+    assert (
+        lines[0]
+        == "train/00000.tar: the file has changed since it was packed: its SHA-256 is another"
+    )
 
 
 def test_a_destroyed_jpeg_is_named(copy: Path) -> None:
@@ -44,7 +47,7 @@ def test_a_destroyed_jpeg_is_named(copy: Path) -> None:
     lines = list(damages(Dataset(copy)))
     assert len(lines) == 2
     assert lines[1].startswith("val/00000.tar: disc/")
-    assert "damaged JPEG" in lines[1]
+    assert "the JPEG is damaged" in lines[1]
 
 
 def test_an_index_that_points_elsewhere(copy: Path) -> None:
@@ -54,9 +57,9 @@ def test_an_index_that_points_elsewhere(copy: Path) -> None:
     index["label"][9] = 77
     np.save(copy / "train" / "index.npy", index)
     lines = "\n".join(damages(Dataset(copy)))
-    assert "train/index.npy: its bytes changed" in lines
+    assert "train/index.npy: the file has changed" in lines
     assert "row 9 has label 77" in lines
-    assert f"no picture at {index['offset'][3]}, where the index has one" in lines
+    assert f"no image at byte {index['offset'][3]}, where the index has one" in lines
     assert f"in the index {index['label'][7]}" in lines
 
 
@@ -67,8 +70,10 @@ def test_what_is_missing_or_cut(copy: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:5000])
     lines = list(damages(Dataset(copy)))
     assert "mean.npy: No such file or directory" in lines
-    assert "train/index.npy: not an index of pictures" in lines
-    assert "val/00000.tar: its bytes changed since it was packed (SHA-256)" in lines
+    assert "train/index.npy: the file is not an index of images" in lines
+    assert (
+        "val/00000.tar: the file has changed since it was packed: its SHA-256 is another" in lines
+    )
     assert sum("where the index has one" in line for line in lines) >= 10
 
 
@@ -84,10 +89,10 @@ def test_the_command_exits_1_on_damage(copy: Path, run: Callable) -> None:
     (copy / "manifest.json").write_text(json.dumps(manifest | {"version": 9}))
     done = run("pipeline", "verify", copy)
     assert done.returncode == 2
-    assert "dataset version 9, this program reads version 1" in done.stderr
+    assert "the dataset has version 9, but this program reads version 1" in done.stderr
 
 
 def test_photographs_that_were_not_packed(photographs: Path, tmp_path: Path) -> None:
     listed = index_photographs(folder_source(photographs, 0.1, {}), tmp_path, 64)
-    with pytest.raises(DatasetError, match="lists photographs, nothing is packed there"):
+    with pytest.raises(DatasetError, match="lists photographs that were not packed"):
         list(damages(listed))

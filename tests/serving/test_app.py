@@ -78,10 +78,10 @@ def test_health(client: TestClient) -> None:
     ("data", "status", "text"),
     [
         (b"", 400, "the file is empty (0 bytes)"),
-        (b"GIF89a no more", 415, "not a picture in one of JPEG, PNG, WEBP"),
-        (b"<svg/>", 415, "not a picture in one of JPEG, PNG, WEBP"),
+        (b"GIF89a no more", 415, "not an image of a supported format (JPEG, PNG, WEBP)"),
+        (b"<svg/>", 415, "not an image of a supported format (JPEG, PNG, WEBP)"),
         (png()[:-40], 400, "damaged or cut short"),
-        (png((9000, 9000)), 413, "81000000 pixels, the limit is 50000000"),
+        (png((9000, 9000)), 413, "81,000,000 pixels; the limit is 50,000,000"),
         (b"\0" * 300_000, 413, "the limit is 300000"),
     ],
     ids=["empty", "format", "text", "truncated", "bomb", "large"],
@@ -122,7 +122,7 @@ def test_a_streamed_body_without_a_length_is_bounded_too(client: TestClient) -> 
     headers = {"content-type": "multipart/form-data; boundary=b"}
     response = client.post("/classify", content=chunks(), headers=headers)
     assert response.status_code == 413
-    assert "300000" in response.json()["detail"]
+    assert "300,000" in response.json()["detail"]
 
 
 def test_openapi_shows_an_answer_and_every_refusal(client: TestClient) -> None:
@@ -182,7 +182,7 @@ def test_limits_are_stated_in_the_refusal(client: TestClient) -> None:
         "title": HTTPStatus(413).phrase,
         "status": 413,
         "code": "too-large",
-        "detail": f"the picture has {100 / 3:.15g} times its short side, the limit is 30",
+        "detail": f"the image's long side is {100 / 3:.15g} times its short side; the limit is 30",
         "request_id": problem["request_id"],
         "limit": 30,
         "seen": pytest.approx(100 / 3),
@@ -249,7 +249,7 @@ def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, datas
 def test_without_an_index_the_command_is_named(client: TestClient, jpeg: bytes) -> None:
     refused = post(client, jpeg, path="/similar")
     assert refused.status_code == 404
-    assert "python -m serving index MODEL DATASET" in refused.json()["detail"]
+    assert "alexnet index MODEL DATASET" in refused.json()["detail"]
     assert client.get("/thumbnails/0").json()["code"] == "no-index"
 
 

@@ -41,7 +41,7 @@ def test_a_picture_whose_decoder_dies_twice_is_refused(hardy: Server, jpeg: byte
                 decoder.kill()
         answer = connection.answer()
     assert answer.status == 400
-    assert b"its decoder died twice" in answer.body
+    assert b"its decoder crashed twice" in answer.body
     assert hardy.post("/classify", jpeg).is_success
 
 

@@ -76,7 +76,8 @@ def test_a_refused_photo_is_named_and_the_others_are_answered(
     bad.write_bytes(b"no picture")
     done = run("serving", "classify", bad, photo, "--url", server.url)
     assert done.returncode == 1
-    assert done.stderr == f"{bad}: refused with 415: not a picture in one of JPEG, PNG, WEBP\n"
+    reason = "the file is not an image of a supported format (JPEG, PNG, WEBP)"
+    assert done.stderr == f"{bad}: refused with 415: {reason}\n"
     assert "(tiny, step 12)" in done.stdout
 
 

@@ -117,7 +117,7 @@ def test_killed_while_building_leaves_nothing_that_is_read(
 def test_two_cannot_build_at_once(bare: Path, dataset: Path) -> None:
     directory = os.open(bare, os.O_RDONLY)
     fcntl.flock(directory, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match="another process builds an index there; wait for it"):
+    with pytest.raises(UserError, match="another process is building an index there; wait"):
         build(bare, dataset)
     os.close(directory)
     build(bare, dataset)
@@ -154,22 +154,31 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        (lambda d: (d / "manifest.json").unlink(), "No such file .* name a packed dataset"),
+        (lambda d: (d / "manifest.json").unlink(), "No such file .* alexnet pack SOURCE"),
         (lambda d: (d / "manifest.json").write_text("{}"), "version: Field required; pack the"),
         (changed(version=7), "version: Input should be 1; pack the source again"),
-        (changed(original=True), "lists photographs and holds none; pack them"),
-        (changed(size=96), "of 96 pixels, the model tiny takes 128; pack .* --size 128"),
+        (changed(original=True), "lists photographs that were not packed; pack"),
+        (
+            changed(size=96),
+            "96 x 96 pixels, but the model tiny takes 128 x 128; pack .* --size 128",
+        ),
         (
             changed(classes=CLASSES),
-            "3 classes that are not the 3 of the model tiny .they differ in b",
+            "its 3 classes are not the 3 classes of the model tiny .they differ in b",
         ),
-        (changed(classes=CLASSES[:2]), "2 classes that are not the 3 of the model tiny"),
-        (cut_short, "00000.tar: 20,000 bytes, the manifest says .*; copy it again"),
+        (changed(classes=CLASSES[:2]), "its 2 classes are not the 3 classes of the model tiny"),
+        (
+            cut_short,
+            "00000.tar: the file has 20,000 bytes, but the manifest says .*; copy it again",
+        ),
         (lambda d: (d / "train" / "00000.tar").unlink(), "00000.tar: No such file .* copy the"),
         (lambda d: (d / "train" / "index.npy").unlink(), "index.npy: No such file .* copy the"),
         (lambda d: (d / "train" / "index.npy").write_bytes(b"no"), "index.npy: .* copy the"),
-        (one_label_less, r"index.npy: \d+ samples, the manifest says \d+; copy the dataset"),
-        (a_broken_picture, r"00000.tar at \d+: not a picture in one of JPEG; copy the dataset"),
+        (one_label_less, r"index.npy: the file lists \d+ images, but the manifest says \d+; copy"),
+        (
+            a_broken_picture,
+            r"00000.tar, at byte \d+: the file is not an image .*JPEG.; copy the dataset",
+        ),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_refused(
@@ -184,7 +193,7 @@ def test_a_dataset_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("factory", "text"),
     [
-        ("Cloud9", "--factory Cloud9: .* see python -m serving index --help"),
+        ("Cloud9", "--factory Cloud9: .* see `alexnet index --help`"),
         ("IVF4096,Flat", "--factory IVF4096,Flat: .*should be at least as large as number of clus"),
         ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see python -m serving"),
     ],
@@ -205,5 +214,5 @@ def test_the_command(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(bare / FOLDER)
     total = len(opened(bare))
-    assert f"index: {total} of {total} pictures" in done.stdout
+    assert f"index: {total} of {total} images" in done.stdout
     assert "warning: tiny was trained on " in done.stderr

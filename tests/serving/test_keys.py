@@ -33,9 +33,9 @@ def test_all_keys_of_the_file_and_no_other(path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"", "no API key in it"),
-        (b"# one\n\n", "no API key in it"),
-        (b"0123456789abcdef\nshort\n", "key 2 is shorter than 16 characters"),
+        (b"", "the file has no API key"),
+        (b"# one\n\n", "the file has no API key"),
+        (b"0123456789abcdef\nshort\n", "key number 2 is shorter than 16 characters"),
         (b"\xff\xfe", "cannot be read"),
         (None, "cannot be read"),
     ],

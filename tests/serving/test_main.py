@@ -9,14 +9,14 @@ import pytest
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--model", "nowhere"), "nowhere: no published model here"),
+        (("--model", "nowhere"), "nowhere: there is no published model"),
         ((), "--model or SERVING_MODEL is missing"),
         (
             ("--model", "m", "--port", "99999"),
             "--port or SERVING_PORT is 99999: Input should be less than",
         ),
         (("--modle", "m"), "No such option: --modle (Possible options: --model)"),
-        (("index", "nowhere", "dataset"), "nowhere: no published model here"),
+        (("index", "nowhere", "dataset"), "nowhere: there is no published model"),
         (("classify", "none.jpg", "--url", "http://127.0.0.1:9"), "none.jpg: No such file"),
         (("classify", "Makefile", "--url", "http://127.0.0.1:9"), "is the server running?"),
     ],

@@ -148,23 +148,31 @@ def test_a_flipped_byte_or_a_missing_file_is_refused(copy: Path, name: str) -> N
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name}: SHA-256 is .* damaged; build it again"):
+    with pytest.raises(
+        UserError, match=rf"{name}: the file is damaged: its SHA-256 is .*; build the index again"
+    ):
         Neighbours.open(copy, about)
     path.unlink()
-    with pytest.raises(UserError, match=rf"{name}: No such file or directory; build it again"):
+    with pytest.raises(
+        UserError, match=rf"{name}: No such file or directory; build the index again"
+    ):
         Neighbours.open(copy, about)
 
 
 def test_other_weights_are_refused(copy: Path) -> None:
     about = checkpoint.load(copy).about.model_copy(update={"weights_sha256": "e" * 64})
-    with pytest.raises(UserError, match=r"built for the weights .*, the model's are eeeeeeeeeeee…"):
+    with pytest.raises(
+        UserError, match=r"built for the weights .*, but the model's are eeeeeeeeeeee…"
+    ):
         Neighbours.open(copy, about)
 
 
 def test_an_about_file_of_another_version_is_refused(copy: Path) -> None:
     path = copy / FOLDER / "about.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(UserError, match=r"about.json: version: Input should be 1; build it again"):
+    with pytest.raises(
+        UserError, match=r"about.json: version: Input should be 1; build the index again"
+    ):
         Neighbours.open(copy, checkpoint.load(copy).about)
 
 
@@ -174,5 +182,7 @@ def test_an_index_of_another_faiss_is_refused(copy: Path) -> None:
     index.write_bytes(b"IxXX" + index.read_bytes()[4:])
     now = hashlib.sha256(index.read_bytes()).hexdigest()
     about.write_text(about.read_text().replace(was, now))
-    with pytest.raises(UserError, match=r"index.faiss: FAISS .* cannot read it, another version"):
+    with pytest.raises(
+        UserError, match=r"index.faiss: FAISS .* cannot read this file of another version"
+    ):
         Neighbours.open(copy, checkpoint.load(copy).about)

@@ -178,7 +178,7 @@ def test_by_keyboard_alone(visit: Visit, server: Server, jpeg: bytes, photo: Pat
         assert outline(page) != "none"
         page.keyboard.press("Enter")
         label = result["guesses"][0]["label"]
-        expect(page.locator("#caption")).to_contain_text(f"Covering the red lowers {label}")
+        expect(page.locator("#caption")).to_contain_text(f"Red parts speak for {label}")
         expect(page.locator("#map")).to_be_visible()
         assert page.locator("#map").evaluate("map => map.naturalWidth") > 0
         expect(page.locator(".where").first).to_have_attribute("aria-pressed", "true")
@@ -204,7 +204,9 @@ def test_several_pictures_and_one_that_is_none(visit: Visit, photo: Path, tmp_pa
         before = bars(page)
         page.locator(".picture").nth(1).click()
         status = page.get_by_role("status")
-        expect(status).to_have_text("notes.txt: not a picture in one of JPEG, PNG, WEBP")
+        expect(status).to_have_text(
+            "notes.txt: the file is not an image of a supported format (JPEG, PNG, WEBP)"
+        )
         expect(page.locator("#result")).to_be_hidden()
         page.keyboard.press("ArrowRight")
         expect(page.locator("#caption")).to_contain_text("other.jpg")
@@ -212,7 +214,7 @@ def test_several_pictures_and_one_that_is_none(visit: Visit, photo: Path, tmp_pa
 
 
 def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
-    problem = {"detail": "64 pictures are waiting", "status": 429}
+    problem = {"detail": "64 images are waiting", "status": 429}
     with visit() as page:
         page.route(
             "**/classify*", times=1,
@@ -222,7 +224,7 @@ def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
         )  # fmt: skip
         page.set_input_files("#choose", photo)
         expect(page.get_by_role("status")).to_have_text(
-            "The server is busy: 64 pictures are waiting. Trying again in 1 s."
+            "The server cannot answer yet: 64 images are waiting. This page tries again by itself."
         )
         assert len(bars(page)) == 5
 
@@ -258,13 +260,13 @@ def test_a_model_that_squashes(visit: Visit, photo: Path) -> None:
 
 def test_a_key_is_asked_for_and_kept(visit: Visit, photo: Path) -> None:
     with visit(key="") as page:
-        field = page.get_by_label("This server asks for a key")
+        field = page.get_by_label("This server needs an API key")
         expect(field).to_be_focused()
         page.set_input_files("#choose", photo)
         field.focus()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("status")).to_contain_text("not one of the server's")
+        expect(page.get_by_role("status")).to_contain_text("does not know this API key")
         page.keyboard.type(KEY)
         page.keyboard.press("Enter")
         assert len(bars(page)) == 5  # what waited for the key goes on
@@ -293,8 +295,8 @@ def test_phone(visit: Visit, photo: Path) -> None:
 
 def test_the_card_the_first_layer_and_the_documentation(visit: Visit) -> None:
     with visit() as page:
-        expect(page.locator("#knows")).to_contain_text("7 kinds of things: class 0, class 1")
-        expect(page.locator("#card")).to_contain_text("Training datadddddddddddd")
+        expect(page.locator("#knows")).to_contain_text("7 classes: class 0, class 1")
+        expect(page.locator("#card")).to_contain_text("Training dataSHA-256 dddddddddddd…")
         expect(page.locator("#kernels")).to_have_js_property("complete", True)
         assert page.locator("#kernels").evaluate("image => image.naturalWidth") > 100
         page.get_by_text("HTTP interface").click()

@@ -102,17 +102,17 @@ def describe(model: Path, **changed: object) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (flip_a_bit, "the file is damaged; publish the model again"),
+        (flip_a_bit, "the file is damaged: its SHA-256"),
         (cut_short, "cannot be loaded"),
-        (lambda model: describe(model, version=2), "written by another version"),
+        (lambda model: describe(model, version=2), "another version wrote the file"),
         (lambda model: describe(model, size=64.5), "size: Input should be a valid integer"),
         (lambda model: describe(model, network={"classes": 8}), "cannot be loaded"),
-        (without_numbers, "the model's answers are no numbers"),
+        (without_numbers, "the model's probabilities are not finite numbers"),
         (
             lambda model: describe(model, golden={"labels": [0], "probabilities": [2]}),
-            "the model's answer about the golden picture differs",
+            "the model's probabilities for the built-in test image differ",
         ),
-        (shutil.rmtree, "no published model here"),
+        (shutil.rmtree, "there is no published model"),
     ],
 )
 def test_a_damaged_model_is_refused_and_the_old_one_answers(
@@ -162,7 +162,7 @@ def test_several_answer_together_once_all_are_published(tmp_path: Path, jpeg: by
             refused = server.post("/classify", jpeg)
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) >= 1
-            assert f"{tmp_path / name}: no published model here" in refused.json()["detail"]
+            assert f"{tmp_path / name}: there is no published model" in refused.json()["detail"]
             publish(tmp_path, name, seed=ord(name))
             wait_for(lambda: str(a) not in server.client.get("/readyz").text)
         wait_for(lambda: server.client.get("/readyz").is_success)

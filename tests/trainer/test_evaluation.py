@@ -63,10 +63,10 @@ def test_two_models_on_a_dataset_and_its_originals(
     assert all(max(row["differ"]) <= 3 for row in served["rows"])
 
     wrong = 12 - on_packed["rows"][2]["scores"][1]["top1"]
-    assert re.search(r"^Model +Top-1 \(val\) +Top-5 \(val\) +Top-1 \(val\)", done.stdout, re.M)
+    assert re.search(r"^Model +Top-1 error +Top-5 error +Top-1 error", done.stdout, re.M)
     assert re.search(rf"^2 CNNs .* {wrong / 12:.2%} +{wrong} +0.00% +0$", done.stdout, re.M)
-    assert f"left out: {lost}: the file is empty" in done.stdout
-    assert "2 CNNs, 10 views: top-1 errors of the worst classes" in done.stdout
+    assert f"not counted: {lost}: the file is empty" in done.stdout
+    assert "2 CNNs, 10 views: the classes with the highest top-1 error" in done.stdout
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_searched_weights_are_reported_as_such(
     assert (mean.name, searched.name) == ("2 CNNs", "2 CNNs, weights searched")
     assert (mean.searched, searched.searched) == (False, True)
     assert searched.scores[0].top5 >= mean.scores[0].top5
-    assert "for these very pictures; new ones will err more" in done.stdout
+    assert "chosen on these very images: expect more errors on new ones" in done.stdout
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_damage_is_named_by_the_task_that_meets_it(
     done = run("trainer", "evaluate", *two_models, "--data", copy.directory, "--views", 1)
     assert done.returncode == 2
     assert re.fullmatch(
-        r"python -m trainer: .*val/00000.tar at \d+ \(sample 7\): cannot be decoded; .*\n",
+        r"python -m trainer: .*val/00000.tar, at byte \d+ \(image 7\): cannot be decoded; .*\n",
         done.stderr,
     )
 
@@ -124,18 +124,18 @@ def test_errors_name_what_does_not_belong_together(
     wide = two_models[0]
     other = publish("other", ("disc", "square", "ring"), crop=64, size=128)
     assert re.search(
-        "wide/00000007 and .*other/00000007 have other classes: number 1 is ring in the first, "
-        "square in the second; evaluate what",
+        "wide/00000007 and .*other/00000007 have different classes: class 1 is ring in the first, "
+        "square in the second; both must",
         nothing_is_asked([wide, other], dataset),
     )
     more = publish("more", ("disc", "ring", "square", "star"), crop=64, size=128)
     assert "number 3 is star in the first, missing" in nothing_is_asked([more], dataset)
     small = publish("tiny", crop=64, size=64)
-    assert "tiny/00000007 takes pictures of 64 x 64, " in nothing_is_asked([small], dataset)
-    assert "one is given; name more of them" in nothing_is_asked([wide], None)
-    assert "which is 0 with 3 classes; leave" in nothing_is_asked(list(two_models), None)
+    assert "tiny/00000007 takes images of 64 x 64 pixels, " in nothing_is_asked([small], dataset)
+    assert "one is given; name more" in nothing_is_asked([wide], None)
+    assert "which is always 0 with 3 classes; leave" in nothing_is_asked(list(two_models), None)
     listed = index_photographs(folder_source(photographs, 0.1, {}), tmp_path / "listed", 128)
-    assert "lists photographs that were not packed; evaluate one at a time" in nothing_is_asked(
+    assert "lists photographs that were not packed; give either" in nothing_is_asked(
         [wide], listed.directory, photographs
     )
 

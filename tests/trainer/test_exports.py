@@ -126,5 +126,5 @@ def test_bad_words_are_one_line_and_exit_2(published: Path, tmp_path: Path, run:
     assert done.returncode == 2
     assert "a.pb: ends in '.pb'; expected .onnx or .pt2" in done.stderr
     assert done.stderr.count("\n") == 1
-    with pytest.raises(UserError, match="cats: no published model here"):
+    with pytest.raises(UserError, match="cats: there is no published model"):
         export(tmp_path / "cats", tmp_path / "a.pt2")

@@ -102,7 +102,7 @@ def test_a_killed_worker_changes_no_bit(
             time.sleep(0.02)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, (steps, output)
-    assert output.count("going on from the last checkpoint") == kills, (steps, output)
+    assert output.count("continuing from the last checkpoint") == kills, (steps, output)
     assert same_bits(last(tmp_path, "whole"), last(tmp_path, "killed")), steps
     samples = len(Dataset(dataset).train)
     assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(epochs), samples)

@@ -244,7 +244,7 @@ def test_class_names_are_synsets_or_lines(tmp_path: Path) -> None:
     assert [c.name for c in classes] == ["crane", "tench, Tinca tinca", "crane"]
     path.write_text(SYNSETS)
     assert read_classes(path, 1000)[3].id == "n00000003"
-    with pytest.raises(UserError, match=r"names.txt: 1000 classes, the network has 3"):
+    with pytest.raises(UserError, match=r"names.txt: 1000 names for 3 classes"):
         read_classes(path, 3)
 
 
@@ -252,7 +252,7 @@ def test_class_names_are_synsets_or_lines(tmp_path: Path) -> None:
     ("changes", "text"),
     [
         ({"features.3.bias": None}, "no tensor features.3.bias; found features.0.weight, "),
-        ({"features.1.weight": (64,)}, "tensor features.1.weight is none of this network's 16"),
+        ({"features.1.weight": (64,)}, "the tensor features.1.weight belongs to no layer"),
         (
             {"features.3.weight": (256, 64, 5, 5)},
             r"features.3.weight should be \(192, 64, 5, 5\), found \(256, 64, 5, 5\)",
@@ -261,7 +261,7 @@ def test_class_names_are_synsets_or_lines(tmp_path: Path) -> None:
             {"classifier.6.bias": (10,)},
             r"classifier.6.weight should be \(10, 4096\), found \(1000, 4096\)",
         ),
-        ({"classifier.6.bias": (1,)}, "classifier.6.bias should be of 2 classes or more"),
+        ({"classifier.6.bias": (1,)}, "classifier.6.bias should have 2 classes or more"),
     ],
 )
 def test_other_tensors_are_refused(changes: dict[str, tuple | None], text: str) -> None:
@@ -289,13 +289,15 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
     assert "module.pth: cannot be read as a state dict" in refusal("module.pth", "torchvision")
     (tmp_path / "cut.safetensors").write_bytes(b"\0" * 20)
-    assert "cut.safetensors: no safetensors file" in refusal("cut.safetensors", "torchvision")
+    assert "cut.safetensors: this is not a safetensors file" in refusal(
+        "cut.safetensors", "torchvision"
+    )
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "no tensor features.0.weight; found weight" in refusal(
         "other.safetensors", "torchvision"
     )
     np.savez(tmp_path / "text.npz", **{"conv1.0": np.array(["a"])})  # type: ignore[arg-type]
-    assert "text.npz: conv1.0 should hold numbers, found <U1" in refusal("text.npz", "caffe")
+    assert "text.npz: conv1.0 should hold numbers, but holds <U1" in refusal("text.npz", "caffe")
     np.savez(tmp_path / "other.npz", conv1=np.zeros(3))
     assert "other.npz: no tensor conv1.0; found conv1, …" in refusal("other.npz", "caffe")
     assert "other.npz: no array mean; found conv1" in refusal(
@@ -305,9 +307,13 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
     assert "small.npy: should be (3,) or (3, 256, 256), found (3, 227, 227)" in refusal(
         "other.npz", "caffe", tmp_path / "small.npy"
     )
-    assert "torchvision's is known" in refusal("run.pth", "torchvision", tmp_path / "small.npy")
+    assert "torchvision's mean is known" in refusal(
+        "run.pth", "torchvision", tmp_path / "small.npy"
+    )
     (tmp_path / "models" / "x").mkdir(parents=True)
-    assert "models/x exists; import under another --name" in refusal("run.pth", "torchvision")
+    assert "models/x: this model exists already; choose another --name" in refusal(
+        "run.pth", "torchvision"
+    )
 
     done = run("trainer", "import", "none.npz", "--from", "caffe", "--name", "y")
     assert done.returncode == 2

@@ -54,7 +54,7 @@ def test_answers_are_the_servers_own(
     found_MVNK, refused = assemble(parts, 17, classes=3, models=2, views=2)
     assert [Path(row.file).name for row in refused] == ["cut.jpg", "notes.txt"]
     assert "damaged or cut short" in refused[0].reason
-    assert "not a picture in one of JPEG" in refused[1].reason
+    assert "not an image of a supported format (JPEG" in refused[1].reason
     predictors = [Predictor([load(model)]) for model in small_models]
     for sample, file in enumerate(originals.files):
         assert CLASSES[label_N[sample]].id == Path(file).parent.name
@@ -99,11 +99,11 @@ def test_val_is_taken_where_there_is_one(few: Path, tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_named(few: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ring is no class of the models; .* disc and so on"):
         list_originals(few, about((CLASSES[0], CLASSES[2]), 64), None)
-    with pytest.raises(UserError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
         list_originals(tmp_path / "nowhere", about(CLASSES, 64), None)
     for number, path in enumerate(sorted(few.glob("*/*"))):
         path.rename(path.with_name(f"other{number}"))
-    with pytest.raises(UserError, match="no photograph is named as a validation picture of"):
+    with pytest.raises(UserError, match="no photograph is named as a validation image of"):
         list_originals(few, about(CLASSES, 128), Dataset(dataset))
 
 

@@ -83,10 +83,16 @@ def test_bad_values_are_refused(changes: list, text: str) -> None:
     ("content", "text"),
     [
         (None, r"mine.yaml: No such file"),
-        ("epochs: 3", r"mine.yaml: needs a line `recipe: NAME`, the one it changes: paper, fast"),
-        ("recipe: large", r"needs a line `recipe: NAME`"),
-        ("- a list", r"needs a line `recipe: NAME`"),
-        ("a: b: c", r"mine.yaml: not YAML \(mapping values are not allowed here"),
+        (
+            "epochs: 3",
+            r"mine.yaml: add a line `recipe: NAME` with the recipe it changes, paper, fa",
+        ),
+        ("recipe: large", r"add a line `recipe: NAME`"),
+        ("- a list", r"add a line `recipe: NAME`"),
+        (
+            "a: b: c",
+            r"mine.yaml: this is not a valid YAML file \(mapping values are not allowed here",
+        ),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, text: str) -> None:
@@ -98,7 +104,7 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, text: st
 
 
 def test_names_that_are_no_recipes() -> None:
-    with pytest.raises(RecipeError, match="no recipe 'large': one of paper, fast, small, or a fil"):
+    with pytest.raises(RecipeError, match="no recipe 'large'; give paper, fast, small, or a file"):
         resolve("large", {}, [])
-    with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not YAML"):
+    with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not valid YAML"):
         parse("{", "--set epochs")

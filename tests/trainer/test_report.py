@@ -54,5 +54,5 @@ def test_half_a_line_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is the name that of a run"):
+    with pytest.raises(RunError, match="check the run's name"):
         history(tmp_path / "metrics.jsonl")

@@ -21,13 +21,13 @@ def test_a_name_is_refused_until_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run r in .* to resume"):
         open_run(a_run(tmp_path), resume="yes")
     assert open_run(a_run(tmp_path), resume="no").directory == tmp_path / "r"
-    with pytest.raises(RunError, match=r"run r exists in .*--resume, or name another"):
+    with pytest.raises(RunError, match=r"run r exists already in .*--resume, or choose another"):
         open_run(a_run(tmp_path), resume="no")
     open_run(a_run(tmp_path, workers=(1, 3)), resume="yes")
     longer = resolve("small", {}, [("epochs", 13)])
-    with pytest.raises(RunError, match="began with epochs 12, now it is 13"):
+    with pytest.raises(RunError, match="began with epochs = 12, but now it is 13"):
         open_run(a_run(tmp_path, recipe=longer), resume="yes")
-    with pytest.raises(RunError, match="began with another dataset, /d"):
+    with pytest.raises(RunError, match="began with another dataset"):
         open_run(a_run(tmp_path, dataset="1" * 64), resume="yes")
 
 
@@ -47,21 +47,21 @@ def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
 def test_a_run_is_found_by_its_name(tmp_path: Path) -> None:
     run = open_run(a_run(tmp_path), resume="no")
     assert find_run(tmp_path, "r") == run
-    with pytest.raises(RunError, match=r"s/config.json: No such file.* the name that of a run"):
+    with pytest.raises(RunError, match=r"s/config.json: No such file.* check the run's name"):
         find_run(tmp_path, "s")
     (run.directory / "config.json").write_text('{"name": "r"}')
-    with pytest.raises(RunError, match="written by another version, or by hand"):
+    with pytest.raises(RunError, match="another version wrote the file, or it was edited by hand"):
         find_run(tmp_path, "r")
 
 
 def test_one_process_trains_a_run_and_only_a_running_one_is_stopped(tmp_path: Path) -> None:
     run = open_run(a_run(tmp_path), resume="no")
-    with pytest.raises(RunError, match="run r is not running; nothing to stop"):
+    with pytest.raises(RunError, match="run r is not running, so there is nothing to stop"):
         ask_to_stop(run)
     assert not run.stop.exists()
     with run.held():
         with (
-            pytest.raises(RunError, match=r"run r is being trained already.*trainer stop r"),
+            pytest.raises(RunError, match=r"run r is being trained already.*alexnet stop r"),
             run.held(),
         ):
             pass

@@ -54,9 +54,9 @@ def test_cosine_goes_from_one_to_a_thousandth() -> None:
 @pytest.mark.parametrize(
     ("drops", "text"),
     [
-        (((0.5, 0.1), (0.2, 0.01)), "they rise, between 0 and 1"),
-        (((0.0, 0.1),), "they rise, between 0 and 1"),
-        (((0.5, 0.0),), "factors must exceed 0"),
+        (((0.5, 0.1), (0.2, 0.01)), "these must rise, between 0 and 1"),
+        (((0.0, 0.1),), "these must rise, between 0 and 1"),
+        (((0.5, 0.0),), "must be above 0"),
     ],
 )
 def test_drops_that_make_no_sense(drops: tuple, text: str) -> None:

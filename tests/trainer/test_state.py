@@ -49,13 +49,15 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
 
 def test_the_state_of_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"half a zip")
-    with pytest.raises(RunError, match=r"state.pt: cannot be read .* remove that checkpoint"):
+    with pytest.raises(
+        RunError, match=r"state.pt: the checkpoint cannot be read .* remove its folder"
+    ):
         read(tmp_path)
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     saved = Saved(stand=Stand(), weights={}, velocity={}, rates=(0.01, 0.02))
-    with pytest.raises(RunError, match="a checkpoint cannot be written"):
+    with pytest.raises(RunError, match="the checkpoint cannot be written"):
         saved.write(tmp_path / "absent")
 
 
@@ -78,5 +80,7 @@ def test_a_published_network_is_fine_tuned_with_a_new_classifier(
 def test_a_network_of_another_shape_is_no_start(tmp_path: Path) -> None:
     directory = published(TINY, tmp_path)
     wide = AlexNet(TINY.model_copy(update={"width": 0.1}))
-    with pytest.raises(UserError, match=r"its conv1.weight is \[4, 3, .* network's is \[10, 3, "):
+    with pytest.raises(
+        UserError, match=r"layer conv1.weight has the shape \[4, 3, .* needs \[10, 3, "
+    ):
         adopt(wide, directory)

@@ -236,14 +236,14 @@ def test_what_does_not_make_pairs_is_refused(towers: int, workers: int, text: st
 
 
 def test_a_normalisation_across_towers_is_refused() -> None:
-    with pytest.raises(RunError, match="lets the towers meet in their normalisation"):
+    with pytest.raises(RunError, match="whose normalisation reads both towers"):
         check(TINY.model_copy(update={"norm_across_towers": True}), 2)
 
 
 def test_a_lone_worker_holds_no_towers() -> None:
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        with pytest.raises(RunError, match="even number of workers"):
+        with pytest.raises(RunError, match="even number of --workers"):
             Towers(AlexNet(TINY), compress=False)
     finally:
         distributed.destroy_process_group()

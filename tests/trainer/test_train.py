@@ -45,7 +45,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory, run: Callab
     folder = tmp_path_factory.mktemp("trained")
     done = run(*arguments("whole", dataset, folder))
     assert done.returncode == 0, done.stderr
-    assert "validation top-1" in done.stdout
+    assert "validation accuracy top-1" in done.stdout
     assert f"published {folder}/models/whole" in done.stdout
     return folder
 
@@ -102,7 +102,7 @@ def records(content: bytes) -> Iterator[bytes]:
 def test_a_name_is_not_trained_twice(trained: Path, dataset: Path, run: Callable) -> None:
     done = run(*arguments("whole", dataset, trained))
     assert done.returncode == 2
-    assert "run whole exists" in done.stderr
+    assert "run whole exists already" in done.stderr
     assert "--resume" in done.stderr
 
 
@@ -134,8 +134,8 @@ def test_a_run_that_diverges_stops_and_publishes_nothing(
 ) -> None:
     done = run(*arguments("wild", dataset, tmp_path), *SHORT, "--set", "rate=30")
     assert done.returncode == 2
-    assert "the loss is nan by step" in done.stderr
-    assert "(last good checkpoint: none); begin again under another name" in done.stderr
+    assert "the loss is nan at step" in done.stderr
+    assert "(last good checkpoint: none); start again under another --name" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "models").exists()
 
@@ -225,8 +225,8 @@ def test_photographs_train_without_packing(
         (("--recipe", "large"), "no recipe 'large': one of paper, fast, small, or a file"),
         (("--set", "rate=-1"), "rate is -1: Input should be greater than 0"),
         (("--set", "network.crop=160"), "network.crop is 160, the pictures have 128"),
-        (("--parallelism", "towers"), "1 workers do not make pairs; take an even number"),
-        (("--init-from", "nowhere"), "nowhere: no published model here"),
+        (("--parallelism", "towers"), "needs an even number of --workers, not 1"),
+        (("--init-from", "nowhere"), "nowhere: there is no published model"),
         (("--workers", "4:2"), "--workers is 4:2: the first number of a range is the smaller one"),
         (("--depth", "9"), "No such option: --depth"),
         (("--epochs", "0"), "--epochs is 0: Input should be greater than 0"),
@@ -257,7 +257,10 @@ def test_a_dataset_of_another_version(dataset: Path, tmp_path: Path, run: Callab
     (tmp_path / "manifest.json").write_text(json.dumps(fields | {"version": 9}))
     done = run("trainer", "train", "--data", tmp_path, "--name", "x")
     assert done.returncode == 2
-    assert "dataset version 9, this program reads version 1; pack the source again" in done.stderr
+    assert (
+        "the dataset has version 9, but this program reads version 1; pack the source again"
+        in done.stderr
+    )
 
 
 def test_curves_are_drawn(trained: Path, tmp_path: Path, run: Callable) -> None:

@@ -154,7 +154,7 @@ def test_what_is_here_stays_when_the_connection_does_not_come_back(
     server.answers = [half_of_the_rest, status(503), rest]
     with pytest.raises(
         DatasetError,
-        match=r"x\.tgz: HTTP Error 503.* \(500,000 of 1,000,000 bytes are here\); look to the conn",
+        match=r"x\.tgz: HTTP Error 503.* \(500,000 of 1,000,000 bytes have arrived\); check ",
     ):
         download(server.remote, tmp_path / "x.tgz", pauses_s=(0,))
     download(server.remote, tmp_path / "x.tgz")
@@ -186,9 +186,9 @@ def test_a_partial_file_that_is_whole_is_not_asked_for(server: Server, tmp_path:
     [
         (
             zeros,
-            r"/x\.tgz: SHA-256 is [0-9a-f]{64}, not [0-9a-f]{64}: damaged .* run again to fetc",
+            r"/x\.tgz: the SHA-256 is [0-9a-f]{64}, not [0-9a-f]{64}: .* damaged .* fetch it ag",
         ),
-        (notice, r"/x\.tgz: 19 bytes there, not 1,000,000: another file or a notice in its place"),
+        (notice, r"/x\.tgz: the server has 19 bytes, not 1,000,000: another file, or a notice"),
     ],
 )
 def test_wrong_bytes_are_removed(server: Server, tmp_path: Path, answer: Answer, text: str) -> None:

@@ -78,8 +78,8 @@ def test_no_two_files_share_a_key(names: set[str]) -> None:
         ((), "holds 0 class folders; a classifier needs at least two"),
         (("a/1.jpg", "a/2.jpg"), "holds 1 class folder; a classifier needs at least two"),
         (("1.jpg", "2.jpg"), "holds 0 class folders"),
-        (("a/1.jpg", "a/2.jpg", "b/.keep"), "b is empty; put pictures in it or remove it"),
-        (("a/1.jpg", "a/2.jpg", "b/1.jpg"), "is the only picture of its class; add more"),
+        (("a/1.jpg", "a/2.jpg", "b/.keep"), "b: the class folder is empty; put images into it, or"),
+        (("a/1.jpg", "a/2.jpg", "b/1.jpg"), "this is the only image of its class; add more"),
         (
             ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/c/1.jpg"),
             "class b is in only one of train/ and val/",
@@ -92,16 +92,16 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, files: tuple[str, ...], te
 
 
 def test_other_bad_arguments(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="nowhere is not a folder; give a folder"):
+    with pytest.raises(DatasetError, match="nowhere: there is no such folder; give a folder"):
         open_source("nowhere", 0.1, None)
     folder(tmp_path, *many("a", 3), *many("b", 3))
-    with pytest.raises(DatasetError, match=r"--val-fraction is 1.5; it must lie"):
+    with pytest.raises(DatasetError, match=r"--val-fraction is 1.5; it must be"):
         open_source(str(tmp_path), 1.5, None)
     (tmp_path / "names.txt").write_text("a apple\nb\n")
-    with pytest.raises(DatasetError, match=r"names.txt, line 2: expected `ID name`"):
+    with pytest.raises(DatasetError, match=r"names.txt, line 2: write `ID name`"):
         read_class_names(tmp_path / "names.txt")
     (tmp_path / "names.txt").write_text("a apple\n\na pear\n")
-    with pytest.raises(DatasetError, match=r"names.txt, line 3: a is named already; keep one"):
+    with pytest.raises(DatasetError, match=r"names.txt, line 3: a has a line already; keep one"):
         read_class_names(tmp_path / "names.txt")
-    with pytest.raises(DatasetError, match="cannot read class names"):
+    with pytest.raises(DatasetError, match="class names cannot be read"):
         read_class_names(tmp_path / "none.txt")

@@ -159,9 +159,9 @@ def refused(archive: Archive, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (VAL, r"img_val\.tar is missing; put it beside ILSVRC2012_img_train\.tar, from image-net"),
-        (META, r"meta\.mat is missing, and so is ILSVRC2012_devkit_t12\.tar\.gz, .* put one of"),
-        (GROUND_TRUTH, r"ground_truth\.txt is missing, and so is .* put one of them beside"),
+        (VAL, r"img_val\.tar: the file is missing; .* put it beside ILSVRC2012_img_train\.tar"),
+        (META, r"meta\.mat: the file is missing, and so is ILSVRC2012_devkit_t12\.tar\.gz, .* put"),
+        (GROUND_TRUTH, r"ground_truth\.txt: the file is missing, and so is .* put it beside"),
     ],
 )
 def test_a_missing_file_is_named(archive: Archive, name: str, text: str) -> None:
@@ -172,15 +172,18 @@ def test_a_missing_file_is_named(archive: Archive, name: str, text: str) -> None
 @pytest.mark.parametrize(
     ("edit", "text"),
     [
-        (lambda lines: lines[:-1], r"holds 20 pictures and .*_truth\.txt 19 lines; take both"),
-        (lambda lines: [*lines, b"1"], r"holds 20 pictures and .*_truth\.txt 21 lines"),
-        (lambda lines: [*lines[:4], b"6", *lines[5:]], r"_truth\.txt, line 5: '6' is no devkit id"),
+        (lambda lines: lines[:-1], r"holds 20 images, but .*_truth\.txt has 19 lines; use the"),
+        (lambda lines: [*lines, b"1"], r"holds 20 images, but .*_truth\.txt has 21 lines"),
+        (
+            lambda lines: [*lines[:4], b"6", *lines[5:]],
+            r"_truth\.txt, line 5: '6' is not a class number",
+        ),
         (
             lambda lines: [b"0", *lines[1:]],
-            r"line 1: '0' is no devkit id, a number from 1 to 5; do",
+            r"line 1: '0' is not a class number from 1 to 5; downlo",
         ),
-        (lambda lines: [*lines[:2], b"x\xff", *lines[3:]], r"line 3: 'x�' is no devkit id"),
-        (lambda lines: [*lines[:2], b"", *lines[3:]], "line 3: '' is no devkit id"),
+        (lambda lines: [*lines[:2], b"x\xff", *lines[3:]], r"line 3: 'x�' is not a class number"),
+        (lambda lines: [*lines[:2], b"", *lines[3:]], "line 3: '' is not a class number"),
     ],
 )
 def test_a_wrong_ground_truth_is_refused(archive: Archive, edit, text: str) -> None:  # type: ignore[no-untyped-def]
@@ -192,32 +195,40 @@ def test_a_wrong_ground_truth_is_refused(archive: Archive, edit, text: str) -> N
 def test_wrong_classes_are_refused(archive: Archive) -> None:
     first, *others = archive.wnids
     (archive.folder / META).write_bytes(meta([(1, first, 0), (3, others[0], 0)]))
-    refused(archive, r"meta\.mat: the ids of its 2 classes are not 1 to 2; take ILSVRC2012_devkit")
+    refused(archive, r"meta\.mat: its 2 classes are not numbered 1 to 2; use ILSVRC2012_devkit")
     (archive.folder / META).write_bytes(b"MATLAB 5.0 MAT-file, they say" * 50)
-    refused(archive, r"meta\.mat: cannot read `synsets` \(.*\); download the devkit again")
+    refused(archive, r"meta\.mat: cannot read `synsets` \(.*\); download the dev")
     wnids = [*archive.wnids[:4], "n09999999"]
     (archive.folder / META).write_bytes(meta([(i, w, 0) for i, w in enumerate(wnids, 1)]))
-    refused(archive, rf"img_train\.tar holds {others[-1]}\.tar, no class of meta\.mat; take")
+    refused(
+        archive, rf"img_train\.tar: .* holds {others[-1]}\.tar, which is no class of meta\.mat; use"
+    )
     wnids = [*archive.wnids, "n09999999"]
     (archive.folder / META).write_bytes(meta([(i, w, 0) for i, w in enumerate(wnids, 1)]))
-    refused(archive, r"img_train\.tar lacks n09999999\.tar, a class of meta\.mat; download it")
+    refused(
+        archive,
+        r"img_train\.tar: the archive lacks n09999999\.tar, a class of meta\.mat; download it",
+    )
 
 
 def test_wrong_archives_are_refused(archive: Archive) -> None:
     path = archive.folder / VAL
     whole = path.read_bytes()
     path.write_bytes(archive.tar({"ILSVRC2012_test_00000001.JPEG": b"x"}))
-    refused(archive, r"img_val\.tar holds ILSVRC2012_test_00000001\.JPEG, not a picture ILSVRC2012")
+    refused(archive, r"img_val\.tar: .* holds ILSVRC2012_test_00000001\.JPEG, which is not named")
     path.write_bytes(archive.tar({f"ILSVRC2012_val_{n:08d}.JPEG": b"x" for n in range(2, 22)}))
-    refused(archive, r"img_val\.tar holds ILSVRC2012_val_00000021\.JPEG, and .* only lines 1 to 20")
+    refused(archive, r"img_val\.tar: .* holds ILSVRC2012_val_00000021\.JPEG, but .* only 20 lines")
     path.write_bytes(whole[: len(whole) // 2])
-    refused(archive, r"img_val\.tar: not a whole tar archive .*; download or copy it again")
+    refused(archive, r"img_val\.tar: this is not a complete tar .*; download or copy it again")
     path.write_bytes(whole)
     os.truncate(archive.folder / TRAIN, (archive.folder / TRAIN).stat().st_size // 2)
-    refused(archive, r"img_train\.tar: not a whole tar archive .*; download or copy it again")
+    refused(archive, r"img_train\.tar: this is not a complete tar .*; download or copy it again")
     empty = {f"{wnid}.tar": archive.tar({}) for wnid in archive.wnids}
     (archive.folder / TRAIN).write_bytes(archive.tar(empty))
-    refused(archive, rf"img_train\.tar: {archive.wnids[0]}\.tar is empty; download it again")
+    refused(
+        archive,
+        rf"img_train\.tar: {archive.wnids[0]}\.tar in this archive is empty; download it again",
+    )
 
 
 def test_a_broken_devkit_is_refused(archive: Archive) -> None:
@@ -226,4 +237,6 @@ def test_a_broken_devkit_is_refused(archive: Archive) -> None:
     whole = archive.tar({f"{DEVKIT}/data/{META}": noise}, mode="w:gz")
     for content in (archive.tar({"other": b""}, mode="w:gz"), whole[:50_000], b"no archive"):
         (archive.folder / f"{DEVKIT}.tar.gz").write_bytes(content)
-        refused(archive, r"t12\.tar\.gz: no meta\.mat in it \(.+\); download it again")
+        refused(
+            archive, r"t12\.tar\.gz: meta\.mat cannot be read from it \(.+\); download it again"
+        )

@@ -122,14 +122,14 @@ def test_classes_by_line_or_from_a_manifest(write: Callable[..., Path]) -> None:
     assert [(c.id, c.name) for c in classes] == [
         ("n03", "third of the alphabet"), ("n01", "first"), ("n02", "second"),
     ]  # fmt: skip
-    with pytest.raises(DatasetError, match=r"has label 2, and .*manifest\.json lists only 1 class"):
+    with pytest.raises(DatasetError, match=r"label is 2, but .*manifest\.json lists only 1 class"):
         open_source(str(folder), 0.1, None)
     names.write_text("n03 third\nn01 first\n")
-    with pytest.raises(DatasetError, match=r"0\.tar:\d+:4 has label 2, and --class-names lists"):
+    with pytest.raises(DatasetError, match=r"0\.tar:\d+:4: the label is 2, but --class-names li"):
         open_source(str(folder), 0.1, names)
     (folder / "manifest.json").write_text('{"classes": ["a", "b", "c"]}')
     with pytest.raises(
-        DatasetError, match=r"manifest\.json: cannot read its classes .*; name them"
+        DatasetError, match=r"manifest\.json: cannot read its classes .*; list them"
     ):
         open_source(str(folder), 0.1, None)
     (folder / "manifest.json").write_text('{"shards": 1}')
@@ -139,36 +139,39 @@ def test_classes_by_line_or_from_a_manifest(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("shard", "text"),
     [
-        ({"k.cls": b"0"}, r"x\.tar, sample k has no picture, only cls; add one as jpg, .* or tiff"),
-        ({"k.jpg": b""}, r"x\.tar, sample k has no label, only jpg; add a number as cls, or json"),
+        (
+            {"k.cls": b"0"},
+            r"x\.tar, sample k: there is no image, only cls; add one as jpg, .* or tiff",
+        ),
+        ({"k.jpg": b""}, r"x\.tar, sample k: there is no label, only jpg; add a number as cls"),
         (
             {"k.jpg": b"", "k.cls": b"cat"},
-            r"x\.tar, sample k: no label in cls \(b'cat' is not a who",
+            r"x\.tar, sample k: there is no label in cls \(b'cat' is no",
         ),
         (
             {"k.jpg": b"", "k.cls": b"-1"},
-            r"sample k: no label in cls \(b'-1' is not a whole number",
+            r"k: there is no label in cls \(b'-1' is not a whole number",
         ),
-        ({"k.jpg": b"", "k.cls": b""}, r"sample k: no label in cls \(b'' is not a whole number"),
-        ({"k.jpg": b"", "k.cls": b"9" * 5000}, r"sample k: no label in cls \(Exceeds"),
-        ({"k.jpg": b"", "k.json": b"{"}, r"sample k: no label in json \(Expecting"),
-        ({"k.jpg": b"", "k.json": b"[" * 10**5}, r"sample k: no label in json \("),
-        ({"k.jpg": b"", "k.json": b"[1]"}, r"sample k: no label in json \(no object with"),
+        ({"k.jpg": b"", "k.cls": b""}, r"k: there is no label in cls \(b'' is not a whole number"),
+        ({"k.jpg": b"", "k.cls": b"9" * 5000}, r"k: there is no label in cls \(Exceeds"),
+        ({"k.jpg": b"", "k.json": b"{"}, r"k: there is no label in json \(Expecting"),
+        ({"k.jpg": b"", "k.json": b"[" * 10**5}, r"k: there is no label in json \("),
+        ({"k.jpg": b"", "k.json": b"[1]"}, r"k: there is no label in json \(it is not an ob"),
         ({"k.jpg": b"", "k.json": b'{"label": true}'}, r"in json \(True is not a whole number"),
         ({"k.jpg": b"", "k.json": b'{"label": "1"}'}, r"in json \('1' is not a whole number"),
-        ({"k.jpg": b"", "k.json": b"{}"}, r"in json \(None is not a whole number from 0\); put it"),
-        ({}, "no sample in its shards; write them again"),
-        (samples("000"), "all labels are 0; a classifier needs at least two classes"),
-        (samples("1122"), "no training picture has label 0, of 0 to 2; add some, or number the"),
-        (samples("0022"), "no training picture has label 1, of 0 to 2"),
+        ({"k.jpg": b"", "k.json": b"{}"}, r"in json \(None is not a whole number of 0 or more"),
+        ({}, "the shards hold no samples; write them again"),
+        (samples("000"), "every label is 0; a classifier needs at least two classes"),
+        (samples("1122"), "no training image has label 0, though labels go from 0 to 2; add"),
+        (samples("0022"), "no training image has label 1, though labels go from 0 to 2"),
         (
             samples("0") | {"k.jpg": b"", "k.cls": b"9" * 99},
-            "no training picture has label 1, of 0 to 999",
+            "no training image has label 1, though labels go from 0 to 999",
         ),
-        (samples("001"), r"x\.tar:\d+:4 is the only picture of its class"),
+        (samples("001"), r"x\.tar:\d+:4: this is the only image"),
         (
             {"a.b/k.jpg": b"", "a.b/k.cls": b"0", "a_b/k.jpg": b"", "a_b/k.cls": b"1"},
-            r"its key a_b/k is that of .*x\.tar:512:0 too, with _ for every dot; rename one",
+            r"key is a_b/k, with _ for every dot, and so is that of .*x\.tar:512:0; rename",
         ),
     ],
 )
@@ -181,7 +184,9 @@ def test_what_cannot_be_used_is_named(
 
 def test_shards_of_two_splits_in_one_folder_are_not_mixed(write: Callable[..., Path]) -> None:
     folder = write({"x-train-0.tar": samples("01"), "x-validation-0.tar": samples("01")})
-    with pytest.raises(DatasetError, match=r"x-validation-0\.tar beside .*; put or link them into"):
+    with pytest.raises(
+        DatasetError, match=r"x-validation-0\.tar lies beside .*; move or link them"
+    ):
         shards_source(folder, 0.1, {})
     (folder / "x-validation-0.tar").unlink()
     write({"retrieval.tar": samples("01")})
@@ -190,5 +195,5 @@ def test_shards_of_two_splits_in_one_folder_are_not_mixed(write: Callable[..., P
 
 def test_a_class_in_val_alone_is_refused(write: Callable[..., Path]) -> None:
     folder = write({"train/0.tar": samples("01"), "val/0.tar": samples("2")})
-    with pytest.raises(DatasetError, match="no training picture has label 2"):
+    with pytest.raises(DatasetError, match="no training image has label 2"):
         shards_source(folder, 0.1, {})

@@ -58,7 +58,7 @@ def test_a_short_read_names_the_archive(tmp_path: Path, tar: Callable) -> None:
     path.write_bytes(tar(FILES))
     location = list_members(path)[0].location
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(OSError, match=r"x\.tar ends after 488 of the 2100 bytes at 512"):
+    with pytest.raises(OSError, match=r"x\.tar: the file ends after 488 of the 2100 bytes at 512"):
         Members().read(location)
 
 
@@ -69,8 +69,8 @@ def test_a_short_read_names_the_archive(tmp_path: Path, tar: Callable) -> None:
         (lambda whole: b"\xff\xd8 no tar " * 100, "invalid header"),
         (lambda whole: whole[:100], "truncated header"),
         (lambda whole: whole[:1000], "unexpected end of data"),
-        (lambda whole: whole[:3072], "no end mark within 3,072 bytes"),
-        (lambda whole: whole[:3300], "no end mark within 3,300 bytes"),
+        (lambda whole: whole[:3072], "no end mark in 3,072 bytes"),
+        (lambda whole: whole[:3300], "no end mark in 3,300 bytes"),
         (lambda whole: whole[:3072] + b"#" * 9000, "no member's header at byte 3,072"),
     ],
 )
@@ -79,7 +79,9 @@ def test_a_broken_archive_is_refused(
 ) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(edit(tar(FILES)))
-    with pytest.raises(DatasetError, match=rf"x\.tar: not a whole tar .*{reason}.*; download or"):
+    with pytest.raises(
+        DatasetError, match=rf"x\.tar: this is not a complete tar .*{reason}.*; download"
+    ):
         list_members(path)
 
 
@@ -89,7 +91,7 @@ def test_every_cut_of_a_whole_archive_is_noticed(tmp_path: Path, tar: Callable) 
     end_of_files = list_members(path)[-1].offset + tarfile.BLOCKSIZE
     for length in range(0, end_of_files + tarfile.BLOCKSIZE, 128):
         path.write_bytes(whole[:length])
-        with pytest.raises(DatasetError, match="not a whole tar"):
+        with pytest.raises(DatasetError, match="not a complete tar"):
             list_members(path)
 
 
@@ -98,5 +100,5 @@ def test_an_inner_archive_does_not_run_on_into_the_next(tmp_path: Path, tar: Cal
     for length in range(0, 4608, 256):
         path.write_bytes(tar({"cut.tar": whole[:length], "next.tar": tar({"other": b"x"})}))
         cut = list_members(path)[0]
-        with pytest.raises(DatasetError, match=r"outer\.tar, cut\.tar: not a whole tar"):
+        with pytest.raises(DatasetError, match=r"outer\.tar, cut\.tar: this is not a complete tar"):
             list_nested(cut)
