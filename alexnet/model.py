@@ -105,7 +105,11 @@ class AlexNet(nn.Module):
         return self.dropout(self.activation(self.fc7(x)))
 
     def pad(self, image_NCHW: Tensor) -> Tensor:
-        """Zeros to the right and bottom, up to conv1's last window: 224 + 3 gives 55x55 (§3.5)."""
+        """Add zeros at the right and bottom until conv1's last window is full: 224 + 3 give 55x55.
+
+        The released code has `padding=0` and rounds the number of windows up (layer.py). A padding
+        of 2 on every side gives 55x55 as well, but shifts every window by two pixels.
+        """
         before = self.config.conv1_padding
         missing = -(before + self.config.crop - 11) % 4
         return F.pad(image_NCHW, (before, missing, before, missing))
@@ -131,10 +135,12 @@ class AlexNet(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, side: int) -> None:
-        """Zero-mean Gaussian weights and constant biases (§5), 0.03 for conv3 to conv6 (released).
+        """Draw zero-mean Gaussian weights and set constant biases (§5).
 
-        With the paper's 0.01 there, the signal all but vanishes on its way. Where a small network
-        has a smaller fan-in its deviation grows by the root of the ratio: the same signal.
+        At width 1, conv3 to conv6 have a standard deviation of 0.03, as in the released code: with
+        the paper's 0.01 the signal almost vanishes on its way. Another width, or another size of
+        the last map, changes the fan-in of every layer but conv1; the standard deviation is divided
+        by the root of that change, which keeps the signal the same.
         """
         gain = {"conv1": 1.0, "fc6": 6 / side / sqrt(self.config.width)}
         for name, deviation, bias in (

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import InferenceClient
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.serving.conftest import Server, serve
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/serving.md").read_text()
 
 
 @pytest.fixture
@@ -24,17 +25,19 @@ def photo(tmp_path: Path, jpeg: bytes) -> Path:
     return path
 
 
-def test_curl_as_the_readme_prints_it(server: Server, photo: Path) -> None:
-    lines = re.findall(r"^\$? ?(curl .*localhost:8000.*)$", README, re.MULTILINE)
-    assert len(lines) >= 4
+def test_curl_as_the_page_prints_it(server: Server, photo: Path) -> None:
+    photo.with_name("notes.txt").write_text("no image")
+    Image.new("1", (9000, 9000)).save(photo.with_name("big.png"))
+    lines = re.findall(r"^\$ (curl .*localhost:8000.*)$", PAGE, re.MULTILINE)
+    assert len(lines) >= 7
     for line in lines:
         done = subprocess.run(
             line.replace("http://localhost:8000", server.url).replace("localhost:8000", server.url),
             shell=True, cwd=photo.parent, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        if b"no-index" not in done.stdout:
-            assert b'"status"' not in done.stdout, (line, done.stdout)
+        refused = b"no-index" in done.stdout or "notes.txt" in line or "big.png" in line
+        assert (b'"status"' in done.stdout) == refused, (line, done.stdout)
 
 
 def test_huggingface_hub(server: Server, photo: Path, jpeg: bytes) -> None:
