@@ -1,21 +1,15 @@
 """What goes over the wire."""
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from alexnet.checkpoint import About, Accuracy
 from alexnet.classes import ClassLabel
+from alexnet.guess import Guess
 from alexnet.model import AlexNetConfig
-
-
-class Guess(BaseModel):
-    id: str
-    """Class folder; a WordNet id in ImageNet."""
-    label: str
-    probability: float
 
 
 class ModelName(BaseModel):
@@ -26,8 +20,13 @@ class ModelName(BaseModel):
     sha256: str
 
     @classmethod
-    def of(cls, about: About) -> Self:
-        return cls(name=about.name, step=about.step, sha256=about.weights_sha256)
+    def of(cls, *members: About) -> Self:
+        digest = "".join(about.weights_sha256 for about in members)
+        return cls(
+            name="+".join(about.name for about in members),
+            step=max(about.step for about in members),
+            sha256=digest if len(members) == 1 else sha256(digest.encode()).hexdigest(),
+        )
 
 
 class Vote(BaseModel):
@@ -218,12 +217,3 @@ class Ready(BaseModel):
 
 class Alive(BaseModel):
     status: Literal["alive"] = "alive"
-
-
-def guesses(probability_K: Tensor, classes: tuple[ClassLabel, ...], top_k: int) -> list[Guess]:
-    """The `top_k` most probable, or as many as there are, best first."""
-    best = probability_K.topk(min(top_k, len(probability_K)))
-    return [
-        Guess(id=classes[label].id, label=classes[label].name, probability=probability)
-        for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
