@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from serving.predictor import Predictor
 from torch import Tensor
 
 from alexnet.checkpoint import Checkpoint, CheckpointError, load
+from alexnet.command import UserError
+from alexnet.predictor import Predictor
 from alexnet.views import one_view, view_probabilities
 from tests.serving.conftest import SIZE, publish
 
