@@ -26,9 +26,7 @@ HUB = functools.partial(torch.hub.load, {str(ROOT)!r}, source="local")
 
 
 def test_without_weights_it_is_the_network_of_2012(tmp_path: Path) -> None:
-    done = hub(tmp_path, f"""
-assert torch.hub.list({str(ROOT)!r}, source="local") == ["alexnet"]
-assert "mean picture" in torch.hub.help({str(ROOT)!r}, "alexnet", source="local")
+    done = hub(tmp_path, """
 network = HUB("alexnet")
 print(sum(p.numel() for p in network.parameters()), network.training)
 print(tuple(HUB("alexnet", classes=10, width=0.25, crop=64)(torch.zeros(2, 3, 64, 64)).shape))
