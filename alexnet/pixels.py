@@ -6,7 +6,8 @@ Without torch, so that packing tasks start at once and stay small.
 import io
 import re
 import sys
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -32,10 +33,6 @@ UPRIGHT = {
 """{EXIF orientation: what puts it right}."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-
-# Pillow checks the header against its limit, but only warns up to twice that.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 Refusal = Literal["empty", "not-an-image", "too-large", "damaged"]
 
@@ -122,67 +119,81 @@ UNLIMITED = Limits()
 
 
 def whole_picture(
-    data: bytes,
+    photograph: bytes | Image.Image,
     size: int = SIZE,
     formats: tuple[str, ...] = FORMATS,
     rule: PictureRule = PACKED,
     limits: Limits = UNLIMITED,
 ) -> np.ndarray:
     """`whole_image` as (size, size, 3) uint8."""
-    return np.array(whole_image(data, size, formats, rule, limits))
+    return np.array(whole_image(photograph, size, formats, rule, limits))
 
 
 def whole_image(
-    data: bytes,
+    photograph: bytes | Image.Image,
     size: int,
     formats: tuple[str, ...] = FORMATS,
     rule: PictureRule = PACKED,
     limits: Limits = UNLIMITED,
 ) -> Image.Image:
-    """File bytes -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
+    """A photograph -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
 
-    Upright by its EXIF orientation, on white where transparent, first frame of an animation.
-    Raises PictureError.
+    It is the bytes of a file in one of `formats`, or a picture that Pillow has opened, which stays
+    as it is. Upright by its EXIF orientation, on white where transparent; of an animated file the
+    first frame, of an opened picture the frame that it stands at. Raises PictureError.
     """
-    if not data:
-        raise PictureError("empty", "the file is empty (0 bytes)")
-    try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-    except Image.UnidentifiedImageError:
-        allowed = ", ".join(formats)
-        raise PictureError(
-            "not-an-image", f"the file is not an image of a supported format ({allowed})"
-        ) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
-        seen = int(found[0]) if found else None
-        raise _too_many("pixels", seen, MAX_PIXELS) from error
-    except Exception as error:  # decoders of hostile files raise almost anything
-        raise _damaged(error) from error
-    try:
-        limits.check(image)
+    with _refusals():
+        if isinstance(photograph, Image.Image):
+            image = photograph
+            limits.check(image)
+        else:
+            image = _opened(photograph, formats)
+            limits.check(image)
+            image.draft(None, (2 * size, 2 * size))  # JPEGs shrink while they are decoded
         rgb = to_rgb(image, enough=2 * size)
         # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = rule.box(*rgb.size, size)
         return rgb.resize((size, size), rule.resampling, box=box)
+
+
+def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    if not data:
+        raise PictureError("empty", "the file is empty (0 bytes)")
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.UnidentifiedImageError:
+        allowed = ", ".join(formats)
+        raise PictureError(
+            "not-an-image", f"the file is not an image of a supported format ({allowed})"
+        ) from None
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever is raised within, as a PictureError."""
+    try:
+        yield
     except PictureError:
         raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        # Pillow's own limit, of its own height; by default a warning, up to twice that.
+        found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
+        raise _too_many("pixels", int(found[0]) if found else None, MAX_PIXELS) from error
     except MemoryError:
         raise PictureError(
             "too-large", "decoding the image takes more memory than is available"
         ) from None
-    except Exception as error:  # as above
+    except Exception as error:  # decoders of hostile files raise almost anything
         raise _damaged(error) from error
 
 
 def to_rgb(image: Image.Image, enough: int) -> Image.Image:
     """Any mode -> RGB, upright. 16 bits are scaled, transparency falls on white.
 
-    Large pictures shrink by a whole factor, their short side never below `enough` pixels: JPEGs
-    while they are decoded, others before anything is copied.
+    Large pictures shrink by a whole factor before anything is copied, their short side never below
+    `enough` pixels.
     """
-    image.draft(None, (enough, enough))
     image.load()
     orientation = _orientation(image)
     if image.mode in ("1", "P", "PA"):

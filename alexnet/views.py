@@ -47,6 +47,12 @@ def one_view(picture_N3SS: Tensor, crop: int) -> Tensor:
     return picture_N3SS[:, None, :, start : start + crop, start : start + crop]
 
 
+def centre_input(picture_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
+    """The centre as the network takes it: (N, 3, S, S) uint8 -> (N, 3, crop, crop) float32."""
+    view_N3HW = one_view(picture_N3SS, mean_3HW.shape[-1])[:, 0]
+    return view_N3HW.to(memory_format=torch.channels_last) - mean_3HW
+
+
 def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
     """The part of the mean picture subtracted from every crop, wherever cut, never mirrored.
 

@@ -122,7 +122,7 @@ async def classify(
         "Server-Timing": f"read;dur={1000 * read_s:.1f}, answer;dur={1000 * answer_s:.1f}",
     }
     if sent.kind == "multipart":
-        name = served.predictor.name
+        name = served.name
         return _json(Classification(results=results, views=views, model=name), headers)
     scores = [
         {"label": guess.label, "score": guess.probability} for guess in results[0].guesses or ()
@@ -150,7 +150,7 @@ async def similar(
         request, service.similar(served, neighbours, data, k), service.settings.deadline_s
     )
     index = IndexName(pictures=neighbours.about.pictures, dataset=neighbours.about.dataset)
-    answer = Similar(neighbours=found, index=index, model=served.predictor.name)
+    answer = Similar(neighbours=found, index=index, model=served.name)
     return _json(answer, _named(served))
 
 
@@ -204,8 +204,8 @@ async def explain(
 @router.get("/kernels.png", summary="Draw the kernels of the first layer", responses=PNG)
 async def kernels(request: Request) -> Response:
     """Returns the kernels of the first layer, conv1, as a PNG (§6.1, Figure 3)."""
-    served = _service(request).served()
-    return Response(kernel_sheet(served.predictor.kernels()), media_type="image/png")
+    kernel_C3HW = _service(request).served().predictor.network.conv1.weight
+    return Response(kernel_sheet(kernel_C3HW.float().cpu()), media_type="image/png")
 
 
 @router.get("/info", summary="Describe the model and the server's limits")
@@ -247,7 +247,7 @@ def _neighbours(served: Served) -> Neighbours:
 
 
 def _named(served: Served) -> dict[str, str]:
-    name = served.predictor.name
+    name = served.name
     return {
         "X-Model": _ascii(name.name),
         "X-Model-Step": str(name.step),

@@ -15,7 +15,7 @@ def card(served: Served, service: Service) -> Card:
     predictor, neighbours = served.predictor, served.neighbours
     about = predictor.about
     return Card(
-        model=predictor.name,
+        model=served.name,
         models=[ModelName.of(member) for member in predictor.abouts],
         classes=list(about.classes),
         dataset=about.dataset,

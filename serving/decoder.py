@@ -4,6 +4,7 @@ import asyncio
 import math
 import resource
 import signal
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,9 @@ import anyio
 import anyio.to_process
 import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
+from PIL import Image
 
-from alexnet.pixels import Limits, PictureError, PictureRule, whole_picture
+from alexnet.pixels import MAX_PIXELS, Limits, PictureError, PictureRule, whole_picture
 
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
@@ -82,3 +84,6 @@ def _settle() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    # Some of Pillow's decoders allocate before `Limits` sees the size.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -24,7 +24,7 @@ async def readyz(request: Request) -> Ready:
     service = request.app.state.service
     if service.draining:
         raise draining()
-    return Ready(model=service.served().predictor.name)
+    return Ready(model=service.served().name)
 
 
 @router.get("/startupz", summary="Check that the server has started", responses=problems(503))

@@ -19,9 +19,9 @@ from alexnet import atomic, checkpoint
 from alexnet.checkpoint import About, Checkpoint
 from alexnet.command import UserError
 from alexnet.pixels import PACKED
+from alexnet.predictor import centre_features
 from serving.dataset import PackedPictures
 from serving.neighbours import FILES, FOLDER, INDEX, LABELS, AboutNeighbours
-from serving.predictor import centre_features
 from serving.thumbnails import ThumbnailWriter, shrunk
 
 BATCH = 64

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from alexnet import checkpoint
 from alexnet.command import UserError
+from alexnet.predictor import Predictor
 from serving import metrics
 from serving.neighbours import FOLDER, Neighbours
-from serving.predictor import Predictor
+from serving.schemas import ModelName
 
 log = logging.getLogger("serving")
 
@@ -19,6 +20,7 @@ class Served:
 
     def __init__(self, predictor: Predictor, neighbours: Neighbours | None = None) -> None:
         self.predictor, self.neighbours = predictor, neighbours
+        self.name = ModelName.of(*predictor.abouts)
         self.loaded_at = checkpoint.now()
 
     @classmethod
@@ -90,7 +92,7 @@ class Models:
 
 
 def _labels(served: Served) -> dict[str, str]:
-    name = served.predictor.name
+    name = served.name
     return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
 
 

@@ -1,27 +1,19 @@
 """The JSON that the server takes and gives, with the descriptions that its documentation shows."""
 
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from alexnet.checkpoint import About, Accuracy
 from alexnet.classes import ClassLabel
 from alexnet.config import AlexNetConfig
+from alexnet.guess import Guess
 
 
 class Described(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)  # into the OpenAPI document
-
-
-class Guess(Described):
-    id: str
-    """The class folder's name; in ImageNet, a WordNet id."""
-    label: str
-    """The name of the class for people."""
-    probability: float
-    """From 0 to 1."""
 
 
 class ModelName(Described):
@@ -32,8 +24,13 @@ class ModelName(Described):
     sha256: str
 
     @classmethod
-    def of(cls, about: About) -> Self:
-        return cls(name=about.name, step=about.step, sha256=about.weights_sha256)
+    def of(cls, *members: About) -> Self:
+        digest = "".join(about.weights_sha256 for about in members)
+        return cls(
+            name="+".join(about.name for about in members),
+            step=max(about.step for about in members),
+            sha256=digest if len(members) == 1 else sha256(digest.encode()).hexdigest(),
+        )
 
 
 class Vote(Described):
@@ -231,12 +228,3 @@ class Ready(Described):
 
 class Alive(Described):
     status: Literal["alive"] = "alive"
-
-
-def guesses(probability_K: Tensor, classes: tuple[ClassLabel, ...], top_k: int) -> list[Guess]:
-    """The `top_k` most probable, or as many as there are, best first."""
-    best = probability_K.topk(min(top_k, len(probability_K)))
-    return [
-        Guess(id=classes[label].id, label=classes[label].name, probability=probability)
-        for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]

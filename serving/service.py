@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet.guess import Guess, guesses
 from alexnet.pixels import PictureError
+from alexnet.predictor import BATCH_VIEWS, default_device
 from alexnet.views import five_places, one_place
 from serving import metrics
 from serving.batcher import VIEWS, Batcher
@@ -18,9 +20,9 @@ from serving.errors import RefusedError, of_picture
 from serving.keys import Keys
 from serving.models import Models, Served
 from serving.neighbours import Neighbours
+from serving.occlusion import PATCHES, occlusion
 from serving.pictures import overlay
-from serving.predictor import BATCH_VIEWS, PATCHES, device
-from serving.schemas import Guess, Neighbour, Result, Vote, guesses
+from serving.schemas import Neighbour, Result, Vote
 from serving.settings import Settings
 
 log = logging.getLogger("serving")
@@ -41,7 +43,7 @@ class Service:
         """What still comes is answered, but nobody should send more."""
         self.tasks: list[asyncio.Task[None]] = []
         """What runs beside requests, for as long as the server lives."""
-        kind = device().type
+        kind = default_device().type
         self.batcher = Batcher(
             lanes=settings.lanes if kind == "cpu" else 1,
             threads=settings.pass_threads,
@@ -143,7 +145,7 @@ class Service:
             vote_VK = await self.batcher(served.predictor.classify, picture_3SS, VIEWS, VIEWS)
             probability_K = vote_VK.mean(dim=0)
             label = labels[0] if labels else int(probability_K.argmax())
-            map_HW = await self.batcher(served.predictor.occlusion, picture_3SS, cost, label)
+            map_HW = await self.batcher(occlusion, picture_3SS, cost, served.predictor, label)
         metrics.PICTURES.labels("/explain").inc()
         png = await asyncio.to_thread(overlay, picture_SS3, map_HW)
         of, probability = classes[label], float(probability_K[label])

@@ -19,9 +19,9 @@ import torch
 from alexnet.checkpoint import load
 from alexnet.command import Parser, run
 from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from serving.bench import trial
 from serving.memory import keep_freed
-from serving.predictor import Predictor
 from serving.settings import Settings
 
 

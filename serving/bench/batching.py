@@ -16,9 +16,9 @@ from torch import Tensor
 from alexnet.checkpoint import load
 from alexnet.command import Parser, run
 from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from serving.bench.contenders import Guesses, Typical
 from serving.bench.load import HOST
-from serving.predictor import Predictor
 
 MAX_BATCH_PICTURES, BATCH_TIMEOUT_S = 8, 0.05
 """Of a timeout of zero LitServe makes a loop that never rests."""

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     """Without `decoding` every file counts as one and the same picture, too."""
     from alexnet.checkpoint import load
+    from alexnet.predictor import Predictor
     from serving.app import create_app
     from serving.bench.contenders import made_up
     from serving.models import Models, Served
-    from serving.predictor import Predictor
 
     class Unmoved(Models):
         async def look(self) -> None:
@@ -34,7 +34,7 @@ def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     predictor = Predictor([load(settings.model[0])])
     probability_K = made_up(predictor.about)
     predictor.classify = (  # type: ignore[method-assign]
-        lambda picture_N3HW, views: probability_K.expand(len(picture_N3HW), views, -1)
+        lambda picture_N3SS, views: probability_K.expand(len(picture_N3SS), views, -1)
     )
     app = create_app(settings, Unmoved(settings.model, Served(predictor)))
     if not decoding:

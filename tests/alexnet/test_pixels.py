@@ -1,15 +1,17 @@
 """Any picture to RGB, against Pillow calls written out."""
 
 import io
+import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.pixels import MAX_PIXELS, PictureError, PictureRule, whole_picture
+from alexnet.pixels import FORMATS, MAX_PIXELS, PictureError, PictureRule, whole_picture
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -183,6 +185,33 @@ def test_a_format_that_is_not_allowed_is_refused() -> None:
     assert whole_picture(bmp, 64).shape == (64, 64, 3)
     with pytest.raises(PictureError, match=r"not an image of a supported format \(JPEG, PNG"):
         whole_picture(bmp, 64, ("JPEG", "PNG"))
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of some that it decodes all the same
+def test_an_opened_picture_is_its_file(test_data: Path) -> None:
+    """EXIF orientations, and files that break decoders: the same pixels, or both refused."""
+    files = [path for path in (test_data / "nasty-images").iterdir() if path.suffix != ".jsonl"]
+    files += (test_data / "exif-orientation").glob("*.jpg")
+    decoded = refused = 0
+    for path in files:
+        data = path.read_bytes()
+        with ExitStack() as stack:
+            try:
+                opened = stack.enter_context(Image.open(io.BytesIO(data), formats=FORMATS))
+                opened.draft(None, (128, 128))  # as JPEGs are that come as files
+            except Exception:  # decoders of hostile files raise almost anything
+                continue
+            try:
+                of_file = whole_picture(data, 64)
+            except PictureError as error:
+                with pytest.raises(PictureError, match=f"^{re.escape(str(error))}"):
+                    whole_picture(opened, 64)
+                refused += 1
+            else:
+                assert np.array_equal(whole_picture(opened, 64), of_file), path
+                decoded += 1
+    assert decoded > len(files) / 4
+    assert refused > 20
 
 
 def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:

@@ -18,10 +18,10 @@ from PIL import Image
 
 from alexnet.checkpoint import Checkpoint
 from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from alexnet.views import ten_views
 from serving.app import create_app
 from serving.models import Models, Served
-from serving.predictor import Predictor
 from serving.settings import Settings
 
 

@@ -7,10 +7,10 @@ from fastapi.testclient import TestClient
 
 from alexnet.checkpoint import Checkpoint
 from alexnet.command import UserError
+from alexnet.predictor import Predictor
 from serving.app import create_app
 from serving.keys import Keys
 from serving.models import Models, Served
-from serving.predictor import Predictor
 from serving.settings import Settings
 
 KEYS = ("0123456789abcdef", "schlüssel-0123456789")

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.command import UserError
 from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from alexnet.views import one_view, probabilities
 from serving.app import create_app
 from serving.models import Models, Served
-from serving.predictor import Predictor
 from serving.settings import Settings
 from trainer.imports import from_torchvision as from_state
 from trainer.imports import publish_import, read_classes, read_mean

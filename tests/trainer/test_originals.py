@@ -12,9 +12,9 @@ from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNetConfig
 from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
-from serving.predictor import Predictor
 from trainer.originals import Originals, list_originals
 from trainer.probabilities import Pictures, Validation, answers, assemble
 

@@ -1,0 +1,29 @@
+"""An answer about a picture."""
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from alexnet.classes import ClassLabel
+
+
+class Guess(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    id: str
+    """The class folder's name; in ImageNet, a WordNet id."""
+    label: str
+    """The name of the class for people."""
+    probability: float
+    """From 0 to 1."""
+
+    def __str__(self) -> str:
+        return f"{self.probability:7.2%}  {self.label}"
+
+
+def guesses(probability_K: Tensor, classes: tuple[ClassLabel, ...], top_k: int) -> list[Guess]:
+    """The `top_k` most probable, or as many as there are, best first."""
+    best = probability_K.topk(min(top_k, len(probability_K)))
+    return [
+        Guess(id=classes[label].id, label=classes[label].name, probability=probability)
+        for probability, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]

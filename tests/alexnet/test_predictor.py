@@ -1,0 +1,56 @@
+"""Answers of a model, and of several, against the same computed picture by picture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet.checkpoint import Checkpoint, CheckpointError, load
+from alexnet.command import UserError
+from alexnet.predictor import Predictor
+from alexnet.views import one_view, view_probabilities
+from tests.serving.conftest import SIZE, publish
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    random = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=random)
+
+
+def test_several_models_answer_by_the_mean_of_each_view(tmp_path: Path, pictures: Tensor) -> None:
+    members = [load(publish(tmp_path, f"m{seed}", seed=seed)) for seed in range(3)]
+    expected = torch.stack(
+        [view_probabilities(m.model, pictures, m.mean_3HW, 10) for m in members]
+    ).mean(0)
+    together = Predictor(members)
+    torch.testing.assert_close(together.classify(pictures, 10), expected, rtol=0, atol=1e-6)
+
+
+def test_models_of_other_classes_do_not_answer_together(checkpoint: Checkpoint) -> None:
+    about = checkpoint.about.model_copy(update={"classes": checkpoint.about.classes[::-1]})
+    with pytest.raises(CheckpointError, match="their classes differ; use them one by one"):
+        Predictor([checkpoint, checkpoint._replace(about=about)])
+
+
+def test_features_are_the_last_hidden_layer(checkpoint: Checkpoint, pictures: Tensor) -> None:
+    features = Predictor([checkpoint]).features(pictures)
+    logits = checkpoint.model.fc8(features)
+    view = one_view(pictures, 64)[:, 0] - checkpoint.mean_3HW
+    torch.testing.assert_close(logits, checkpoint.model(view), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("gpu", "device is 'gpu'; expected 'cpu', 'cuda' or 'cuda:1' and so on"),
+        ("mps", "device is 'mps'; expected 'cpu'"),
+        ("cuda:99", "device is 'cuda:99', and torch finds . GPUs; give device='cpu', or none"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    checkpoint: Checkpoint, device: str, text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        Predictor([checkpoint], device)
