@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from pipeline.sources import builtin
+from tests.browser import MISSING
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +26,12 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", ())
+    if any(MISSING in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"The tests of the web page were skipped: {MISSING}.")
 
 
 @pytest.fixture(scope="session")

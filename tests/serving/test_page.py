@@ -1,7 +1,6 @@
-"""The page in a real browser, on a real server: the system's Chromium, or else Playwright's own."""
+"""The page in a real browser, on a real server."""
 
 import base64
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -9,11 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
+from tests.browser import MISSING, start
 from tests.serving.conftest import Server, serve
 
+pytestmark = pytest.mark.usefixtures("browser")  # first: without one no server is started
 KEY = "0123456789abcdef"
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 EXPECTED = "Failed to load resource: the server responded with a status of 4"
 """What Chromium itself writes of a refusal."""
 TRANSFER = """data => {
@@ -40,7 +39,9 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = start(playwright)
+        if browser is None:
+            pytest.skip(MISSING)
         yield browser
         browser.close()
 
