@@ -4,34 +4,44 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MISSING = "no browser was found; install chromium and run `make test` again"
+PACKAGES = ("chromium", "libatomic1")
+"""Debian's; the second is for Playwright itself."""
 DOWNLOAD_S = "300"
 """A download that takes longer is given up."""
 
 
-def start(playwright: Playwright) -> Browser | None:
+@contextmanager
+def started() -> Iterator[Browser | None]:
     """The first that starts: one that is installed, or else Playwright's own."""
+    if not _run(sys.executable, "-m", "playwright", "--version"):
+        yield None  # Playwright itself misses a library, as on the smallest Debian
+        return
+    with sync_playwright() as playwright:
+        browser = _start(playwright)
+        yield browser
+        if browser is not None:
+            browser.close()
+
+
+def _start(playwright: Playwright) -> Browser | None:
     for path in [*filter(None, map(shutil.which, NAMES)), None]:
-        try:
+        with suppress(Error):  # Ubuntu's chromium-browser only says where to find another
             return playwright.chromium.launch(
                 executable_path=path,
                 args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
             )
-        except Error:  # Ubuntu's chromium-browser only says where to find another
-            continue
     return None
 
 
 def is_found() -> bool:
-    with sync_playwright() as playwright:
-        browser = start(playwright)
-        if browser is not None:
-            browser.close()
+    with started() as browser:
         return browser is not None
 
 
@@ -45,7 +55,7 @@ def fetch_debians() -> None:
     apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive"]
     limited = [*apt, "timeout", DOWNLOAD_S]
     get = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
-    install = [*get, "install", "-y", "--no-install-recommends", "chromium"]
+    install = [*get, "install", "-y", "--no-install-recommends", *PACKAGES]
     if not shutil.which("apt-get") or not _run(*sudo, "true"):
         return
     _run(*limited, *get, "update")

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from PIL import Image
 
 from pipeline.sources import builtin
 from tests.browser import MISSING
+from tests.nodes import ray_nodes
 
 ROOT = Path(__file__).parent.parent
 
+# Threads that wait for work would spin, on the processors that the other tests need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Ray asks its workers this often whether they are done.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
@@ -51,6 +55,14 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     return command
 
 
+@pytest.fixture(scope="session")
+def run_on_cluster(run: Callable) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`run` on a Ray cluster that is there already: for most commands its start takes longest."""
+    with ray_nodes() as cluster:
+        cluster.start(cpus=2)
+        yield partial(run, env=cluster.environment)
+
+
 def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
     """Run a shell script that may mount, visible to itself alone."""
     unshare = shutil.which("unshare")
@@ -75,10 +87,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(photographs: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
+def dataset(
+    photographs: Path, tmp_path_factory: pytest.TempPathFactory, run_on_cluster: Callable
+) -> Path:
     """`photographs`, packed at 128 x 128."""
     directory = tmp_path_factory.mktemp("dataset") / "packed"
-    done = run("pipeline", "pack", photographs, directory, "--size", 128)
+    done = run_on_cluster("pipeline", "pack", photographs, directory, "--size", 128)
     assert done.returncode == 0, done.stderr
     return directory
 

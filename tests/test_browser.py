@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.browser import MISSING, NAMES, start
+from tests.browser import MISSING, NAMES, started
 from tests.conftest import ROOT
 
 REAL = next(filter(None, map(shutil.which, NAMES)), None)
@@ -43,10 +42,8 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_first_that_starts_is_taken(path: Path) -> None:
     script(path / "chromium-browser", "echo 'install the snap of that name'; exit 1")
     script(path / "google-chrome", f'touch "{path}/started"; exec "{REAL}" "$@"')
-    with sync_playwright() as playwright:
-        browser = start(playwright)
+    with started() as browser:
         assert browser is not None
-        browser.close()
     assert (path / "started").exists()
 
 
@@ -63,10 +60,9 @@ def test_debians_is_fetched_where_there_is_none(path: Path) -> None:
     script(path / "sudo", 'shift; exec "$@"')
     for tool in ("env", "timeout", "true"):
         script(path / tool, f'PATH={path} exec /usr/bin/{tool} "$@"')
-    install = (
-        f'case "$*" in *download-only*|*update) ;; *) ln -s "{browser}" {path}/chromium;; esac'
-    )
-    script(path / "apt-get", f'echo "$*" >> {path}/asked; {install}')
+    unless = 'case "$*" in *--download-only | *update) exit;; esac'
+    link = f'ln -s "{browser}" {path}/chromium'
+    script(path / "apt-get", f'echo "$*" >> {path}/asked\n{unless}\n{link}')
     done = python("tests.browser")
     assert (done.returncode, done.stderr) == (0, "")
     assert MISSING not in done.stdout

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.browser import MISSING, start
+from tests.browser import MISSING, is_found, started
 from tests.serving.conftest import Server, serve
 
-pytestmark = pytest.mark.usefixtures("browser")  # first: without one no server is started
+pytestmark = pytest.mark.usefixtures("one_is_found")
 KEY = "0123456789abcdef"
 EXPECTED = "Failed to load resource: the server responded with a status of 4"
 """What Chromium itself writes of a refusal."""
@@ -35,15 +35,18 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
+@pytest.fixture(scope="session")
+def one_is_found() -> None:
+    """Before all that is started and packed for nothing where there is no browser."""
+    if not is_found():
+        pytest.skip(MISSING)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        browser = start(playwright)
-        if browser is None:
-            pytest.skip(MISSING)
+    with started() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
