@@ -48,7 +48,7 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
             cwd=ROOT,
             text=True,
             capture_output=True,
-            timeout=300,
+            timeout=500,
             **options,  # type: ignore[call-overload]
         )
 
@@ -70,7 +70,7 @@ def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[st
         pytest.skip("this machine allows no user namespaces, so nothing can be mounted")
     return subprocess.run(
         [unshare, "-rm", "bash", "-euc", script, "bash", sys.executable, *map(str, words)],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+        cwd=ROOT, text=True, capture_output=True, timeout=500, check=False,
     )  # fmt: skip
 
 
