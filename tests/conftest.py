@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,13 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from pipeline.sources import builtin
+from tests.browser import MISSING
+from tests.nodes import ray_nodes
 
 ROOT = Path(__file__).parent.parent
 
+# Threads that wait for work would spin, on the processors that the other tests need.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Ray asks its workers this often whether they are done.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
@@ -25,6 +30,12 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", ())
+    if any(MISSING in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"The tests of the web page were skipped: {MISSING}.")
 
 
 @pytest.fixture(scope="session")
@@ -37,11 +48,19 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
             cwd=ROOT,
             text=True,
             capture_output=True,
-            timeout=300,
+            timeout=500,
             **options,  # type: ignore[call-overload]
         )
 
     return command
+
+
+@pytest.fixture(scope="session")
+def run_on_cluster(run: Callable) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`run` on a Ray cluster that is there already: for most commands its start takes longest."""
+    with ray_nodes() as cluster:
+        cluster.start(cpus=2)
+        yield partial(run, env=cluster.environment)
 
 
 def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
@@ -51,7 +70,7 @@ def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[st
         pytest.skip("this machine allows no user namespaces, so nothing can be mounted")
     return subprocess.run(
         [unshare, "-rm", "bash", "-euc", script, "bash", sys.executable, *map(str, words)],
-        cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+        cwd=ROOT, text=True, capture_output=True, timeout=500, check=False,
     )  # fmt: skip
 
 
@@ -68,10 +87,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(photographs: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
+def dataset(
+    photographs: Path, tmp_path_factory: pytest.TempPathFactory, run_on_cluster: Callable
+) -> Path:
     """`photographs`, packed at 128 x 128."""
     directory = tmp_path_factory.mktemp("dataset") / "packed"
-    done = run("pipeline", "pack", photographs, directory, "--size", 128)
+    done = run_on_cluster("pipeline", "pack", photographs, directory, "--size", 128)
     assert done.returncode == 0, done.stderr
     return directory
 

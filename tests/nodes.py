@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
@@ -18,14 +19,26 @@ import psutil
 from pipeline.cluster import ENVIRONMENT
 
 RAY = str(Path(sys.executable).with_name("ray"))
-START_S = 8
-DASHBOARD_S = 90
-"""On a busy machine a dashboard comes long after its head."""
+START_S = 180
+"""In which a node, and then the dashboard of a head, must have started."""
+ATTEMPTS = 5
+"""Ray takes a node back that has not started within 30 s, as on a busy machine one may not."""
+STARTED = b"Ray runtime started"
 
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
+
+
+def _comes(node: subprocess.Popen, condition: Callable[[], bool]) -> bool:
+    """Whether it holds before the node ends, or START_S are over."""
+    deadline = time.monotonic() + START_S
+    while node.poll() is None and time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 class Cluster:
@@ -59,30 +72,30 @@ class Cluster:
             if self._nodes
             else ["--head", f"--port={port}", *dashboard]
         )
-        node = subprocess.Popen(
-            # An agent whose usual port another cluster has takes no jobs.
-            [
-                RAY, "start", "--block", f"--num-cpus={cpus}",
-                f"--dashboard-agent-listen-port={_free_port()}", *place,
-            ],
-            env=self._environment,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self._nodes.append(node)
-        time.sleep(START_S)
-        if self._dashboard:
-            self._wait_for_dashboard()
+        # An agent whose usual port another cluster has takes no jobs.
+        command = [
+            RAY, "start", "--block", f"--num-cpus={cpus}",
+            f"--dashboard-agent-listen-port={_free_port()}", *place,
+        ]  # fmt: skip
+        for _ in range(ATTEMPTS):
+            with tempfile.TemporaryFile() as log:
+                node = subprocess.Popen(
+                    command, env=self._environment, start_new_session=True, stdout=log, stderr=log
+                )
+                self._nodes.append(node)
+                if _comes(node, lambda: STARTED in os.pread(log.fileno(), 1 << 20, 0)):
+                    break
+                said = os.pread(log.fileno(), 1 << 20, 0).decode()
+            self.kill(node)
+        else:
+            raise AssertionError(f"a node did not start: {said}")
+        assert not self._dashboard or _comes(node, self._has_dashboard), "no dashboard"
         return node
 
-    def _wait_for_dashboard(self) -> None:
-        deadline = time.monotonic() + DASHBOARD_S
-        while time.monotonic() < deadline:
-            with suppress(OSError), urlopen(f"{self._url}/api/gcs_healthz", timeout=5):
-                return
-            time.sleep(0.5)
-        raise TimeoutError(f"no dashboard at {self._url} after {DASHBOARD_S} s")
+    def _has_dashboard(self) -> bool:
+        with suppress(OSError), urlopen(f"{self._url}/api/gcs_healthz", timeout=5):
+            return True
+        return False
 
     def kill(self, node: subprocess.Popen, number: signal.Signals = signal.SIGKILL) -> None:
         """The node and all its workers."""

@@ -85,14 +85,14 @@ def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe for the classes of the dataset. Raises RunError where its pictures are others."""
     if dataset.manifest.size != recipe.size:
         raise RunError(
-            f"{dataset.directory} holds pictures of {dataset.manifest.size} x "
-            f"{dataset.manifest.size}, recipe {recipe.name} takes {recipe.size}; "
+            f"{dataset.directory}: the images have {dataset.manifest.size} x "
+            f"{dataset.manifest.size} pixels, but the recipe {recipe.name} takes {recipe.size}; "
             f"pack them with --size {recipe.size}"
         )
     if recipe.network.crop > recipe.size:
         raise RunError(
-            f"network.crop is {recipe.network.crop}, the pictures have {recipe.size}; "
-            "a crop is cut from a picture"
+            f"network.crop is {recipe.network.crop}, but the images have only {recipe.size} x "
+            f"{recipe.size} pixels; choose a smaller crop"
         )
     classes = {"classes": len(dataset.manifest.classes)}
     return recipe.model_copy(update={"network": recipe.network.model_copy(update=classes)})
@@ -105,7 +105,9 @@ def _check_workers(run: Run, resources: Resources) -> None:
         for workers in run.workers:
             towers.check(run.recipe.network, workers)
         if fewest != most:
-            raise RunError("parallelism towers: pairs keep their number; give --workers one number")
+            raise RunError(
+                "--parallelism towers keeps its number of workers; give --workers one number, not a range"
+            )
     if run.gpu and fewest > resources.gpus:
         raise RunError(
             f"{fewest} GPU(s) asked for, this cluster has {resources.gpus}; "
@@ -113,7 +115,10 @@ def _check_workers(run: Run, resources: Resources) -> None:
         )
     if fewest > resources.cpus:
         raise RunError(
-            f"--workers is {fewest}, this cluster has {resources.cpus} CPUs; each worker takes one"
+            f"--workers is {fewest}, this cluster has {resources.cpus} CPUs, and each worker needs "
+            "one; lower --workers"
         )
     if most > run.recipe.batch:
-        raise RunError(f"--workers is {most}, more than the {run.recipe.batch} samples of a batch")
+        raise RunError(
+            f"--workers is {most}, more than the {run.recipe.batch} images of a batch; lower it"
+        )

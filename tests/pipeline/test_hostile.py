@@ -14,7 +14,7 @@ from pipeline.dataset import Dataset
 
 
 def test_bad_files_are_quarantined_up_to_a_share(
-    photographs: Path, tmp_path: Path, run: Callable
+    photographs: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     source = tmp_path / "source"
     for path in photographs.glob("*/*.jpg"):
@@ -24,13 +24,13 @@ def test_bad_files_are_quarantined_up_to_a_share(
     (source / "disc" / "empty.jpg").write_bytes(b"")
     (source / "ring" / "cut.jpg").write_bytes(path.read_bytes()[:2000])
     (source / "ring" / "text.png").write_text("no picture")
-    refused = run("pipeline", "pack", source, tmp_path / "strict", "--size", 64)
+    refused = run_on_cluster("pipeline", "pack", source, tmp_path / "strict", "--size", 64)
     assert refused.returncode == 2
     assert "3 of 123 files cannot be used" in refused.stderr
     assert "1 empty" in refused.stderr
     assert not (tmp_path / "strict" / "manifest.json").exists()
 
-    done = run(
+    done = run_on_cluster(
         "pipeline", "pack", source, tmp_path / "lax", "--size", 64, "--max-quarantined", 0.05
     )
     assert done.returncode == 0, done.stderr
@@ -43,17 +43,17 @@ def test_bad_files_are_quarantined_up_to_a_share(
     assert len(packed.train) + len(packed.val) == 120
 
 
-def test_a_folder_without_pictures(tmp_path: Path, run: Callable) -> None:
+def test_a_folder_without_pictures(tmp_path: Path, run_on_cluster: Callable) -> None:
     for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_text(name)
-    done = run("pipeline", "pack", tmp_path / "source", tmp_path / "packed")
+    done = run_on_cluster("pipeline", "pack", tmp_path / "source", tmp_path / "packed")
     assert done.returncode == 2
     assert "4 of 4 files cannot be used (4 not-an-image)" in done.stderr
 
 
 def test_every_odd_file_is_packed_right_or_quarantined(
-    test_data: Path, photographs: Path, tmp_path: Path, run: Callable
+    test_data: Path, photographs: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     """Fuzz corpora, odd encodings and every EXIF orientation in one source."""
     source = tmp_path / "source"
@@ -70,7 +70,7 @@ def test_every_odd_file_is_packed_right_or_quarantined(
     assert files >= 623 + 18 + 2
 
     packed = tmp_path / "packed"
-    done = run("pipeline", "pack", source, packed, "--size", 64, "--max-quarantined", 1)
+    done = run_on_cluster("pipeline", "pack", source, packed, "--size", 64, "--max-quarantined", 1)
     assert done.returncode == 0, done.stderr
     dataset = Dataset(packed)
     rows = [json.loads(line) for line in (packed / "quarantine.jsonl").read_text().splitlines()]

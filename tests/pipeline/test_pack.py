@@ -99,7 +99,7 @@ def pack_and_kill(source: Path, directory: Path, after_s: float) -> None:
 
 
 def test_interrupted_and_rerun_it_keeps_what_is_finished(
-    many: Path, tmp_path: Path, run: Callable
+    many: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     directory = tmp_path / "packed"
     command = [sys.executable, "-m", "pipeline", "pack", many, directory, "--size", "64"]
@@ -112,7 +112,7 @@ def test_interrupted_and_rerun_it_keeps_what_is_finished(
     record = next(directory.glob(f"{RECORDS}/train-*.npz")).stem
     kept = directory / f"{record.replace('-', '/')}.tar"
     before = kept.stat().st_ino, kept.read_bytes()
-    done = run("pipeline", "pack", many, directory, "--size", 64)
+    done = run_on_cluster("pipeline", "pack", many, directory, "--size", 64)
     assert done.returncode == 0, done.stderr
     assert (kept.stat().st_ino, kept.read_bytes()) == before
     assert not (directory / RECORDS).exists()
@@ -165,7 +165,7 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
 
 
 def test_validation_pictures_seen_in_training_are_reported(
-    photographs: Path, tmp_path: Path, run: Callable
+    photographs: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     source = tmp_path / "source"
     for number, path in enumerate(sorted(photographs.glob("*/*.jpg"))):
@@ -175,7 +175,7 @@ def test_validation_pictures_seen_in_training_are_reported(
         target.write_bytes(path.read_bytes())
     twin = next(source.glob("val/disc/*.jpg"))
     (source / "train" / "ring" / "twin.jpg").write_bytes(twin.read_bytes())
-    done = run("pipeline", "pack", source, tmp_path / "packed", "--size", 64)
+    done = run_on_cluster("pipeline", "pack", source, tmp_path / "packed", "--size", 64)
     assert done.returncode == 0, done.stderr
     assert "1 validation images are also among the training images" in done.stdout
     assert json.loads((tmp_path / "packed" / "duplicates.jsonl").read_text()) == {

@@ -31,7 +31,7 @@ def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
     done = threading.Event()
 
     def ask(number: int) -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=240) as client:
             while not done.is_set():
                 asked_at = time.monotonic()
                 response = None
@@ -75,7 +75,7 @@ def upload(*pictures: bytes) -> bytes:
 class Connection:
     """A raw one, to send bytes on when and as one likes."""
 
-    def __init__(self, url: str, timeout_s: float = 30) -> None:
+    def __init__(self, url: str, timeout_s: float = 240) -> None:
         host, port = url.removeprefix("http://").split(":")
         self.socket = socket.create_connection((host, int(port)), timeout_s)
 

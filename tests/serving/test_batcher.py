@@ -21,7 +21,7 @@ class Model:
 
     def __call__(self, picture_N3HW: Tensor, *arguments: object) -> Tensor:
         self.batches.append(picture_N3HW[:, 0, 0, 0].tolist())
-        assert self.go.wait(10)
+        assert self.go.wait(120)
         return picture_N3HW[:, 0, 0, 0]
 
 
@@ -34,7 +34,7 @@ def run(test: Callable[[Batcher], Coroutine], lanes: int = 1, capacity_views: in
         batcher = Batcher(lanes, 1, batch_views=40, capacity_views=capacity_views)
         worker = asyncio.create_task(batcher.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await test(batcher)
         finally:
             worker.cancel()

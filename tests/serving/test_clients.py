@@ -33,7 +33,7 @@ def test_curl_as_the_page_prints_it(server: Server, photo: Path) -> None:
     for line in lines:
         done = subprocess.run(
             line.replace("http://localhost:8000", server.url).replace("localhost:8000", server.url),
-            shell=True, cwd=photo.parent, capture_output=True, timeout=60, check=False,
+            shell=True, cwd=photo.parent, capture_output=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         refused = b"no-index" in done.stdout or "notes.txt" in line or "big.png" in line

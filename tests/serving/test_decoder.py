@@ -14,7 +14,7 @@ def test_processes_are_there_before_the_first_picture(jpeg: bytes) -> None:
 
     async def start_and_decode() -> None:
         before = decoders()
-        decoder = Decoder(2, ("JPEG",), Limits(), timeout_s=10)
+        decoder = Decoder(2, ("JPEG",), Limits(), timeout_s=120)
         await decoder.start()
         started = decoders()
         assert len(started - before) == 2

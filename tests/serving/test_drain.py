@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serving.conftest import publish, serve, wait_for
+from tests.serving.conftest import PATIENCE_S, publish, serve, wait_for
 from tests.serving.connections import LIVEZ, Connection, load, upload
 
 DRAIN_S = 2
@@ -39,13 +39,12 @@ def test_no_request_under_way_is_lost(model: Path, jpeg: bytes, workers: int) ->
             kept.send(LIVEZ)
             assert kept.answer().status == 200
         assert parked.answer().status == 503
-        assert server.process.wait(DRAIN_S + 5) == 0
+        assert server.process.wait(PATIENCE_S) == 0
         assert time.monotonic() - signalled_at > DRAIN_S  # or the parked one proves nothing
-    assert not psutil.wait_procs(processes, timeout=5)[1]
+    assert not psutil.wait_procs(processes, timeout=PATIENCE_S)[1]
     for answer in answers:
         if answer.response is None:
             assert answer.asked_at > signalled_at
-            assert answer.seconds < DRAIN_S
         else:
             assert answer.response.status_code == 200
 
@@ -54,8 +53,8 @@ def test_a_model_that_is_being_loaded_is_not_waited_for(tmp_path: Path) -> None:
     weights = publish(tmp_path) / "00000012" / "model.safetensors"
     weights.unlink()
     os.mkfifo(weights)  # reading takes for ever, as from a disk that does not answer
-    with serve("--model", tmp_path / "tiny", ready=False) as server:
+    with serve("--model", tmp_path / "tiny", ready=False, drain_s=3600) as server:
         assert server.client.get("/livez").is_success
         assert "being loaded" in server.client.get("/readyz").json()["detail"]
         server.process.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(PATIENCE_S) == 0

@@ -79,7 +79,7 @@ def test_a_server_that_does_not_start_says_why() -> None:
 
 def test_time_and_memory_count_all_processes() -> None:
     with Server("uvicorn", "--factory", "fastapi:FastAPI", ready="/openapi.json") as server:
-        before_s, deadline_s = server.cpu_s(), time.monotonic() + 30
+        before_s, deadline_s = server.cpu_s(), time.monotonic() + 120
         while server.cpu_s() == before_s and time.monotonic() < deadline_s:
             server.get("/openapi.json")
         assert server.cpu_s() > before_s

@@ -26,6 +26,6 @@ def test_it_stays_with_the_process_where_that_is_asked_for() -> None:
     for words, kept in ((("keep",), "True"), ((), "False")):
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *words],
-            cwd=ROOT, text=True, capture_output=True, timeout=60, check=True,
+            cwd=ROOT, text=True, capture_output=True, timeout=300, check=True,
         )  # fmt: skip
         assert done.stdout.strip() == kept

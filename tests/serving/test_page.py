@@ -1,19 +1,18 @@
-"""The page in a real browser, on a real server: the system's Chromium, or else Playwright's own."""
+"""The page in a real browser, on a real server."""
 
 import base64
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.browser import MISSING, is_found, started
 from tests.serving.conftest import Server, serve
 
+pytestmark = pytest.mark.usefixtures("one_is_found")
 KEY = "0123456789abcdef"
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 EXPECTED = "Failed to load resource: the server responded with a status of 4"
 """What Chromium itself writes of a refusal."""
 TRANSFER = """data => {
@@ -36,13 +35,18 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         yield server
 
 
+@pytest.fixture(scope="session")
+def one_is_found() -> None:
+    """Before all that is started and packed for nothing where there is no browser."""
+    if not is_found():
+        pytest.skip(MISSING)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=20_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with started() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.serving.conftest import DEADLINE_S, READ_S, Server
+from tests.serving.conftest import DEADLINE_S, PATIENCE_S, READ_S, Server, wait_for
 from tests.serving.connections import LIVEZ, Connection, form, head, load, upload
 
 # {attack: (sent at once, then again and again)}
@@ -29,18 +29,18 @@ def attack(url: str, first: bytes, drip: bytes) -> tuple[float, int | None]:
         connection.send(first)
         if first == LIVEZ:
             assert connection.answer().status == 200
-        said = connection.drip(drip, every_s=0.2, for_s=8)
+        said = connection.drip(drip, every_s=0.2, for_s=PATIENCE_S)
         return time.monotonic() - started, int(said[9:12]) if said else None
 
 
 def upload_slowly(url: str, data: bytes) -> list[int]:
-    """Twice on one connection, each in little less time than there is."""
+    """Six times on one connection: together they take more time than there is for each."""
     with Connection(url) as connection:
         statuses = []
-        for _ in range(2):
+        for _ in range(6):
             for start in range(0, len(data), len(data) // 6):
                 connection.send(data[start : start + len(data) // 6])
-                time.sleep(0.2)
+                time.sleep(0.1)
             statuses.append(connection.answer().status)
         return statuses
 
@@ -59,14 +59,14 @@ def test_attacks_are_closed_while_others_are_served(
     with load(url, jpeg, clients=1) as answers, ThreadPoolExecutor(20) as pool:
         ended = [pool.submit(attack, url, *ATTACKS[name]) for name in names]
         honest = pool.submit(upload_slowly, url, upload(jpeg))
+        wait_for(lambda: len(answers) > 5)
     for name, future in zip(names, ended, strict=True):
         seconds, status = future.result()
-        assert seconds < READ_S + 1, name
+        assert seconds < PATIENCE_S, name
         # The kernel may drop what was said where the client sends on.
         assert status in (408, None), name
     assert hardy.metric('serving_refused_total{code="slow"') == len(names)
-    assert honest.result() == [200, 200]
-    assert len(answers) > 5
+    assert honest.result() == 6 * [200]
     assert all(answer.response and answer.response.is_success for answer in answers)
 
 
@@ -90,7 +90,7 @@ def test_an_answer_may_take_longer_than_a_request_up_to_its_deadline(
         answered, late = sorted(future.result() for future in asked)
     assert answered[0] == 200
     assert late[:2] == (504, "SERVING_DEADLINE_S")
-    assert READ_S < answered[2] < DEADLINE_S < late[2] < DEADLINE_S + 1
+    assert READ_S < answered[2] < DEADLINE_S < late[2]
 
 
 def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:
@@ -104,5 +104,5 @@ def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:
 
 def test_between_requests_a_connection_is_kept_for_a_while(kept: Future) -> None:
     seconds, said = kept.result()
-    assert READ_S + 1 < seconds < 7  # uvicorn's own five
+    assert READ_S < seconds < PATIENCE_S  # uvicorn's own five
     assert said is None

@@ -24,14 +24,18 @@ from trainer.validation import evaluate
 
 
 def test_two_models_on_a_dataset_and_its_originals(
-    dataset: Path, photographs: Path, two_models: tuple[Path, Path], tmp_path: Path, run: Callable
+    dataset: Path,
+    photographs: Path,
+    two_models: tuple[Path, Path],
+    tmp_path: Path,
+    run_on_cluster: Callable,
 ) -> None:
     originals = tmp_path / "originals"
     shutil.copytree(photographs, originals)
     packed = Dataset(dataset)
     lost = originals / f"{packed.val.keys()[0]}.jpg"
     lost.write_bytes(b"")
-    done = run(
+    done = run_on_cluster(
         "trainer", "evaluate", *two_models, "--data", dataset, "--originals", originals,
         "--workers", 2, "--json", tmp_path / "found.json",
     )  # fmt: skip
@@ -71,14 +75,14 @@ def test_two_models_on_a_dataset_and_its_originals(
 
 @pytest.mark.slow
 def test_searched_weights_are_reported_as_such(
-    publish: Callable, tmp_path: Path, run: Callable
+    publish: Callable, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     shapes = tmp_path / "shapes"
     for number, name in enumerate(5 * builtin.CLASSES):
         (shapes / name).mkdir(parents=True, exist_ok=True)
         (shapes / name / f"{number}.jpg").write_bytes(builtin.draw(str(number), seed=1))
     models = [publish(f"shapes{n}", builtin.CLASSES, crop=64, size=64) for n in range(2)]
-    done = run(
+    done = run_on_cluster(
         "trainer", "evaluate", *models, "--originals", shapes, "--search-weights",
         "--views", 1, "--json", tmp_path / "found.json",
     )  # fmt: skip
@@ -93,14 +97,16 @@ def test_searched_weights_are_reported_as_such(
 
 @pytest.mark.slow
 def test_damage_is_named_by_the_task_that_meets_it(
-    dataset: Path, two_models: tuple[Path, Path], tmp_path: Path, run: Callable
+    dataset: Path, two_models: tuple[Path, Path], tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
     _, size, offset, _ = copy.val.index[7].tolist()
     with (copy.directory / "val" / "00000.tar").open("r+b") as shard:
         shard.seek(offset)
         shard.write(bytes(size))
-    done = run("trainer", "evaluate", *two_models, "--data", copy.directory, "--views", 1)
+    done = run_on_cluster(
+        "trainer", "evaluate", *two_models, "--data", copy.directory, "--views", 1
+    )
     assert done.returncode == 2
     assert re.fullmatch(
         r"python -m trainer: .*val/00000.tar, at byte \d+ \(image 7\): cannot be decoded; .*\n",

@@ -47,9 +47,9 @@ def step(folder: Path, name: str) -> int:
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, name: str, least: int) -> None:
-    until = time.monotonic() + 180
+    until = time.monotonic() + 400
     while process.poll() is None and step(folder, name) < least:
-        assert time.monotonic() < until, process.communicate(timeout=5)
+        assert time.monotonic() < until, f"no step {least}"
         time.sleep(0.02)
 
 
@@ -86,7 +86,7 @@ def test_a_killed_worker_changes_no_bit(
     """Two workers, one of them killed with -9 at random steps: the undisturbed run's bits."""
     options = [*SAVED_EACH_STEP, "--epochs", str(epochs)]
     undisturbed = start([*arguments("whole", dataset, tmp_path), *options])
-    output, _ = undisturbed.communicate(timeout=300)
+    output, _ = undisturbed.communicate(timeout=400)
     assert undisturbed.returncode == 0, output
 
     process = start([*arguments("killed", dataset, tmp_path), *options])
@@ -100,7 +100,7 @@ def test_a_killed_worker_changes_no_bit(
         seen = len(events(tmp_path, "killed"))
         while process.poll() is None and len(events(tmp_path, "killed")) <= seen + 1:
             time.sleep(0.02)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, (steps, output)
     assert output.count("continuing from the last checkpoint") == kills, (steps, output)
     assert same_bits(last(tmp_path, "whole"), last(tmp_path, "killed")), steps
@@ -119,7 +119,7 @@ def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start:
     assert "run r is being trained already" in again.stderr
     stop = [sys.executable, "-m", "trainer", "stop", "r", "--runs", str(tmp_path / "runs")]
     assert subprocess.run(stop, cwd=ROOT).returncode == 0
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0
     assert "stopped; to go on" in output
     stopped = step(tmp_path, "r")
@@ -127,7 +127,7 @@ def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start:
     process = start([*words, "--resume"])
     wait_for_step(process, tmp_path, "r", stopped + 1)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0
     assert "stopped; to go on" in output
     assert last(tmp_path, "r").stand.step >= stopped + 1
@@ -150,7 +150,7 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
         time.sleep(30)
         wait_for_step(process, tmp_path, "elastic", step(tmp_path, "elastic") + 60)
         cluster.drain(deadline_s=10)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     workers = [e["workers"] for e in events(tmp_path, "elastic") if e["kind"] == "train"]
     assert [count for count, _ in groupby(workers)] == [2, 1, 2, 1], output

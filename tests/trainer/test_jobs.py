@@ -19,7 +19,7 @@ from tests.nodes import Cluster, ray_nodes
 from trainer.jobs import VARIABLE
 
 pytestmark = pytest.mark.slow
-START_S = 60
+START_S = 300
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Learnt]]:
         )
         for rank in range(4)
     ]
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     with suppress(subprocess.TimeoutExpired):
         for worker in workers:
             worker.wait(end - time.monotonic())
