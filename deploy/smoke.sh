@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All of compose.yaml for real: build, up, submit, train on two workers, answer; attacks, accidents,
+# All of docker-compose.yml for real: build, up, submit, train on two workers, answer; attacks, accidents,
 # bad settings; down. Needs docker with Compose v2, curl and python3; leaves images, nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,13 +73,13 @@ trap finish EXIT
 
 configurations() {
   local override
-  for override in compose.yaml compose.yaml:compose.gpu.yaml; do
+  for override in docker-compose.yml docker-compose.yml:docker-compose.gpu.yml; do
     for profile in '' commands monitoring tensorboard '*'; do
       COMPOSE_FILE=$override COMPOSE_PROFILES=$profile docker compose config --quiet
     done
   done
   diff <(grep -oE '^(# )?[A-Z_]+=' .env.example | tr -d '# =' | grep -v SERVING_ | sort -u) \
-    <(grep -ohE '\$\{[A-Z_]+' compose*.yaml | tr -d '${' | sort -u) ||
+    <(grep -ohE '\$\{[A-Z_]+' docker-compose*.yml | tr -d '${' | sort -u) ||
     fail ".env.example and the compose files know other settings"
 }
 
@@ -304,7 +304,7 @@ bad_settings() {
     -v "$work/pictures:/photographs:ro" --entrypoint python alexnet-ray -m pipeline pack /photographs datasets/mine
   docker tag alexnet-api alexnet-api:cuda
   says 'could not select device driver "nvidia"' env API_PORT=0 docker compose -p $COMPOSE_PROJECT_NAME-other \
-    -f compose.yaml -f compose.gpu.yaml up --detach --no-build --no-deps api
+    -f docker-compose.yml -f docker-compose.gpu.yml up --detach --no-build --no-deps api
   docker rmi alexnet-api:cuda >/dev/null
 }
 

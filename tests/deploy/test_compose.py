@@ -1,4 +1,4 @@
-"""What compose.yaml may not lose: deploy/smoke.sh tries all of it in running containers."""
+"""What docker-compose.yml may not lose: deploy/smoke.sh tries all of it in running containers."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import yaml
 
 from tests.conftest import ROOT
 
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 RAY = {"token", "ray-head", "ray-worker", "submit", "jobs", "pack"}
 
@@ -37,7 +37,7 @@ def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
 
 
 def test_images_with_cuda_have_names_of_their_own() -> None:
-    cuda = yaml.safe_load((ROOT / "compose.gpu.yaml").read_text())["services"]
+    cuda = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
     assert cuda.keys() == {*RAY, "api"}
     for name, service in cuda.items():
         assert service["image"] == SERVICES[name]["image"] + ":cuda"
