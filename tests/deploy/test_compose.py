@@ -27,6 +27,11 @@ def test_only_the_server_can_be_opened_to_other_machines() -> None:
             assert port.startswith("${API_HOST:-127.0.0.1}" if name == "api" else "127.0.0.1:")
 
 
+def test_grafana_leaves_the_plugins_of_its_read_only_image_alone() -> None:
+    """It unloads what it then cannot replace: the panels would have no source of data."""
+    assert SERVICES["grafana"]["environment"]["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
 def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
     api = SERVICES["api"]
     for name in RAY:
