@@ -9,14 +9,14 @@ DATA ?=
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-long smoke lint bench bench-plateau bench-loader bench-step bench-serving clean
+.PHONY: help demo test test-slow test-long smoke lint audit bench bench-plateau bench-loader bench-step bench-serving clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class folders
 	@start=$$(date +%s) && $(MAKE) --no-print-directory .venv/run && \
-	  INSTALL_S=$$(($$(date +%s) - start)) PATH="$(CURDIR)/$(BIN):$$PATH" deploy/demo.sh $(DATA)
+	  INSTALL_S=$$(($$(date +%s) - start)) PATH="$(CURDIR)/$(BIN):$$PATH" deploy/demo.sh "$(DATA)"
 
 test: .venv/dev  ## the default suite, six minutes on two cores; fetches a browser if need be
 	@$(BIN)/python -m tests.browser
@@ -37,6 +37,9 @@ lint: .venv/dev  ## style, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv/dev  ## vulnerabilities known of the pinned versions, where a database can be reached
+	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/audit
 
 bench: .venv/run  ## three networks on Imagenette as in BENCHMARKS.md; DATA=folder holds train/ and val/
 	@test -d "$(DATA)/train" || { echo "make bench DATA=folder: with train/ and val/"; exit 2; }

@@ -51,7 +51,7 @@ def pt2_bytes(checkpoint: Checkpoint) -> bytes:
 def onnx_bytes(checkpoint: Checkpoint) -> bytes:
     """A self-contained ONNX model."""
     if find_spec("onnxscript") is None:
-        raise UserError("torch writes ONNX with onnxscript; pip install 'alexnet[export]'")
+        raise UserError("torch writes ONNX with onnxscript; pip install -e '.[export]'")
     with _without_asides():
         program = torch.onnx.export(
             traced(checkpoint),

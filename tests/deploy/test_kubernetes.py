@@ -137,7 +137,7 @@ def test_every_file_is_in_a_kustomization_and_every_image_is_one_of_composes():
         renamed |= {image["name"] for image in kustomization.get("images", ())}
         assert kustomization["namespace"] == the("Namespace")["metadata"]["name"]
     assert listed == FILES
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].values()
     used = {container["image"] for pod in PODS for container in pod["spec"]["containers"]}
     assert used == renamed <= {service["image"] for service in services if "build" in service}
 
