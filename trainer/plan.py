@@ -106,7 +106,8 @@ def _check_workers(run: Run, resources: Resources) -> None:
             towers.check(run.recipe.network, workers)
         if fewest != most:
             raise RunError(
-                "--parallelism towers keeps its number of workers; give --workers one number, not a range"
+                "--parallelism towers keeps its number of workers; give --workers one number, "
+                "not a range"
             )
     if run.gpu and fewest > resources.gpus:
         raise RunError(
