@@ -50,7 +50,7 @@ train() {
   local epochs
   epochs=$(python -c 'import json
 print(max(8, 16_000 // json.load(open("demo/dataset/manifest.json"))["train"]["samples"]))')
-  python -m trainer train --recipe small --epochs "$epochs" --data demo/dataset --name demo \
+  alexnet train --recipe small --epochs "$epochs" --data demo/dataset --name demo \
     --workers 2 --runs demo/runs --models demo/models
 }
 
@@ -66,9 +66,9 @@ serve() {
   held_out
   echo "the server writes its log to demo/server.log"
   port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
-  python -m serving --model demo/models/demo --port "$port" &>demo/server.log &
+  alexnet serve --model demo/models/demo --port "$port" &>demo/server.log &
   pids=($!)
-  python -m serving classify "demo/held-out/$picture" --url "http://127.0.0.1:$port" --wait 300 \
+  alexnet classify "demo/held-out/$picture" --url "http://127.0.0.1:$port" --wait 300 \
     >demo/answer.txt &
   pids+=($!)
   wait -n "${pids[@]}"       # the client with an answer, or a server that ends before
@@ -78,7 +78,7 @@ serve() {
 }
 
 rm -rf demo && mkdir demo
-stage pack python -m pipeline pack "$source" demo/dataset --size 160
+stage pack alexnet pack "$source" demo/dataset --size 160
 stage train train
 stage serve serve
 
