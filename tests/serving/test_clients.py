@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def photo(tmp_path: Path, jpeg: bytes) -> Path:
     return path
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_as_the_readme_prints_it(server: Server, photo: Path) -> None:
     lines = re.findall(r"^\$? ?(curl .*localhost:8000.*)$", README, re.MULTILINE)
     assert len(lines) >= 4
