@@ -81,7 +81,7 @@ clean:  ## remove the virtual environment and what demo made
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
 	  "Python 3.11 or newer is needed, $(PYTHON) is " + sys.version.split()[0] + \
 	  "; name another: make PYTHON=python3.12")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@echo "installing into .venv (minutes the first time)"
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation --editable '.[train,serve]'

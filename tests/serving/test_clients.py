@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ def photo(tmp_path: Path, jpeg: bytes) -> Path:
     return path
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_curl_as_the_page_prints_it(server: Server, photo: Path) -> None:
     photo.with_name("notes.txt").write_text("no image")
     Image.new("1", (9000, 9000)).save(photo.with_name("big.png"))
