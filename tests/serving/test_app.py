@@ -82,7 +82,7 @@ def test_health(client: TestClient) -> None:
         (b"<svg/>", 415, "not an image of a supported format (JPEG, PNG, WEBP)"),
         (png()[:-40], 400, "damaged or cut short"),
         (png((9000, 9000)), 413, "81,000,000 pixels; the limit is 50,000,000"),
-        (b"\0" * 300_000, 413, "the limit is 300000"),
+        (b"\0" * 300_000, 413, "the limit is 300,000"),
     ],
     ids=["empty", "format", "text", "truncated", "bomb", "large"],
 )

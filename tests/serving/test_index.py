@@ -195,7 +195,7 @@ def test_a_dataset_that_does_not_fit_is_refused(
     [
         ("Cloud9", "--factory Cloud9: .* see `alexnet index --help`"),
         ("IVF4096,Flat", "--factory IVF4096,Flat: .*should be at least as large as number of clus"),
-        ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see python -m serving"),
+        ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see `alexnet ind"),
     ],
 )
 def test_an_index_that_faiss_cannot_make_is_refused(
