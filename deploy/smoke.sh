@@ -46,7 +46,7 @@ status() { # status CURL-OPTIONS...: the HTTP status alone
 }
 
 started() { # started UP-OPTIONS...: up and healthy, in silence if all goes well
-  docker compose up --wait --no-recreate "$@" 2>"$work/up" || {
+  docker compose up --wait --no-recreate "$@" >"$work/up" 2>&1 || {
     cat "$work/up" >&2
     exit 1
   }
@@ -63,6 +63,7 @@ finish() {
   if [ $code != 0 ]; then
     docker compose ps -a
     docker compose logs --tail 40
+    in_ray sh -c 'tail -n 40 /tmp/ray/session_latest/logs/job-driver-*' || true
   fi
   docker compose --profile '*' down --volumes --timeout 5 >/dev/null 2>&1 || true
   docker compose -p $COMPOSE_PROJECT_NAME-other --profile '*' down --volumes --timeout 5 >/dev/null 2>&1 || true
