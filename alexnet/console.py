@@ -163,14 +163,16 @@ def _function(call: _Call) -> Callable[[BaseModel], int]:
 def _reason(error: ValidationError, name: Callable[[str], str] = str) -> str:
     """The first thing that is wrong; `name` says what a user calls the field."""
     first = error.errors()[0]
-    own = first.get("ctx", {}).get("error")
-    field, *rest = (str(part) for part in first["loc"] or ("value",) if isinstance(part, str))
+    reason = first.get("ctx", {}).get("error") or first["msg"]
+    if not first["loc"]:  # of several fields together
+        return str(reason)
+    field, *rest = (part for part in first["loc"] if isinstance(part, str))
     place = ".".join([name(field), *rest])
     if first["type"] == "missing":
         return f"{place} is missing"
     text = str(first["input"])
     value = text if text and not re.search(r"\s", text) else repr(text)
-    return f"{place} is {value}: {own or first['msg']}"
+    return f"{place} is {value}: {reason}"
 
 
 def _add(app: typer.Typer, name: str, command: Command, room: Commands) -> None:
