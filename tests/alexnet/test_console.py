@@ -77,7 +77,7 @@ def test_the_example_of_a_command_is_one(room: Commands, name: str, command: Com
         ("train --data d --name x --keep 0", "--keep is 0: Input should be greater than 0"),
         ("train --data d --name x --device tpu", "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
         ("train --data d --name x --set width", "--set is width: expected FIELD=VALUE"),
-        ("train --data d --name x --set a=[", "--set a: '[' is not YAML"),
+        ("train --data d --name x --set a=[", "--set a: '[' is not valid YAML"),
         ("pack a b --val-fraction 1", "--val-fraction is 1: Input should be less than 1"),
         ("import f --from keras --name x", "'keras' is not one of 'torchvision', 'caffe'"),
         ("serve --model m --max-files 65", "max_files (65) exceeds queue_pictures (64)"),
