@@ -70,7 +70,10 @@ class Cluster:
         place = (
             [f"--address={self.address}"]
             if self._nodes
-            else ["--head", f"--port={port}", *dashboard]
+            else [
+                "--head", f"--port={port}", *dashboard,
+                "--no-monitor", f"--ray-client-server-port={_free_port()}",
+            ]
         )
         # An agent whose usual port another cluster has takes no jobs.
         command = [

@@ -36,11 +36,12 @@ def trained(
     test_data: Path,
     tmp_path_factory: pytest.TempPathFactory,
     run: Callable,
+    run_on_cluster: Callable,
 ) -> Path:
     """A folder with a dataset, a finished run, and its published model."""
     folder = tmp_path_factory.mktemp("trained")
     names = test_data / "imagenet-meta" / "synset_words.txt"
-    packed = run(
+    packed = run_on_cluster(
         "pipeline", "pack", photographs_of_imagenette, folder / "dataset",
         "--size", 128, "--class-names", names,
     )  # fmt: skip

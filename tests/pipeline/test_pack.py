@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from alexnet.pixels import whole_image, whole_picture
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
-from tests.conftest import ROOT, in_own_mounts
+from tests.conftest import in_own_mounts
 from tests.nodes import ray_nodes
 
 
@@ -248,15 +247,16 @@ def test_a_read_only_dataset_can_be_read_and_not_written(dataset: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_cluster_of_two_nodes_packs_the_same_bytes(many: Path, tmp_path: Path) -> None:
-    """More tasks at once, on two Ray nodes started by hand."""
+def test_a_cluster_of_two_nodes_packs_the_same_bytes(
+    many: Path, tmp_path: Path, run: Callable, run_on_cluster: Callable
+) -> None:
+    """As one node, with more tasks at once."""
+    done = run_on_cluster("pipeline", "pack", many, tmp_path / "one", "--size", 64)
+    assert done.returncode == 0, done.stderr
     with ray_nodes() as cluster:
         for _ in range(2):
             cluster.start(cpus=2)
-        for name, variables in (("alone", os.environ), ("cluster", cluster.environment)):
-            words = ["-m", "pipeline", "pack", str(many), str(tmp_path / name), "--size", "64"]
-            done = subprocess.run(
-                [sys.executable, *words], env=variables, cwd=ROOT, text=True, capture_output=True
-            )
-            assert done.returncode == 0, done.stderr
-    assert content(tmp_path / "cluster") == content(tmp_path / "alone")
+        words = ("pipeline", "pack", many, tmp_path / "two", "--size", 64)
+        done = run(*words, env=cluster.environment)
+        assert done.returncode == 0, done.stderr
+    assert content(tmp_path / "two") == content(tmp_path / "one")

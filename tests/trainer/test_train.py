@@ -191,32 +191,24 @@ def test_two_towers_on_two_workers_train_the_same_network(
 
 
 @pytest.mark.slow
-def test_a_published_model_is_fine_tuned_with_a_sixth_convolution(
-    dataset: Path, two_models: tuple[Path, Path], run: Callable, tmp_path: Path
+def test_a_published_model_is_fine_tuned_on_photographs_that_are_not_packed(
+    photographs: Path, two_models: tuple[Path, Path], run: Callable, tmp_path: Path
 ) -> None:
+    """With a sixth convolution, and the mean colour in place of the mean picture."""
     published = two_models[0]
     done = run(
-        *arguments("tuned", dataset, tmp_path), *SHORT, "--init-from", published,
+        *arguments("tuned", photographs, tmp_path), *SHORT, "--init-from", published,
         "--set", "network.width=0.1", "--set", "network.sixth_conv=true", "--set", "rate=0.0001",
+        "--mean", "channel",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    old, new = (
-        load(path).model.state_dict() for path in (published, tmp_path / "models" / "tuned")
-    )
+    model, mean_3HW, about = load(tmp_path / "models" / "tuned")
+    old, new = load(published).model.state_dict(), model.state_dict()
     assert "conv6.weight" in new
     assert (new["conv2.weight"] - old["conv2.weight"]).abs().max() < 0.01
     assert not torch.equal(new["conv2.weight"], old["conv2.weight"])
-
-
-@pytest.mark.slow
-def test_photographs_train_without_packing(
-    photographs: Path, run: Callable, tmp_path: Path
-) -> None:
-    done = run(*arguments("unpacked", photographs, tmp_path), *SHORT, "--mean", "channel")
-    assert done.returncode == 0, done.stderr
-    _, mean_3HW, about = load(tmp_path / "models" / "unpacked")
     assert torch.equal(mean_3HW, mean_3HW[:, :1, :1].expand_as(mean_3HW))
-    listed = Dataset(tmp_path / "runs" / "unpacked" / "photographs")
+    listed = Dataset(tmp_path / "runs" / "tuned" / "photographs")
     assert torch.allclose(mean_3HW[:, 0, 0], torch.tensor(listed.manifest.colour.mean))
     assert about.dataset == listed.digest
     assert about.recipe["mean"] == "channel"
