@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-MISSING = "no browser was found; install chromium and run `make test` again"
 PACKAGES = ("chromium", "libatomic1")
 """Debian's; the second is for Playwright itself."""
+MISSING = f"no browser was found; install {' and '.join(PACKAGES)}, then run `make test` again"
 DOWNLOAD_S = "300"
 """A download that takes longer is given up."""
 

@@ -71,8 +71,11 @@ class Cluster:
             [f"--address={self.address}"]
             if self._nodes
             else [
-                "--head", f"--port={port}", *dashboard,
-                "--no-monitor", f"--ray-client-server-port={_free_port()}",
+                "--head",
+                f"--port={port}",
+                *dashboard,
+                "--no-monitor",
+                f"--ray-client-server-port={_free_port()}",
             ]
         )
         # An agent whose usual port another cluster has takes no jobs.

@@ -26,7 +26,7 @@ NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
 READ_S = 3
 """In which clients of `hardy` must send a request."""
-DEADLINE_S = 12
+DEADLINE_S = 15
 """In which it must answer."""
 PATIENCE_S = 240
 """For what a machine that is not busy does in seconds."""
@@ -170,7 +170,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hardy(published: Path) -> Iterator[Server]:
     """A server for tests of all that one must bear, and quick to notice."""
     settings = {"read_s": READ_S, "deadline_s": DEADLINE_S, "reload_s": 0.2, "decoders": 2}
-    with serve("--model", published, **settings) as server:
+    with serve("--model", published, **settings, decode_s=PATIENCE_S) as server:
         yield server
 
 
@@ -185,5 +185,5 @@ def pair(published: Path) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def server(model: Path) -> Iterator[Server]:
     """One for all tests that do it no harm."""
-    with serve("--model", model) as server:
+    with serve("--model", model, decode_s=PATIENCE_S, deadline_s=PATIENCE_S) as server:
         yield server

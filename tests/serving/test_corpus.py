@@ -19,8 +19,8 @@ from alexnet.views import probabilities
 from serving.settings import Settings
 from tests.serving.conftest import SIZE, Server, wait_for
 
-MOST_GROWTH = 256 * 2**20
-"""Of what a server keeps: a few times what it does, a part of one large picture decoded."""
+MOST_GROWTH = 128 * 2**20
+"""Of what a server keeps: less than one large picture takes, decoded."""
 FORMATS = Settings(model=("unused",)).formats
 LIMITS = Settings(model=("unused",)).limits
 
