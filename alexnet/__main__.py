@@ -4,4 +4,5 @@ import sys
 
 from alexnet.console import main
 
-sys.exit(main())
+if __name__ == "__main__":  # decoder processes import it too
+    sys.exit(main())

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all of this machine's."""
     port: int = Field(8000, ge=0, le=65535)
-    """The port to listen on; 0 takes a free one, which the first line of output names."""
+    """The port to listen on; 0 takes a free one, which the log names."""
     workers: int = Field(1, ge=1)
     """Server processes that share the port, each with the model in its own memory."""
     threads: int = Field(0, ge=0)

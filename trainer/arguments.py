@@ -180,7 +180,7 @@ class Import(OfModels):
     classes: Path | None = None
     """A file with the names of the classes, one a line, such as synset_words.txt."""
     mean: Path | None = None
-    """Caffe's mean image (.npy or .npz), of which the mean colour is taken."""
+    """The mean image of Caffe's model (.npy or .npz)."""
 
 
 class Export(Options):
