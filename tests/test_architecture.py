@@ -14,7 +14,8 @@ import pytest
         ("trainer.commands", ("serving", "fastapi")),
         ("pipeline.commands", ("serving", "trainer", "nvidia", "ray")),
         ("pipeline.pack", ("torch", "nvidia", "ray")),  # tasks start at once and stay small
-        ("alexnet.checkpoint", ("ray", "nvidia", "fastapi")),
+        ("alexnet", ("torch", "PIL", "numpy")),  # all rooms import it
+        ("alexnet.classifier", ("ray", "nvidia", "fastapi", "pipeline", "trainer", "serving")),
     ],
 )
 def test_importing_loads_no_more_than_it_may(module: str, absent: tuple[str, ...]) -> None:
