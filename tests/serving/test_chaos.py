@@ -21,7 +21,7 @@ def test_killed_decoders_cost_no_answer(hardy: Server, jpeg: bytes) -> None:
         for _ in range(3):
             for decoder in hardy.decoders():
                 decoder.kill()
-            everybody_is_answered()
+                everybody_is_answered()  # or the next kill may be the second of one picture
     assert all(answer.response and answer.response.is_success for answer in answers)
     for decoder in hardy.decoders():
         decoder.kill()  # while they are idle
