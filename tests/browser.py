@@ -13,6 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PACKAGES = ("chromium", "libatomic1")
 """Debian's; the second is for Playwright itself."""
 MISSING = f"no browser was found; install {' and '.join(PACKAGES)}, then run `make test` again"
+FETCHING = "fetching a browser for the tests of the web page:"
 DOWNLOAD_S = "300"
 """A download that takes longer is given up."""
 
@@ -46,6 +47,7 @@ def is_found() -> bool:
 
 
 def fetch_playwrights() -> None:
+    print(f"{FETCHING} Playwright's", flush=True)
     _run("timeout", DOWNLOAD_S, sys.executable, "-m", "playwright", "install", "chromium")
 
 
@@ -58,6 +60,7 @@ def fetch_debians() -> None:
     install = [*get, "install", "-y", "--no-install-recommends", *PACKAGES]
     if not shutil.which("apt-get") or not _run(*sudo, "true"):
         return
+    print(f"{FETCHING} Debian's", flush=True)
     _run(*limited, *get, "update")
     if _run(*limited, *install, "--download-only"):
         _run(*apt, *install)  # without a limit: stopped halfway it would leave a broken system
@@ -72,10 +75,9 @@ def _run(*words: str) -> bool:
 
 
 def main() -> None:
-    for owner, fetch in (("Playwright", fetch_playwrights), ("Debian", fetch_debians)):
+    for fetch in (fetch_playwrights, fetch_debians):
         if is_found():
             return
-        print(f"fetching a browser for the tests of the web page, {owner}'s", flush=True)
         fetch()
     if not is_found():
         print(f"the tests of the web page will be skipped: {MISSING}")

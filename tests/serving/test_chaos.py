@@ -21,8 +21,8 @@ def test_killed_decoders_cost_no_answer(hardy: Server, jpeg: bytes) -> None:
         for _ in range(3):
             for decoder in hardy.decoders():
                 decoder.kill()
-            everybody_is_answered()
-    assert all(answer.response and answer.response.is_success for answer in answers)
+                everybody_is_answered()  # or the next kill may be the second of one picture
+    assert {answer.response and answer.response.status_code for answer in answers} == {200}
     for decoder in hardy.decoders():
         decoder.kill()  # while they are idle
     hardy.post("/classify", jpeg).raise_for_status()
