@@ -154,7 +154,7 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        (lambda d: (d / "manifest.json").unlink(), "No such file .* alexnet pack SOURCE"),
+        (lambda d: (d / "manifest.json").unlink(), "No such file .*`alexnet pack SOURCE"),
         (lambda d: (d / "manifest.json").write_text("{}"), "version: Field required; pack the"),
         (changed(version=7), "version: Input should be 1; pack the source again"),
         (changed(original=True), "lists photographs that were not packed; pack"),

@@ -135,7 +135,7 @@ def test_errors_name_what_does_not_belong_together(
         nothing_is_asked([wide, other], dataset),
     )
     more = publish("more", ("disc", "ring", "square", "star"), crop=64, size=128)
-    assert "number 3 is star in the first, missing" in nothing_is_asked([more], dataset)
+    assert "class 3 is star in the first, missing" in nothing_is_asked([more], dataset)
     small = publish("tiny", crop=64, size=64)
     assert "tiny/00000007 takes images of 64 x 64 pixels, " in nothing_is_asked([small], dataset)
     assert "one is given; name more" in nothing_is_asked([wide], None)

@@ -251,15 +251,18 @@ def test_class_names_are_synsets_or_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"features.3.bias": None}, "no tensor features.3.bias; found features.0.weight, "),
+        (
+            {"features.3.bias": None},
+            r"there is no tensor features.3.bias \(found: features.0.weight, ",
+        ),
         ({"features.1.weight": (64,)}, "the tensor features.1.weight belongs to no layer"),
         (
             {"features.3.weight": (256, 64, 5, 5)},
-            r"features.3.weight should be \(192, 64, 5, 5\), found \(256, 64, 5, 5\)",
+            r"features.3.weight should have the shape \(192, 64, 5, 5\), but has \(256, 64, 5, 5\)",
         ),
         (
             {"classifier.6.bias": (10,)},
-            r"classifier.6.weight should be \(10, 4096\), found \(1000, 4096\)",
+            r"classifier.6.weight should have the shape \(10, 4096\), but has \(1000, 4096\)",
         ),
         ({"classifier.6.bias": (1,)}, "classifier.6.bias should have 2 classes or more"),
     ],
@@ -293,18 +296,20 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
         "cut.safetensors", "torchvision"
     )
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    assert "no tensor features.0.weight; found weight" in refusal(
+    assert "no tensor features.0.weight (found: weight, …)" in refusal(
         "other.safetensors", "torchvision"
     )
     np.savez(tmp_path / "text.npz", **{"conv1.0": np.array(["a"])})  # type: ignore[arg-type]
     assert "text.npz: conv1.0 should hold numbers, but holds <U1" in refusal("text.npz", "caffe")
     np.savez(tmp_path / "other.npz", conv1=np.zeros(3))
-    assert "other.npz: no tensor conv1.0; found conv1, …" in refusal("other.npz", "caffe")
-    assert "other.npz: no array mean; found conv1" in refusal(
+    assert "other.npz: there is no tensor conv1.0 (found: conv1, …)" in refusal(
+        "other.npz", "caffe"
+    )
+    assert "other.npz: there is no array `mean` (found: conv1)" in refusal(
         "other.npz", "caffe", tmp_path / "other.npz"
     )
     np.save(tmp_path / "small.npy", np.zeros((3, 227, 227)))
-    assert "small.npy: should be (3,) or (3, 256, 256), found (3, 227, 227)" in refusal(
+    assert "small.npy: the shape should be (3,) or (3, 256, 256), but is (3, 227, 227)" in refusal(
         "other.npz", "caffe", tmp_path / "small.npy"
     )
     assert "torchvision's mean is known" in refusal(

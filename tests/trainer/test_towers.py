@@ -228,7 +228,7 @@ def test_join_is_the_inverse_of_split(network: AlexNetConfig) -> None:
 
 @pytest.mark.parametrize(
     ("towers", "workers", "text"),
-    [(2, 1, "1 workers"), (2, 3, "3 workers"), (2, 0, "0 workers"), (1, 2, "1 tower,")],
+    [(2, 1, "workers, not 1;"), (2, 3, "not 3;"), (2, 0, "not 0;"), (1, 2, "this one has 1;")],
 )
 def test_what_does_not_make_pairs_is_refused(towers: int, workers: int, text: str) -> None:
     with pytest.raises(RunError, match=text):
