@@ -29,10 +29,10 @@ Photograph = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 RGB, (H, W, 4) in RGB and opacity, (H, W) in grey."""
 
 REMEDIES = {
-    "empty": "get it anew or leave it out",
-    "not-an-image": "convert it or leave it out",
-    "too-large": "make it smaller or leave it out",
-    "damaged": "get it anew or leave it out",
+    "empty": "replace it, or leave it out",
+    "not-an-image": "convert it, or leave it out",
+    "too-large": "make it smaller, or leave it out",
+    "damaged": "replace it, or leave it out",
 }
 EXPECTED = (
     "expected a path, the bytes of a file, a PIL image, or an array of uint8 in the shape "

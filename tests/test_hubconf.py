@@ -50,7 +50,7 @@ torch.save(network(torch.full((1, 3, 64, 64), 9.0)), "logits")
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"weights": "tiny"}, "tiny: no published model here"),
+        ({"weights": "tiny"}, "tiny: there is no published model"),
         ({"weights": "tiny", "classes": 10},
          "tiny is a network that is complete; give it without classes"),
         ({"widht": 0.5}, "widht"),

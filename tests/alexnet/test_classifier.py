@@ -159,12 +159,12 @@ def test_several_models_answer_by_their_mean(tmp_path: Path, photographs: list[P
 @pytest.mark.parametrize(
     ("photograph", "text"),
     [
-        (b"", "the photograph: the file is empty (0 bytes); get it anew or leave it out"),
-        (b"<html>", "the photograph: not a picture in one of JPEG, PNG, WEBP, GIF, BMP, TIFF; "
-                    "convert it or leave it out"),
-        (b"\xff\xd8\xff\xe0 and no more", "the photograph: the picture is damaged or cut short"),
-        (Image.new("L", (1, 50_000_001)), "the photograph: the picture has 50000001 pixels, the "
-                                          "limit is 50000000; make it smaller or leave it out"),
+        (b"", "the photograph: the file is empty (0 bytes); replace it, or leave it out"),
+        (b"<html>", "the photograph: the file is not an image of a supported format (JPEG, "
+                    "PNG, WEBP, GIF, BMP, TIFF); convert it, or leave it out"),
+        (b"\xff\xd8\xff\xe0 and no more", "the photograph: the image is damaged or cut short"),
+        (Image.new("L", (1, 50_000_001)), "the photograph: the image has 50,000,001 pixels; the "
+                                          "limit is 50,000,000; make it smaller, or leave it out"),
         ([np.zeros((9, 9, 3), np.uint8), np.zeros((3, 9, 9), np.uint8)],
          "photographs[1] is an array of shape (3, 9, 9) and dtype uint8; expected a path"),
         (np.zeros((2, 9, 9, 3), np.uint8), "the photograph is an array of shape (2, 9, 9, 3)"),
@@ -192,7 +192,7 @@ def test_a_bad_file_among_others_is_named(
 ) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(photographs[0].read_bytes()[:-500])
-    with pytest.raises(PhotographError, match=f"{bad}: the picture is damaged"):
+    with pytest.raises(PhotographError, match=f"{bad}: the image is damaged"):
         classifier([*photographs, bad])
 
 
@@ -204,7 +204,7 @@ def test_bad_parameters_are_named(classifier: Classifier, photographs: list[Path
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}: no published model here"):
+    with pytest.raises(UserError, match=f"{tmp_path}: there is no published model"):
         alexnet.load(tmp_path)
 
 

@@ -221,7 +221,7 @@ PLACES = ("--name", "x", "--set", "size=128", "--set", "network.crop=112")
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--recipe", "large"), "no recipe 'large': one of paper, fast, small, or a file"),
+        (("--recipe", "large"), "no recipe 'large'; give paper, fast, small, or a file"),
         (("--set", "rate=-1"), "rate is -1: Input should be greater than 0"),
         (("--set", "network.crop=160"), "network.crop is 160, but the images have only 128"),
         (("--init-from", "nowhere"), "nowhere: there is no published model"),
