@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 DATA ?=
 
@@ -20,10 +21,10 @@ demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class 
 
 test: .venv/dev  ## the default suite, six minutes on two cores; fetches a browser if need be
 	@$(BIN)/python -m tests.browser
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" $(TWO)
 
 test-slow: .venv/dev  ## what takes longer
-	$(BIN)/python -m pytest -m "slow and not alone and not long" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "slow and not alone and not long" $(TWO)
 	$(BIN)/python -m pytest -m "alone and not long"
 
 test-long: .venv/dev  ## what CI has no time for

@@ -88,14 +88,13 @@ def run_one(program: str, name: str, room: Commands, arguments: Sequence[str]) -
     return _run(app, program, arguments)
 
 
-def parsed(name: str, room: Commands, arguments: Sequence[str]) -> BaseModel:
-    """The options that `arguments` mean for a command of a room. Raises UserError."""
+def parsed(name: str, room: Commands, arguments: Sequence[str]) -> BaseModel | None:
+    """The options that `arguments` mean for a command of a room; None where they ask for its help,
+    which is printed. Raises UserError."""
     app = _app(add_completion=False)
     _add(app, name, room.by_name[name], room)
     call = _call(app, f"alexnet {name}", arguments)
-    if isinstance(call, int):
-        raise UserError(f"alexnet {name} was asked for its help")
-    return call.options
+    return None if isinstance(call, int) else call.options
 
 
 def _app(**settings: Any) -> typer.Typer:
@@ -130,8 +129,10 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
         return _function(call)(call.options)
     except ValidationError as error:
         text = _reason(error)
-    except (UserError, OSError) as error:
+    except UserError as error:
         text = str(error)
+    except OSError as error:
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
@@ -141,13 +142,18 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
 
 def _call(app: typer.Typer, program: str, arguments: Sequence[str]) -> _Call | int:
     """What `arguments` ask for; an exit status where that is done, as help is. Raises UserError."""
+    if "" in arguments:
+        raise UserError(
+            f"an argument is empty; give it a value, or leave it out; see {program} --help"
+        )
     try:
         return app(arguments, prog_name=program, standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         place = context.command_path if context else program
-        text = error.format_message().replace("Value error, ", "").rstrip(".?")
-        raise UserError(f"{text}; see {place} --help") from None
+        text = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+        see = f" See {place} --help" if text.endswith("?") else f"; see {place} --help"
+        raise UserError(text + see) from None
 
 
 def _function(call: _Call) -> Callable[[BaseModel], int]:
@@ -170,6 +176,8 @@ def _reason(error: ValidationError, name: Callable[[str], str] = str) -> str:
     place = ".".join([name(field), *rest])
     if first["type"] == "missing":
         return f"{place} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"there is no field {place}"
     text = str(first["input"])
     value = text if text and not re.search(r"\s", text) else repr(text)
     return f"{place} is {value}: {reason}"

@@ -26,7 +26,7 @@ class Pack(Options):
     dataset: Annotated[Path, Argument()]
     """The folder to write the dataset to."""
     size: int = Field(SIZE, ge=64, le=1024)
-    """Rows and columns of each packed image."""
+    """Rows and columns of each packed image: 160 for the recipe small, 256 for paper and fast."""
     val_fraction: float = Field(VAL_FRACTION, gt=0, lt=1)
     """Share of each class that is held out for validation where SOURCE has no val/."""
     class_names: Path | None = None
@@ -57,7 +57,9 @@ class Verify(Options):
 COMMANDS = Commands(
     extra="train",
     by_name={
-        "pack": Command(Pack, "pipeline.commands:pack", "alexnet pack photos/ datasets/mine"),
+        "pack": Command(
+            Pack, "pipeline.commands:pack", "alexnet pack photos/ datasets/mine --size 160"
+        ),
         "show": Command(Show, "pipeline.commands:show", "alexnet show datasets/mine"),
         "verify": Command(Verify, "pipeline.commands:verify", "alexnet verify datasets/mine"),
     },

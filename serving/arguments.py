@@ -34,9 +34,10 @@ class Index(Options):
 
     Flat is exact and takes 4 bytes for each hidden unit: 16 KB for an image at full width. A search
     reads all of it, which is right for up to some 100,000 images. SQfp16 takes half of that and
-    finds 99.9 % of the same six neighbours, SQ8 a quarter and 98.8 %. IVF1024,SQ8 reads a sixteenth
-    of what SQ8 does and finds 99.3 %; each of its lists needs 39 images or more. For the 1.28
-    million images of ImageNet take IVF4096,SQ8: 5.3 GB instead of 21.
+    finds 99.9 % of the same six neighbours, SQ8 a quarter and 98.8 %. IVF1024,SQ8 codes the
+    difference from the centre of a list, which is finer: it reads a sixteenth of what SQ8 does and
+    finds 99.3 %. Each of its lists needs 39 images or more. For the 1.28 million images of ImageNet
+    take IVF4096,SQ8: 5.3 GB instead of 21.
     """
 
     model: Annotated[Path, Argument()]

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     """Answer over HTTP with a published model.
 
     Each option is also an environment variable: SERVING_MAX_FILES for --max-files. Lists are
-    written there with commas (SERVING_MODEL=models/a,models/b), formats as JSON.
+    written there with commas: SERVING_MODEL=models/a,models/b.
     """
 
     model_config = SettingsConfigDict(
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     wait_for_model: bool = False
     """Start without a published model, and take the first one that appears."""
     reload_s: float = Field(2, gt=0)
-    """Seconds between two looks for a newly published model."""
+    """Seconds between checks for a newly published model."""
 
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all of this machine's."""
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     decoders: int = Field(0, ge=0)
     """Decoder processes of each server process; 0 takes as many as it has cores."""
     keys: Path | None = None
-    """A file of API keys, one a line. Without it anybody may ask."""
+    """A file of API keys, one a line. Without it, no key is needed."""
 
     queue_pictures: int = Field(64, ge=1)
     """Images that may wait for an answer in each process. Beyond them a request gets 429."""
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     """The long side of an image divided by its short side may not be more than this."""
     max_frames: int = Field(100, ge=1)
     """The most frames of an animation, of which the first is looked at."""
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP")
+    formats: Annotated[tuple[str, ...], NoDecode] = ("JPEG", "PNG", "WEBP")
     """Image formats that are decoded, as Pillow names them; can be repeated."""
     decode_s: float = Field(10, gt=0)
     """The most seconds that decoding one image may take."""
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     drain_s: int = Field(20, ge=0)
     """The most seconds that requests under way may take after SIGTERM."""
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "formats", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings in another process."""
         values = self.model_dump(mode="json", exclude_none=True)
-        values["model"] = ",".join(map(str, self.model))
+        values |= {name: ",".join(map(str, getattr(self, name))) for name in ("model", "formats")}
         return {
             f"SERVING_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()

@@ -32,6 +32,11 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: of two processes neither is to have a long file left at the end."""
+    items.sort(key=lambda item: item.path.parent.name != "trainer")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", ())
     if any(MISSING in str(report.longrepr) for report in skipped):

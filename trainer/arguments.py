@@ -33,7 +33,7 @@ def _range(text: Any) -> Any:
         return text
     fewest, colon, most = text.partition(":")
     if not re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", text):
-        raise ValueError("expected a number such as 4, or a range such as 1:4")
+        raise ValueError("expected a number of at least 1, such as 4, or a range, such as 1:4")
     if colon and int(fewest) > int(most):
         raise ValueError("the first number of a range is the smaller one")
     return int(fewest), int(most or fewest)
@@ -97,9 +97,9 @@ class Train(OfModels, OfRuns, OfRecipe):
     datasets: Path = Path("datasets")
     """The folder in which datasets given by a word are packed."""
     resume: bool = False
-    """Go on with the run of that name where it stopped."""
+    """Resume the run of that name where it stopped."""
     resume_if_any: bool = False
-    """Go on with the run of that name if there is one; otherwise start it."""
+    """Resume the run of that name if there is one; otherwise start it."""
     workers: Annotated[
         tuple[PositiveInt, PositiveInt] | None, BeforeValidator(_range), Option(metavar="N")
     ] = None
@@ -132,7 +132,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     keep: PositiveInt = _of_run("keep")
     """Checkpoints kept for their accuracy, besides the last one."""
     retries: NonNegativeInt = _of_run("retries")
-    """How often in a row to go on after a worker has died."""
+    """Restarts in a row after a worker has died, before the run fails."""
     damage: Damage = _of_run("damage")
     """What an image that cannot be decoded does: error ends the run, replace puts another image in
     its place."""
@@ -151,7 +151,7 @@ class Evaluate(Options):
     models: Annotated[tuple[Path, ...], Argument(metavar="MODEL...")] = Field(min_length=1)
     """Published models, each as models/NAME or models/NAME/STEP."""
     data: Path | None = None
-    """A packed dataset, whose validation images are asked about."""
+    """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
     """A folder of class folders, or with val/ of them: photographs that are decoded as the server
     does. With --data, only those that the validation images were packed from."""
@@ -215,7 +215,7 @@ class Publish(OfModels, OfRuns):
 
 
 class Submit(Options):
-    """Send a run to a Ray cluster and follow it. Sent again, it goes on where it stopped."""
+    """Send a run to a Ray cluster and follow it. Submitting the same run again resumes it."""
 
     command: Annotated[tuple[str, ...], Argument(metavar="train ...")] = Field(
         min_length=1,
@@ -228,18 +228,18 @@ class Submit(Options):
 
 
 class Status(Options):
-    """List the runs that were sent to a cluster, and how they are."""
+    """List the runs that were sent to a cluster, and their states."""
 
 
 class Logs(Options):
-    """Print what a run that was sent to a cluster says, until its end."""
+    """Follow the output of a run that was sent to a cluster."""
 
     name: Annotated[str, Argument()]
     """The name of the run."""
 
 
 class Stop(OfRuns):
-    """Have a run save a checkpoint and end."""
+    """Tell a run to save a checkpoint and end."""
 
     name: Annotated[str, Argument()] = Field(
         description=f"The name of the run. Where {ADDRESS_VARIABLE} is set: of one that was sent "

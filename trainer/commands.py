@@ -56,6 +56,8 @@ def submit(options: Submit) -> int:
     if command[0] != "train":
         raise RunError(f"{command[0]!r} cannot be submitted; only `train` with its options can")
     asked = console.parsed("train", COMMANDS, command[1:])  # a mistake shows here and now
+    if asked is None:
+        return 0
     assert isinstance(asked, Train)
     if asked.resumption == "no":
         command = (*command, "--resume-if-any")

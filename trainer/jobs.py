@@ -49,12 +49,17 @@ class Jobs:
 
     def __init__(self) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", ENVIRONMENT["RAY_AUTH_MODE"])
-        self.address = os.environ.get(VARIABLE, ADDRESS)
+        self.address = os.environ.get(VARIABLE) or ADDRESS
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
         with self._errors():
-            self._client = JobSubmissionClient(self.address)
+            try:
+                self._client = JobSubmissionClient(self.address)
+            except ValueError as error:
+                raise RunError(
+                    f"{VARIABLE} is {self.address} ({_line(error)}); write it as http://HOST:8265"
+                ) from None
 
     def send(self, run: str, command: Sequence[str]) -> Job:
         """Have the cluster run `python -m trainer COMMAND`, unless it is at that run already."""

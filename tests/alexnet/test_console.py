@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from alexnet import console
-from alexnet.command import UserError
 from alexnet.console import ROOMS, Command, Commands
 
 OF_ROOMS: list[Commands] = [resolve_name(f"{room}.arguments:COMMANDS") for room in ROOMS]
@@ -70,10 +69,16 @@ def test_the_example_of_a_command_is_one(room: Commands, name: str, command: Com
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("trian", "No such command 'trian'. Did you mean 'train'"),
+        ("trian", "No such command 'trian'. Did you mean 'train'? See alexnet --help"),
+        ("import f --name x", "Missing option '--from'. Choose from: torchvision, caffe; see"),
+        ("recipe --set ratee=3", "there is no field ratee"),
+        ("import nope.pth --from torchvision --name x", "nope.pth: No such file or directory"),
         ("train --data d", "Missing option '--name'; see alexnet train --help"),
         ("train --nam x", "No such option: --nam (Possible options: --damage, --name)"),
-        ("train --data d --name x --workers 1:x", "--workers is 1:x: expected a number such as 4"),
+        (
+            "train --data d --name x --workers 1:x",
+            "--workers is 1:x: expected a number of at least 1",
+        ),
         ("train --data d --name x --keep 0", "--keep is 0: Input should be greater than 0"),
         ("train --data d --name x --device tpu", "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
         ("train --data d --name x --set width", "--set is width: expected FIELD=VALUE"),
@@ -93,6 +98,11 @@ def test_a_mistake_is_one_line_and_status_2(
     assert text in said.err
     assert said.err.startswith("alexnet")
     assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_an_empty_argument_is_no_folder(capsys: pytest.CaptureFixture) -> None:
+    assert console.run("alexnet", *OF_ROOMS, arguments=["pack", "builtin", ""]) == 2
+    assert "an argument is empty; give it a value" in capsys.readouterr().err
 
 
 def test_values_are_taken_as_they_are() -> None:
@@ -126,9 +136,9 @@ def test_a_missing_package_is_named_with_its_remedy(capsys: pytest.CaptureFixtur
     assert said in capsys.readouterr().err
 
 
-def test_asking_for_help_is_no_set_of_options() -> None:
-    with pytest.raises(UserError, match="asked for its help"):
-        console.parsed("train", OF_ROOMS[1], ["--help"])
+def test_asking_for_help_is_no_set_of_options(capsys: pytest.CaptureFixture) -> None:
+    assert console.parsed("train", OF_ROOMS[1], ["--help"]) is None
+    assert "--data PATH" in capsys.readouterr().out
 
 
 def test_the_version_and_the_shells_completion() -> None:

@@ -1,11 +1,11 @@
-"""How many cores a server counts as its own."""
+"""Settings from the environment, and the cores that a server counts as its own."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from serving.settings import granted_cores
+from serving.settings import Settings, granted_cores
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,15 @@ def test_a_containers_limit_counts_as_cores(tmp_path: Path, quota: str, cores: i
 
 def test_without_a_limit_all_cores_are_granted(tmp_path: Path):
     assert granted_cores(tmp_path / "cpu.max") == len(os.sched_getaffinity(0))
+
+
+def test_lists_are_written_with_commas_and_survive_the_way_to_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("SERVING_MODEL", "a,b")
+    monkeypatch.setenv("SERVING_FORMATS", "JPEG,PNG")
+    settings = Settings()
+    assert (settings.model, settings.formats) == ((Path("a"), Path("b")), ("JPEG", "PNG"))
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings

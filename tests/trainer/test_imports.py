@@ -322,5 +322,5 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
 
     done = run("trainer", "import", "none.npz", "--from", "caffe", "--name", "y")
     assert done.returncode == 2
-    assert "No such file or directory: 'none.npz'" in done.stderr
+    assert "none.npz: No such file or directory" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -110,6 +110,7 @@ def test_a_name_is_not_trained_twice(
     assert "--resume" in done.stderr
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset: Path) -> None:
     """SIGINT in the middle of an epoch, then --resume: the weights of the undisturbed run."""
     command = [sys.executable, "-m", *arguments("parted", dataset, trained)]
