@@ -109,7 +109,8 @@ def test_damage_is_named_by_the_task_that_meets_it(
     )
     assert done.returncode == 2
     assert re.fullmatch(
-        r"python -m trainer evaluate: .*val/00000.tar, at byte \d+ \(image 7\): cannot be decoded; .*\n",
+        r"python -m trainer evaluate: .*val/00000.tar, at byte \d+ \(image 7\): "
+        r"cannot be decoded; .*\n",
         done.stderr,
     )
 
