@@ -48,7 +48,7 @@ def train(dataset: Path, tmp_path: Path) -> list[str]:
     return [
         "train", "--data", str(dataset), "--name", "r", "--set", "size=128",
         "--set", "network.width=0.1", "--set", "network.crop=64", "--batch", "32",
-        "--epochs", "80",
+        "--epochs", "120",
         "--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models"),
     ]  # fmt: skip
 
