@@ -36,7 +36,7 @@ def ask(cluster: Cluster, tmp_path: Path) -> Callable[..., subprocess.CompletedP
     def ask(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "trainer", *map(str, words)],
-            cwd=ROOT, text=True, capture_output=True, timeout=300, check=False,
+            cwd=ROOT, text=True, capture_output=True, timeout=500, check=False,
             env=os.environ | cluster.outside | environment,
         )  # fmt: skip
 
@@ -48,7 +48,7 @@ def train(dataset: Path, tmp_path: Path) -> list[str]:
     return [
         "train", "--data", str(dataset), "--name", "r", "--set", "size=128",
         "--set", "network.width=0.1", "--set", "network.crop=64", "--batch", "32",
-        "--epochs", "120",
+        "--epochs", "80",
         "--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models"),
     ]  # fmt: skip
 
