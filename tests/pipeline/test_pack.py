@@ -97,6 +97,7 @@ def pack_and_kill(source: Path, directory: Path, after_s: float) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_interrupted_and_rerun_it_keeps_what_is_finished(
     many: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:

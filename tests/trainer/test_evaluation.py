@@ -23,6 +23,7 @@ from trainer.results import Results
 from trainer.validation import evaluate
 
 
+@pytest.mark.slow
 def test_two_models_on_a_dataset_and_its_originals(
     dataset: Path,
     photographs: Path,

@@ -134,6 +134,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset
         assert torch.equal(parted.state_dict()[name], tensor), name
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops_and_publishes_nothing(
     dataset: Path, tmp_path: Path, run: Callable
 ) -> None:
