@@ -21,6 +21,7 @@ from torch import Tensor
 from alexnet import atomic, golden
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.fault import fault
 from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import PictureRule
@@ -150,10 +151,8 @@ def read_about(directory: Path) -> About:
     except OSError as error:
         raise _unreadable(error) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
         raise CheckpointError(
-            f"{directory / 'about.json'}: {place}: {first['msg']}; "
+            f"{directory / 'about.json'}: {fault(error)}; "
             "another version wrote the file, or it was edited by hand; publish the model again"
         ) from None
 

@@ -9,7 +9,7 @@ class AlexNetConfig(BaseModel):
     """Options of the network: what the paper varies, what makes it smaller, and where torchvision's
     and Caffe's networks differ from it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     classes: int = Field(1000, ge=2)
     towers: Literal[1, 2] = 2

@@ -6,7 +6,6 @@ values are checked by the model alone.
 """
 
 import inspect
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -23,6 +22,7 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from alexnet.command import UserError
+from alexnet.fault import fault
 
 ROOMS = ("pipeline", "trainer", "serving")
 """Each declares its commands in ROOM.arguments.COMMANDS. They are named here, not imported: they
@@ -128,7 +128,7 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str]) -> int:
         program = call.program
         return _function(call)(call.options)
     except ValidationError as error:
-        text = _reason(error)
+        text = str(fault(error))
     except UserError as error:
         text = str(error)
     except OSError as error:
@@ -166,38 +166,25 @@ def _function(call: _Call) -> Callable[[BaseModel], int]:
         ) from None
 
 
-def _reason(error: ValidationError, name: Callable[[str], str] = str) -> str:
-    """The first thing that is wrong; `name` says what a user calls the field."""
-    first = error.errors()[0]
-    reason = first.get("ctx", {}).get("error") or first["msg"]
-    if not first["loc"]:  # of several fields together
-        return str(reason)
-    field, *rest = (part for part in first["loc"] if isinstance(part, str))
-    place = ".".join([name(field), *rest])
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    if first["type"] == "extra_forbidden":
-        return f"there is no field {place}"
-    text = str(first["input"])
-    value = text if text and not re.search(r"\s", text) else repr(text)
-    return f"{place} is {value}: {reason}"
-
-
 def _add(app: typer.Typer, name: str, command: Command, room: Commands) -> None:
     """Give the app a command whose parameters are the fields of `command.options`."""
     # Settings read the environment themselves, so that no option of theirs has to be given.
     variables = command.options.model_config.get("env_prefix")
 
-    def called(field: str) -> str:
-        return f"{_option(field)} or {variables}{field.upper()}" if variables else _option(field)
+    def reason(error: ValidationError) -> str:
+        found = fault(error)
+        if not found.place:
+            return found.reason
+        field = str(found.place[0])
+        option = _option(field)
+        return found.named(f"{option} or {variables}{field.upper()}" if variables else option)
 
     def call(context: typer.Context, **values: Any) -> _Call:
         given = {name: value for name, value in values.items() if value not in (None, [], False)}
         try:
             options = command.options(**given)
         except ValidationError as error:
-            reason = _reason(error, called)
-            raise UserError(f"{reason}; see {context.command_path} --help") from None
+            raise UserError(f"{reason(error)}; see {context.command_path} --help") from None
         return _Call(context.command_path, command, room.extra, options)
 
     parameters = [

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from alexnet.fault import fault
 from pipeline.manifest import VERSION, DatasetError, Manifest, Mean, SplitManifest, SplitName
 from pipeline.pictures import Packed, Photographs, Pictures
 
@@ -68,11 +69,10 @@ class Dataset:
 
 
 def _refusal(path: Path, error: ValidationError) -> str:
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    if field == "version":
+    found = fault(error)
+    if found.field == "version":
         return (
-            f"{path}: the dataset has version {first['input']}, but this program reads version "
+            f"{path}: the dataset has version {found.value}, but this program reads version "
             f"{VERSION}; pack the source again"
         )
-    return f"{path}: {field or 'content'}: {first['msg']}; pack the source again"
+    return f"{path}: {found}; pack the source again"

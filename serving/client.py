@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ def classify(options: Classify) -> int:
     key = options.key or os.environ.get("SERVING_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     refused = False
+    if not re.match(r"https?://[^/]", options.url):
+        raise UserError(f"--url is {options.url}: write it as http://HOST:PORT")
     with httpx.Client(base_url=options.url, timeout=60, headers=headers) as client:
         _wait_until_ready(client, options.wait)
         for photo in options.photos:
@@ -64,7 +67,7 @@ def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
     try:
         data = photo.read_bytes()
     except OSError as error:
-        raise UserError(f"{photo}: {error.strerror}") from None
+        raise UserError(f"{photo}: {error.strerror}; check the path") from None
     for attempt in range(1, TRIES + 1):
         try:
             response = client.post(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.fault import fault
 from alexnet.pixels import PictureError, whole_image
 
 
@@ -57,9 +58,7 @@ class PackedPictures:
                 f"`alexnet pack SOURCE {directory}`"
             ) from None
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: {place}: {first['msg']}; pack the source again") from None
+            raise UserError(f"{path}: {fault(error)}; pack the source again") from None
         _check(path, manifest, about)
         self.digest = hashlib.sha256(content).hexdigest()
         """SHA-256 that names the dataset, as in about.json of the models trained on it."""

@@ -41,8 +41,12 @@ class Decoder:
 
     async def start(self) -> None:
         """All processes, so that the first pictures do not wait for them."""
-        starts = (_run(_settle) for _ in range(self._processes))
-        await asyncio.gather(*starts, return_exceptions=True)
+
+        async def settled() -> None:
+            async with self._limiter:  # or else a first picture would start one more
+                await _run(_settle)
+
+        await asyncio.gather(*(settled() for _ in range(self._processes)), return_exceptions=True)
 
     async def __call__(self, data: bytes, size: int, rule: PictureRule) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises PictureError."""

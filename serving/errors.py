@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from alexnet.fault import described
 from alexnet.pixels import PictureError, Refusal
 from serving import metrics
 from serving.schemas import Problem
@@ -97,9 +98,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def bad_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Place and message only: pydantic would echo the input, here a whole upload.
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        # Without the value, which may be a whole upload.
+        first = described(error.errors()[0])
         return await refused(
-            request, RefusedError(422, "bad-parameter", f"{place}: {first['msg']}")
+            request, RefusedError(422, "bad-parameter", f"{first.field}: {first.reason}")
         )

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alexnet.checkpoint import About
 from alexnet.command import UserError
+from alexnet.fault import fault
 from serving import thumbnails
 from serving.thumbnails import Thumbnails
 
@@ -68,9 +69,7 @@ class Neighbours:
         try:
             ours = AboutNeighbours.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: {place}: {first['msg']}; {REMEDY}") from None
+            raise UserError(f"{path}: {fault(error)}; {REMEDY}") from None
         if ours.weights_sha256 != about.weights_sha256:
             raise UserError(
                 f"{folder}: the index was built for the weights {ours.weights_sha256[:12]}…, but "

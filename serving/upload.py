@@ -14,6 +14,7 @@ from multipart import (
 )
 from pydantic import ValidationError
 
+from alexnet.fault import fault
 from serving.errors import RefusedError
 from serving.schemas import Base64Picture
 
@@ -109,9 +110,9 @@ def _from_json(body: bytes) -> Upload:
         sent = Base64Picture.model_validate_json(body)
         picture = base64.b64decode(sent.inputs, validate=True)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "body"
-        raise RefusedError(422, "bad-parameter", f"{place}: {first['msg']}") from None
+        first = fault(error)
+        place = first.field or "body"
+        raise RefusedError(422, "bad-parameter", f"{place}: {first.reason}") from None
     except (binascii.Error, ValueError):
         raise RefusedError(422, "bad-parameter", "inputs: the text is not valid base64") from None
     return Upload("json", [picture], sent.parameters.top_k)

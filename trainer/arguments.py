@@ -2,9 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 from typer import Argument, Option
 
 from alexnet.console import Command, Commands, Options
@@ -140,6 +147,12 @@ class Train(OfModels, OfRuns, OfRecipe):
     """Share of JPEG decoding that a GPU's hardware decoder takes, 0 to 1. If not given, the fastest
     share is found at the start."""
 
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if self.resume and self.resume_if_any:
+            raise ValueError("--resume and --resume-if-any exclude each other; give one of them")
+        return self
+
     @property
     def resumption(self) -> Resume:
         return "yes" if self.resume else "if-any" if self.resume_if_any else "no"
@@ -242,8 +255,8 @@ class Stop(OfRuns):
     """Tell a run to save a checkpoint and end."""
 
     name: Annotated[str, Argument()] = Field(
-        description=f"The name of the run. Where {ADDRESS_VARIABLE} is set: of one that was sent "
-        "to that cluster."
+        description="The name of the run: one in the folder of runs, or one that was sent to a "
+        f"cluster. Where {ADDRESS_VARIABLE} is set, only the cluster is asked."
     )
 
 

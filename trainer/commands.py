@@ -42,17 +42,28 @@ def train(options: Train) -> int:
 
 
 def stop(options: Stop) -> int:
-    if VARIABLE in os.environ:
-        jobs = Jobs()
-        jobs.stop(jobs.last(options.name))
-    else:
+    if VARIABLE not in os.environ and (options.runs / options.name).is_dir():
         ask_to_stop(find_run(options.runs, options.name))
+    else:
+        _stop_job(options)
     print(f"asked {options.name} to save a checkpoint and end")
     return 0
 
 
+def _stop_job(options: Stop) -> None:
+    try:
+        jobs = Jobs()
+        jobs.stop(jobs.last(options.name))
+    except RunError as error:
+        if VARIABLE in os.environ:
+            raise
+        raise RunError(f"{options.runs} has no run {options.name}, and {error}") from None
+
+
 def submit(options: Submit) -> int:
     command = options.command
+    if "--detach" in command:
+        raise RunError("--detach belongs before train: alexnet submit --detach train ...")
     if command[0] != "train":
         raise RunError(f"{command[0]!r} cannot be submitted; only `train` with its options can")
     asked = console.parsed("train", COMMANDS, command[1:])  # a mistake shows here and now

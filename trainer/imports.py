@@ -251,7 +251,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # as above
         raise ForeignError(
-            f"{path}: this is not an .npy or .npz file of plain arrays ({error})"
+            f"{path}: this is not an .npy or .npz file of plain arrays; {OTHER}"
         ) from error
     for name, array in arrays.items():
         if array.dtype.kind not in "fiu":

@@ -89,11 +89,6 @@ def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
             f"{dataset.manifest.size} pixels, but the recipe {recipe.name} takes {recipe.size}; "
             f"pack them with --size {recipe.size}"
         )
-    if recipe.network.crop > recipe.size:
-        raise RunError(
-            f"network.crop is {recipe.network.crop}, but the images have only {recipe.size} x "
-            f"{recipe.size} pixels; choose a smaller crop"
-        )
     classes = {"classes": len(dataset.manifest.classes)}
     return recipe.model_copy(update={"network": recipe.network.model_copy(update=classes)})
 

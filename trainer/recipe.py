@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alexnet.command import UserError
 from alexnet.config import AlexNetConfig
+from alexnet.fault import Fault, fault
 from pipeline.manifest import Mean
 from trainer.schedule import Cosine, Fixed, Schedule
 
@@ -21,7 +22,7 @@ class RecipeError(UserError):
 
 
 class Recipe(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     network: AlexNetConfig
@@ -50,6 +51,15 @@ class Recipe(BaseModel):
     gradients: Literal["fp32", "bf16"] = "fp32"
     """What workers send each other: bf16 halves the traffic and rounds the sum."""
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.network.crop > self.size:
+            raise ValueError(
+                f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
+                "from an image of that size; make it smaller"
+            )
+        return self
 
 
 def paper() -> Recipe:
@@ -100,18 +110,42 @@ def resolve(
 ) -> Recipe:
     """The recipe of that name, or of that YAML file, with what the environment and then `changes`
     (dotted field, value) say. Where the batch changes and the rate is not given, the rate goes
-    with it. Raises RecipeError, and ValidationError for values out of range."""
+    with it. Raises RecipeError."""
     base, overrides = (RECIPES[recipe](), {}) if recipe in RECIPES else _from_file(recipe)
+    sources = {}
     for variable, text in environment.items():
         if variable.startswith(VARIABLE):
             field = variable.removeprefix(VARIABLE).lower().replace("__", ".")
-            _set(overrides, field, parse(text, variable))
+            _set(overrides, field, parse(text, variable), variable)
+            sources[field] = variable
     for field, value in changes:
-        _set(overrides, field, value)
-    if "batch" in overrides and "rate" not in overrides:
-        # The author's runs at twice the batch matched at twice the rate.
-        overrides["rate"] = base.rate * float(overrides["batch"]) / base.batch
-    return Recipe.model_validate(_merged(base.model_dump(), overrides))
+        _set(overrides, field, value, f"--set {field}")
+        sources[field] = f"--set {field}"
+    try:
+        if "batch" in overrides and "rate" not in overrides:
+            # The author's runs at twice the batch matched at twice the rate.
+            batch = Recipe.model_validate(base.model_dump() | {"batch": overrides["batch"]}).batch
+            overrides["rate"] = base.rate * batch / base.batch
+        return Recipe.model_validate(_merged(base.model_dump(), overrides))
+    except ValidationError as error:
+        raise RecipeError(_reason(fault(error), sources, recipe)) from None
+
+
+def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
+    """What is wrong, after the option, variable or file that says so."""
+    place = [str(part) for part in found.place]
+    if len(place) > 1 and place[0] == "schedule":
+        del place[1]  # pydantic puts the kind of the schedule there
+    field = ".".join(place)
+    given = [
+        name
+        for name in sources
+        if f"{field}.".startswith(f"{name}.") or f"{name}.".startswith(f"{field}.")
+    ]
+    source = sources[max(given, key=len)] if given else f"{recipe}: {field}"
+    if found.kind == "extra_forbidden":
+        return f"{source}: a recipe has no field {field}; `alexnet recipe` prints those there are"
+    return found.named(source)
 
 
 def parse(text: str, place: str) -> Any:
@@ -136,16 +170,22 @@ def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
         raise RecipeError(f"{path}: {error.strerror}; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: this is not a valid YAML file ({_line(error)})") from None
-    if not isinstance(fields, dict) or (start := fields.pop("recipe", None)) not in RECIPES:
+    start = fields.pop("recipe", None) if isinstance(fields, dict) else None
+    if not isinstance(start, str) or start not in RECIPES:
         known = ", ".join(RECIPES)
-        raise RecipeError(f"{path}: add a line `recipe: NAME` with the recipe it changes, {known}")
+        said = "" if start is None else f"there is no recipe {start!r}; "
+        raise RecipeError(
+            f"{path}: {said}add a line `recipe: NAME` with the recipe it changes, {known}"
+        )
     return RECIPES[start](), {"name": path.stem} | fields
 
 
-def _set(fields: dict[str, Any], dotted: str, value: Any) -> None:
+def _set(fields: dict[str, Any], dotted: str, value: Any, source: str) -> None:
     *groups, last = dotted.split(".")
     for group in groups:
         fields = fields.setdefault(group, {})
+        if not isinstance(fields, dict):
+            raise RecipeError(f"{source}: {group} has no fields, its value is {fields} already")
     fields[last] = value
 
 

@@ -20,7 +20,7 @@ class Rates(NamedTuple):
 class Fixed(BaseModel):
     """Drops at parts of the run: the author's own automatic schedule (layer-params-170.cfg)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["fixed"] = "fixed"
     drops: Drops = ((0.25, 0.1587), (0.5, 0.0252), (0.75, 0.004))
@@ -46,7 +46,7 @@ class Fixed(BaseModel):
 class Plateau(BaseModel):
     """Divide by ten when the validation error stops improving, three times (§5)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["plateau"] = "plateau"
     factor: float = Field(0.1, gt=0, lt=1)
@@ -81,7 +81,7 @@ class Cosine(BaseModel):
     The biases' learning rate falls with that of the weights, as in no configuration of 2012.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["cosine"] = "cosine"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from alexnet.classes import ClassLabel
+from alexnet.fault import fault
 from pipeline.manifest import DatasetError
 from pipeline.progress import Progress
 from pipeline.sources.source import Sample, Source, hold_out, ordered
@@ -161,6 +162,6 @@ def _manifest_classes(path: Path) -> tuple[ClassLabel, ...]:
         return _Manifest.model_validate_json(path.read_bytes()).classes
     except ValidationError as error:
         raise DatasetError(
-            f"{path}: cannot read its classes ({error.errors()[0]['msg']}); "
+            f"{path}: cannot read its classes ({fault(error)}); "
             "list them in a file and name it with --class-names"
         ) from None

@@ -95,7 +95,7 @@ def test_each_fault_names_its_file(tmp_path: Path) -> None:
     directory = save(model(0), MEAN, about(), tmp_path)
     fields = json.loads((directory / "about.json").read_text())
     (directory / "about.json").write_text(json.dumps(fields | {"version": 2}))
-    with pytest.raises(CheckpointError, match=r"about.json: version: .*another version"):
+    with pytest.raises(CheckpointError, match=r"about.json: version is 2: .*another version"):
         load(directory)
     (tmp_path / "dogs" / "current.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"current.json: the file does not name"):

@@ -19,8 +19,8 @@ def test_no_dataset(tmp_path: Path) -> None:
     ("change", "text"),
     [
         ({"version": 2}, "the dataset has version 2, but this program reads version 1; pack"),
-        ({"colour": 7}, "colour: Input should be"),
-        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"colour": 7}, "colour is 7: "),
+        ({"surprise": 1}, "there is no field surprise"),
     ],
 )
 def test_another_version_or_a_changed_manifest(

@@ -190,7 +190,7 @@ def test_validation_pictures_seen_in_training_are_reported(
         (("nowhere", "d"), "nowhere: there is no such folder"),
         (
             ("builtin", "d", "--size", "12"),
-            "--size is 12: Input should be greater than or equal to 64",
+            "--size is 12: expected at least 64",
         ),
         (("builtin", "d", "--colour", "1"), "No such option: --colour"),
         ((), "Missing argument 'SOURCE'"),

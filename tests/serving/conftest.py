@@ -95,8 +95,12 @@ class Server:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
     def decoders(self) -> list[psutil.Process]:
-        """Of a server that is one process."""
-        return psutil.Process(self.process.pid).children()
+        """Those alive, of a server that is one process."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has just died
+                found += [child] if child.status() != psutil.STATUS_ZOMBIE else []
+        return found
 
     def processes(self) -> list[psutil.Process]:
         """The server processes of one that is several."""

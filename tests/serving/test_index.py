@@ -155,8 +155,8 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
     ("damage", "text"),
     [
         (lambda d: (d / "manifest.json").unlink(), "No such file .*`alexnet pack SOURCE"),
-        (lambda d: (d / "manifest.json").write_text("{}"), "version: Field required; pack the"),
-        (changed(version=7), "version: Input should be 1; pack the source again"),
+        (lambda d: (d / "manifest.json").write_text("{}"), "version is missing; pack the"),
+        (changed(version=7), "version is 7: expected 1; pack the source again"),
         (changed(original=True), "lists photographs that were not packed; pack"),
         (
             changed(size=96),

@@ -13,7 +13,7 @@ import pytest
         ((), "--model or SERVING_MODEL is missing"),
         (
             ("--model", "m", "--port", "99999"),
-            "--port or SERVING_PORT is 99999: Input should be less than",
+            "--port or SERVING_PORT is 99999: expected at most",
         ),
         (("--modle", "m"), "No such option: --modle (Possible options: --model)"),
         (("index", "nowhere", "dataset"), "nowhere: there is no published model"),

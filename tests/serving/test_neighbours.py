@@ -171,7 +171,7 @@ def test_an_about_file_of_another_version_is_refused(copy: Path) -> None:
     path = copy / FOLDER / "about.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     with pytest.raises(
-        UserError, match=r"about.json: version: Input should be 1; build the index again"
+        UserError, match=r"about.json: version is 2: expected 1; build the index again"
     ):
         Neighbours.open(copy, checkpoint.load(copy).about)
 

@@ -105,7 +105,7 @@ def describe(model: Path, **changed: object) -> None:
         (flip_a_bit, "the file is damaged: its SHA-256"),
         (cut_short, "cannot be loaded"),
         (lambda model: describe(model, version=2), "another version wrote the file"),
-        (lambda model: describe(model, size=64.5), "size: Input should be a valid integer"),
+        (lambda model: describe(model, size=64.5), "size is 64.5: expected a whole number"),
         (lambda model: describe(model, network={"classes": 8}), "cannot be loaded"),
         (without_numbers, "the model's probabilities are not finite numbers"),
         (

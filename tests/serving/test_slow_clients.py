@@ -87,10 +87,11 @@ def test_an_answer_may_take_longer_than_a_request_up_to_its_deadline(
         asked = [pool.submit(ask) for _ in decoders]
         time.sleep(READ_S + 1)
         decoders[0].resume()
-        answered, late = sorted(future.result() for future in asked)
-    assert answered[0] == 200
-    assert late[:2] == (504, "SERVING_DEADLINE_S")
-    assert READ_S < answered[2] < DEADLINE_S < late[2]
+        results = [future.result() for future in asked]
+    answered = [seconds for status, _, seconds in results if status == 200]
+    late = [seconds for *refusal, seconds in results if refusal == [504, "SERVING_DEADLINE_S"]]
+    assert len(answered) + len(late) == len(asked), results
+    assert READ_S < min(answered, default=0) < DEADLINE_S < min(late, default=0), results
 
 
 def test_what_is_no_http_is_refused_as_all_else(hardy: Server) -> None:

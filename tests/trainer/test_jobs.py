@@ -124,8 +124,9 @@ def test_sent_stopped_and_sent_again(
 
 def test_mistakes_are_one_line(ask: Callable, train: list[str]) -> None:
     for words, environment, text in [
-        (["submit", *train, "--epochs", "0"], {}, "--epochs is 0: Input should be greater than 0"),
+        (["submit", *train, "--epochs", "0"], {}, "--epochs is 0: expected more than 0"),
         (["submit", "pack"], {}, "only `train` with its options can"),
+        (["submit", *train, "--detach"], {}, "alexnet submit --detach train"),
         (["logs", "none"], {}, "no job of a run none"),
         (["status"], {"RAY_AUTH_TOKEN": "wrong" * 8}, "Invalid authentication token"),
         (["status"], {VARIABLE: "http://127.0.0.1:9"}, "no answer from a Ray head"),

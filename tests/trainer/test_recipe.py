@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from trainer.recipe import RECIPES, RecipeError, fast, paper, parse, resolve, small
 
@@ -65,18 +64,36 @@ def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ([("batch", 0)], "greater than or equal to 1"),
-        ([("epoch", 3)], "Extra inputs"),
-        ([("network.depth", 9)], "Extra inputs"),
-        ([("precision", "fp8")], "Input should be 'auto'"),
-        ([("schedule", {"kind": "linear"})], "does not match any of the expected tags"),
-        ([("rate", 0)], "greater than 0"),
-        ([("schedule.patience", 3)], "Extra inputs"),
+        ([("batch", 0)], "--set batch is 0: expected at least 1"),
+        ([("batch", "x")], "--set batch is x: expected a whole number"),
+        ([("epoch", 3)], "--set epoch: a recipe has no field epoch; `alexnet recipe` prints"),
+        ([("network.depth", 9)], "--set network.depth: a recipe has no field network.depth"),
+        ([("precision", "fp8")], "--set precision is fp8: expected 'auto', 'fp32' or 'bf16'"),
+        ([("schedule", "cosine")], "--set schedule is cosine: expected a group of fields"),
+        ([("schedule", {"kind": "linear"})], "expected a 'kind' among 'fixed', 'plateau', 'cosi"),
+        ([("rate", 0)], "--set rate is 0: expected more than 0"),
+        ([("rate", float("inf"))], "--set rate is inf: expected a finite number"),
+        ([("network.dropout", float("nan"))], "--set network.dropout is nan: expected a finite"),
+        ([("rate.weights", 3)], "--set rate.weights is {'weights': 3}: expected a number"),
+        ([("rate", 3), ("rate.weights", 3)], "--set rate.weights: rate has no fields, its value"),
+        ([("schedule.patience", 3)], "--set schedule.patience: a recipe has no field schedule.pa"),
+        ([("network.crop", 300)], r"network.crop \(300\) exceeds size \(256\)"),
     ],
 )
 def test_bad_values_are_refused(changes: list, text: str) -> None:
-    with pytest.raises(ValidationError, match=text):
+    with pytest.raises(RecipeError, match=text):
         resolve("paper", {}, changes)
+
+
+def test_a_bad_value_is_named_after_the_place_it_comes_from(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^ALEXNET_RECIPE_NETWORK__WIDTH is 9: expected at most"):
+        resolve("paper", {"ALEXNET_RECIPE_NETWORK__WIDTH": "9"}, [])
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: paper\nnetwork: {width: 9}")
+    with pytest.raises(RecipeError, match=r"mine.yaml: network.width is 9: expected at most 4"):
+        resolve(str(file), {}, [])
+    with pytest.raises(RecipeError, match=r"^--set network.width is 8: expected at most 4"):
+        resolve(str(file), {"ALEXNET_RECIPE_NETWORK__WIDTH": "9"}, [("network.width", 8)])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +104,8 @@ def test_bad_values_are_refused(changes: list, text: str) -> None:
             "epochs: 3",
             r"mine.yaml: add a line `recipe: NAME` with the recipe it changes, paper, fa",
         ),
-        ("recipe: large", r"add a line `recipe: NAME`"),
+        ("recipe: large", r"mine.yaml: there is no recipe 'large'; add a line `recipe: NAME`"),
+        ("recipe: [large]", r"there is no recipe \['large'\]; add a line `recipe: NAME`"),
         ("- a list", r"add a line `recipe: NAME`"),
         (
             "a: b: c",
