@@ -18,8 +18,8 @@ from alexnet.console import Command, Commands, Options
 from pipeline.manifest import Mean
 from pipeline.pictures import Damage
 from pipeline.sources import WORDS
-from trainer.jobs import ADDRESS
-from trainer.jobs import VARIABLE as ADDRESS_VARIABLE
+from trainer.on_ray.jobs import ADDRESS
+from trainer.on_ray.jobs import VARIABLE as ADDRESS_VARIABLE
 from trainer.recipe import RECIPES, VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 

@@ -28,9 +28,9 @@ from pipeline.contender import Contender, compete
 from pipeline.scores import Goal, Scores, Windows
 from trainer import peers
 from trainer.launchers import WORKERS, Pair, ray_train, torchrun
+from trainer.loop.precision import resolve_precision
 from trainer.parity import Parity, compare
 from trainer.peers import CPU, Task, flops_per_image
-from trainer.precision import resolve_precision
 from trainer.recipe import small
 
 PARTS = ("parity", "forward", "step", "launchers")

@@ -21,12 +21,12 @@ from trainer.arguments import (
     Submit,
     Train,
 )
-from trainer.exports import export
-from trainer.imports import publish_import
-from trainer.jobs import VARIABLE, Job, Jobs, table
-from trainer.launch import kept_checkpoint, launch
+from trainer.on_ray.jobs import VARIABLE, Job, Jobs, listing
+from trainer.on_ray.launch import kept_checkpoint, launch
 from trainer.plan import planned
-from trainer.publish import publish
+from trainer.publishing.exports import export
+from trainer.publishing.imports import publish_import
+from trainer.publishing.publish import publish
 from trainer.recipe import resolve
 from trainer.report import draw_curves, history
 from trainer.run import RunError, ask_to_stop, find_run
@@ -79,7 +79,7 @@ def submit(options: Submit) -> int:
 
 
 def status(options: Status) -> int:
-    print(table(Jobs().all()))
+    print(listing(Jobs().all()))
     return 0
 
 
@@ -143,8 +143,10 @@ def export_model(options: Export) -> int:
 def evaluate(options: Evaluate) -> int:
     if options.json_ and not options.json_.absolute().parent.is_dir():
         raise RunError(f"--json {options.json_}: there is no such folder; make it first")
-    from trainer.evaluation import evaluate_models  # DALI, which the other commands need not load
-    from trainer.table2 import table2
+    from trainer.evaluation.evaluate import (
+        evaluate_models,  # DALI, which the other commands need not load
+    )
+    from trainer.evaluation.table import table
 
     results = evaluate_models(
         options.models,
@@ -155,7 +157,7 @@ def evaluate(options: Evaluate) -> int:
         workers=options.workers,
         device=options.device,
     )
-    print(table2(results))
+    print(table(results))
     if options.json_:
         atomic.write(options.json_, results.model_dump_json(indent=2).encode())
     return 0

@@ -22,10 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.cluster import cluster
-from trainer.optimizer import SGD2012
+from trainer.loop.optimizer import SGD2012
+from trainer.loop.precision import resolve_precision
+from trainer.loop.step import Place, train_step
 from trainer.peers import CPU, RATE, noise
-from trainer.precision import resolve_precision
-from trainer.step import Place, train_step
 
 WORKERS = 2
 PATIENCE = timedelta(minutes=10)

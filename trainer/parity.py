@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from alexnet.model import AlexNet, AlexNetConfig
-from trainer.optimizer import SGD2012
+from trainer.loop.optimizer import SGD2012
+from trainer.loop.precision import autocast
+from trainer.loop.step import Place, train_step
 from trainer.peers import CPU, DECAY, MOMENTUM, RATE, Typical, noise, typical_step
-from trainer.precision import autocast
-from trainer.step import Place, train_step
 
 VIEWS = 64
 """Images whose logits are compared."""

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
-from trainer.optimizer import BIAS_RATE, SGD2012
-from trainer.precision import autocast, resolve_precision
-from trainer.step import Place, train_step
+from trainer.loop.optimizer import BIAS_RATE, SGD2012
+from trainer.loop.precision import autocast, resolve_precision
+from trainer.loop.step import Place, train_step
 
 CPU = torch.device("cpu")
 RATE, MOMENTUM, DECAY = 1e-4, 0.9, 0.0005

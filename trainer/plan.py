@@ -14,12 +14,12 @@ from pipeline.shard import RECORDS
 from pipeline.sources import WORDS, open_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
-from trainer import towers
 from trainer.arguments import Train
-from trainer.launch import Resources
+from trainer.loop import towers
+from trainer.loop.state import adopt
+from trainer.on_ray.launch import Resources
 from trainer.recipe import Recipe, resolve
 from trainer.run import Run, RunError, open_run
-from trainer.state import adopt
 
 
 def planned(options: Train) -> Callable[[Resources], Run]:

@@ -17,7 +17,7 @@ from alexnet import console
 from serving.settings import Settings
 from tests.conftest import ROOT
 from trainer.arguments import COMMANDS, Train
-from trainer.jobs import STOPPING
+from trainer.on_ray.jobs import STOPPING
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 VERSIONS = ("1.30", "1.37")

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from serving import metrics
 from tests.conftest import ROOT
-from trainer.gauges import OWN, TRAIN
+from trainer.on_ray.gauges import OWN, TRAIN
 
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").iterdir())
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"

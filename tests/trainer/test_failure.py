@@ -19,7 +19,7 @@ from pipeline.dataset import Dataset
 from tests.conftest import ROOT, in_own_mounts
 from tests.nodes import ray_nodes
 from tests.trainer.test_train import arguments, events
-from trainer import state
+from trainer.loop import state
 from trainer.report import history
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,9 @@ from alexnet import console
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from tests.conftest import ROOT
-from trainer import report, state
+from trainer import report
 from trainer.arguments import COMMANDS
+from trainer.loop import state
 
 OPTIONS = (
     "--epochs", "3", "--batch", "4", "--workers", "2",

@@ -1,0 +1,115 @@
+"""Answers come once each, whoever gives them, and are those that the trainer counts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.checkpoint import load
+from pipeline.batches import Decoding
+from pipeline.dataset import Dataset
+from pipeline.order import Shard
+from pipeline.photographs import index_photographs
+from pipeline.sources.folder import folder_source
+from trainer.evaluation.probabilities import (
+    Answers,
+    Part,
+    Refused,
+    Validation,
+    Workers,
+    answers,
+    assemble,
+)
+from trainer.evaluation.scores import ranks
+from trainer.evaluation.validation import evaluate
+from trainer.run import RunError
+
+ALONE = Shard(0, 1, None)
+
+
+def of_workers(
+    count: int, data: Path, models: tuple[Path, ...], views: tuple[int, ...]
+) -> tuple[list[Part], Answers]:
+    pictures = Validation(data)
+    parts = [
+        part
+        for index in range(count)
+        for part in answers(pictures, models, views, Shard(index, count, None), threads=2)
+    ]
+    return parts, assemble(parts, len(pictures), classes=3, models=len(models), views=len(views))
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
+    """`photographs` with ten of each class held out: several batches, the last one shorter."""
+    source = folder_source(photographs, 0.25, {})
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+
+
+def test_any_number_of_workers_gives_the_same_bits(
+    listed: Path, small_models: tuple[Path, Path]
+) -> None:
+    parts, (one_MVNK, _) = of_workers(1, listed, small_models, (1, 10))
+    assert one_MVNK.shape == (2, 2, 30, 3)
+    assert [len(part.sample_N) for part in parts] == [12, 12, 6]
+    torch.testing.assert_close(one_MVNK.sum(3), torch.ones(2, 2, 30))
+    assert len(one_MVNK[0, 1].argmax(1).unique()) > 1
+    for count in (2, 3):
+        assert torch.equal(of_workers(count, listed, small_models, (1, 10))[1][0], one_MVNK)
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_counts_are_the_trainers(listed: Path, small_models: tuple[Path, Path], views: int) -> None:
+    """Whether the centre is one of ten views, or the only one asked for."""
+    photographs = Dataset(listed)
+    label_N = torch.from_numpy(photographs.val.label(np.arange(len(photographs.val))))
+    both = of_workers(1, listed, small_models, (1, 10))[1].probability_MVNK[:, (1, 10).index(views)]
+    alone = of_workers(1, listed, small_models, (views,))[1].probability_MVNK[:, 0]
+    torch.testing.assert_close(both, alone)
+    for model, probability_NK in zip(small_models, both, strict=True):
+        network, mean_3HW, _ = load(model)
+        expected = evaluate(
+            network, mean_3HW, photographs, ALONE,
+            views=views, precision="fp32", decoding=Decoding(threads=1),
+        )  # fmt: skip
+        assert int((ranks(probability_NK, label_N) == 0).sum()) == expected.top1
+
+
+def part(samples: list[int], refused: tuple[int, ...] = ()) -> Part:
+    probability_MVNK = np.zeros((1, 1, len(samples), 2), np.float32)
+    probability_MVNK[..., 0] = samples
+    return Part(
+        probability_MVNK, np.array(samples, np.int64), tuple(Refused(n, "x", "y") for n in refused)
+    )
+
+
+def test_parts_find_their_places() -> None:
+    found, refused = assemble([part([3, 0]), part([], (4,)), part([1], (2,))], 5, 2, 1, 1)
+    assert found[0, 0, [0, 1, 3], 0].tolist() == [0, 1, 3]
+    assert found[0, 0, [2, 4]].isnan().all()
+    assert [row.sample for row in refused] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([part([0, 1])], "sample 2 came 0 times"),
+        ([part([0, 1, 2]), part([1])], "sample 1 came 2 times"),
+        ([part([0, 1, 2], (2,))], "sample 2 came 2 times"),
+    ],
+)
+def test_a_sample_lost_or_doubled_is_an_error(parts: list[Part], text: str) -> None:
+    with pytest.raises(RuntimeError, match=text):
+        assemble(parts, 3, 2, 1, 1)
+
+
+def test_workers_share_what_the_cluster_has() -> None:
+    assert Workers.of(8, 0, None, "auto") == Workers(8, 1, gpu=False)
+    assert Workers.of(8, 0, 3, "auto") == Workers(3, 2, gpu=False)
+    assert Workers.of(8, 2, None, "auto") == Workers(2, 4, gpu=True)
+    assert Workers.of(8, 2, None, "cpu") == Workers(8, 1, gpu=False)
+    with pytest.raises(RunError, match=r"1 worker\(s\) on a GPU each, this cluster has 0; .* cpu"):
+        Workers.of(8, 0, None, "gpu")
+    with pytest.raises(RunError, match=r"9 worker\(s\) on a CPU each, this cluster has 8; lower"):
+        Workers.of(8, 0, 9, "auto")

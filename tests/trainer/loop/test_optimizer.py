@@ -1,0 +1,106 @@
+"""The update rule of 2012, written out in float64, against torch's kernels."""
+
+import torch
+from torch import nn
+
+from trainer.loop.optimizer import SGD2012
+
+
+def test_equals_the_released_rule_over_rate_drops() -> None:
+    """inc = 0.9 inc - wc rate w - rate gradient; w += inc (src/weights.cu), biases at twice the
+    rate and without decay. The rate drops twice on the way."""
+    torch.manual_seed(0)
+    layer = nn.Linear(7, 5).double()
+    data, target = torch.randn(20, 7).double(), torch.randn(20, 5).double()
+    optimizer = SGD2012(layer, 0.01)
+    value = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    increment = {name: torch.zeros_like(v) for name, v in value.items()}
+    for step in range(60):
+        rate = 0.01 / 10 ** (step // 20)
+        optimizer.set_rates(rate, 2 * rate)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(layer(data), target).backward()
+        gradient = {name: p.grad.clone() for name, p in layer.named_parameters()}
+        optimizer.step()
+        for name in value:
+            own = 2 * rate if name == "bias" else rate
+            decay = 0.0 if name == "bias" else 0.0005
+            increment[name] = (
+                0.9 * increment[name] - decay * own * value[name] - own * gradient[name]
+            )
+            value[name] = value[name] + increment[name]
+        for name, parameter in layer.named_parameters():
+            assert (parameter - value[name]).abs().max() < 1e-12, (step, name)
+
+
+def test_without_the_rescaling_a_drop_would_show() -> None:
+    """torch's own rule shrinks the carried step at once: what `set_rates` is for."""
+    weights = []
+    for rescale in (True, False):
+        layer = nn.Linear(1, 1, bias=False).double()
+        nn.init.ones_(layer.weight)
+        optimizer = SGD2012(layer, 0.01)
+        for step in range(4):
+            if rescale:
+                optimizer.set_rates(*((0.01, 0.02) if step < 2 else (0.001, 0.002)))
+            elif step == 2:
+                optimizer.param_groups[0]["lr"] = 0.001
+            layer.weight.grad = torch.ones(1, 1).double()
+            optimizer.step()
+        weights.append(layer.weight.item())
+    assert abs(weights[0] - weights[1]) > 0.01
+
+
+def test_every_bias_and_only_biases_learn_twice_as_fast() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2))
+    weights, biases = SGD2012(model, 0.01).param_groups
+    assert (weights["lr"], weights["weight_decay"]) == (0.01, 0.0005)
+    assert (biases["lr"], biases["weight_decay"]) == (0.02, 0.0)
+    assert [p.ndim for p in biases["params"]] == [1, 1]
+    assert [p.ndim for p in weights["params"]] == [4, 2]
+
+
+def test_velocity_goes_on_bit_for_bit() -> None:
+    """Ten steps at once, or five, a new optimizer with the velocity of the first, and five."""
+
+    def steps(layer: nn.Linear, optimizer: SGD2012, numbers: range) -> None:
+        for step in numbers:
+            rate = 0.01 if step < 4 else 0.003
+            optimizer.set_rates(rate, 2 * rate)
+            optimizer.zero_grad()
+            layer(torch.full((1, 7), float(step))).square().sum().backward()
+            optimizer.step()
+
+    whole, parted = nn.Linear(7, 5), nn.Linear(7, 5)
+    parted.load_state_dict(whole.state_dict())
+    steps(whole, SGD2012(whole, 0.01), range(10))
+    first = SGD2012(parted, 0.01)
+    assert first.velocity() == {}
+    steps(parted, first, range(5))
+    assert list(first.velocity()) == ["weight", "bias"]
+    second = SGD2012(parted, 0.01)
+    second.set_velocity({n: v.clone() for n, v in first.velocity().items()}, first.rates)
+    steps(parted, second, range(5, 10))
+    assert torch.equal(parted.weight, whole.weight)
+    assert torch.equal(parted.bias, whole.bias)
+
+
+def test_a_layer_without_gradient_rests() -> None:
+    """A rate of zero skips the update, velocity and decay too (src/weights.cu)."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = SGD2012(model, 0.01)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+
+    step()
+    model[0].requires_grad_(False)
+    weights = [p.detach().clone() for p in model.parameters()]
+    velocity = {name: v.clone() for name, v in optimizer.velocity().items()}
+    step()
+    for name, before, after in zip(velocity, weights, model.parameters(), strict=True):
+        assert torch.equal(before, after) == name.startswith("0."), name
+        moved = not torch.equal(velocity[name], optimizer.velocity()[name])
+        assert moved == name.startswith("1."), name

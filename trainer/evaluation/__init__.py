@@ -1,0 +1,1 @@
+"""Errors of networks, alone and together."""

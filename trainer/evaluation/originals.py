@@ -1,0 +1,114 @@
+"""Photographs as a user sends them: decoded by the function that the server decodes with."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+from alexnet.checkpoint import About
+from alexnet.command import UserError
+from alexnet.pixels import PACKED, PictureError, PictureRule, whole_picture
+from pipeline.dataset import Dataset
+from pipeline.order import Shard, share
+from pipeline.pictures import Packed
+from pipeline.sources.folder import class_pictures
+from pipeline.sources.source import Sample
+from trainer.evaluation.probabilities import Few, Refused
+
+ONE = "give either --data or --originals"
+
+
+@dataclass(frozen=True)
+class Originals:
+    """Files of photographs, scaled to size x size as `rule` has it."""
+
+    served: ClassVar[bool] = True
+    files: tuple[str, ...]
+    size: int
+    rule: PictureRule = PACKED
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+        """What cannot be read or decoded is refused, with the words that the server has for it."""
+        batch = shard.count * rows
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(self), batch):
+                first, stop, _ = share(len(self), start, batch, shard)
+                found = list(pool.map(self._picture, range(first, stop)))
+                pictures = {n: p for n, p in enumerate(found, first) if isinstance(p, np.ndarray)}
+                refused = tuple(p for p in found if isinstance(p, Refused))
+                size = self.size
+                picture_NSS3 = np.array([*pictures.values()], np.uint8).reshape(-1, size, size, 3)
+                yield Few(
+                    torch.from_numpy(picture_NSS3).permute(0, 3, 1, 2),
+                    np.array([*pictures], np.int64),
+                    refused,
+                )
+
+    def _picture(self, sample: int) -> np.ndarray | Refused:
+        try:
+            content = Path(self.files[sample]).read_bytes()
+            return whole_picture(content, self.size, rule=self.rule)
+        except (PictureError, OSError) as error:
+            return Refused(sample, self.files[sample], str(error))
+
+
+class Listed(NamedTuple):
+    """Photographs in a folder, and what they are of."""
+
+    originals: Originals
+    label_N: np.ndarray
+    """int64, in the classes of the models."""
+    packed_N: np.ndarray | None
+    """Which validation picture of a dataset each was packed as, where one was given."""
+
+
+def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
+    """The photographs of `folder`/val, or of `folder` where it has no val/, in class folders of the
+    model's classes.
+
+    Of a dataset only those that its validation pictures were made of, found by their names: so
+    that both are asked about the same, and nothing is among them that was trained on. Raises
+    UserError.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; give a folder of class folders")
+    folder = folder.absolute()  # tasks run elsewhere
+    root = folder / "val" if (folder / "val").is_dir() else folder
+    ids, samples = class_pictures(root)
+    label = {c.id: number for number, c in enumerate(about.classes)}
+    if unknown := [name for name in ids if name not in label]:
+        raise UserError(
+            f"{root / unknown[0]}: {unknown[0]} is no class of the models; name the class folders "
+            f"by the ids of their classes: {about.classes[0].id} and so on"
+        )
+    packed_N = None
+    if dataset is not None:
+        samples, packed_N = _matched(root, samples, dataset)
+    return Listed(
+        Originals(tuple(sample.location for sample in samples), about.size, about.rule),
+        np.array([label[ids[sample.label]] for sample in samples], np.int64),
+        packed_N,
+    )
+
+
+def _matched(
+    root: Path, samples: list[Sample], dataset: Dataset
+) -> tuple[list[Sample], np.ndarray]:
+    val = dataset.val
+    if not isinstance(val, Packed):
+        raise UserError(
+            f"{dataset.directory}: this dataset lists photographs that were not packed; {ONE}"
+        )
+    place = {key: number for number, key in enumerate(val.keys())}
+    if not (matched := [sample for sample in samples if sample.key in place]):
+        raise UserError(
+            f"{root}: no photograph is named as a validation image of {dataset.directory}; {ONE}"
+        )
+    return matched, np.array([place[sample.key] for sample in matched], np.int64)

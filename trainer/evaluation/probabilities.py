@@ -1,0 +1,218 @@
+"""What models answer about pictures, by any number of Ray tasks.
+
+Each task answers for its shard's pictures and scores nothing: what is counted is a function of the
+assembled probabilities, however many tasks there were.
+
+Shapes: M models, V of 1 and 10 views, N pictures, K classes, S rows and columns of a picture.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet import checkpoint
+from alexnet.command import UserError
+from alexnet.views import CENTRE, view_probabilities
+from pipeline.batches import Decoding, whole_batches
+from pipeline.dataset import Dataset
+from pipeline.order import Shard
+from pipeline.progress import Progress
+from trainer.evaluation.validation import VIEWS_PER_FORWARD
+from trainer.loop.precision import autocast, resolve_precision
+from trainer.run import RunError
+
+
+class Refused(NamedTuple):
+    """A file that is no picture we can use."""
+
+    sample: int
+    file: str
+    reason: str
+
+
+class Few(NamedTuple):
+    """As many pictures as a worker takes at once; no padding among them."""
+
+    picture_N3SS: Tensor
+    """uint8."""
+    sample_N: np.ndarray
+    """int64, index among all pictures."""
+    refused: tuple[Refused, ...] = ()
+    """What else should have been among them."""
+
+
+class Part(NamedTuple):
+    """Answers about `Few` pictures."""
+
+    probability_MVNK: np.ndarray
+    """float32."""
+    sample_N: np.ndarray
+    refused: tuple[Refused, ...]
+
+
+class Answers(NamedTuple):
+    """About all pictures; rows of refused ones are not a number."""
+
+    probability_MVNK: Tensor
+    refused: tuple[Refused, ...]
+    """In order of their samples."""
+
+
+class Pictures(Protocol):
+    """Pictures to be asked about. Small, so that they travel to every task."""
+
+    served: ClassVar[bool]
+    """Whether a network computes in float32, as in the server, or as in training."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+        """This shard's pictures, up to `rows` at once; which ones are together depends on `rows`
+        alone."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation pictures of a packed dataset, decoded by DALI."""
+
+    served: ClassVar[bool] = False
+    directory: Path
+
+    def __len__(self) -> int:
+        return len(Dataset(self.directory).val)
+
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+        """Raises DatasetError where a picture cannot be decoded."""
+        decoding, batch = Decoding(threads), shard.count * rows
+        for part in whole_batches(Dataset(self.directory), "val", shard, decoding, batch=batch):
+            yield Few(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())
+
+
+class Network:
+    """One model on a device, for one or ten views or both by a single forward pass."""
+
+    def __init__(self, directory: Path, device: torch.device, served: bool) -> None:
+        loaded = checkpoint.load(directory)
+        self._model = loaded.model.to(  # type: ignore[call-overload]
+            device, memory_format=torch.channels_last
+        )
+        self._mean_3HW, self._device = loaded.mean_3HW.to(device), device
+        trained_in = loaded.about.recipe.get("precision", "auto")
+        self._precision = "fp32" if served else resolve_precision(trained_in, device)
+
+    @torch.inference_mode()
+    def __call__(self, picture_N3SS: Tensor, views: Sequence[int]) -> np.ndarray:
+        """(N, 3, S, S) uint8 -> (V, N, K) float32."""
+        most = max(views)
+        with autocast(self._precision, self._device):
+            probability_NVK = view_probabilities(
+                self._model, picture_N3SS.to(self._device), self._mean_3HW, most
+            )
+        centre_NK = probability_NVK[:, CENTRE if most == 10 else 0]
+        answers = [centre_NK if count == 1 else probability_NVK.mean(1) for count in views]
+        return torch.stack(answers).cpu().numpy()
+
+
+def answers(
+    pictures: Pictures, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
+) -> Iterator[Part]:
+    """This shard's part of the answers; each picture is decoded once for all models and views."""
+    device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
+    networks = [Network(directory, device, pictures.served) for directory in models]
+    rows = VIEWS_PER_FORWARD // max(views)
+    for picture_N3SS, sample_N, refused in pictures.batches(shard, rows, threads):
+        if len(sample_N):
+            probability = np.stack([network(picture_N3SS, views) for network in networks])
+            yield Part(probability, sample_N, refused)
+        elif refused:
+            yield Part(np.empty((len(models), len(views), 0, 0), np.float32), sample_N, refused)
+
+
+def assemble(parts: Iterable[Part], samples: int, classes: int, models: int, views: int) -> Answers:
+    """Every part in its place. Raises RuntimeError unless every sample came exactly once."""
+    probability_MVNK = np.full((models, views, samples, classes), np.nan, np.float32)
+    times_N = np.zeros(samples, np.int64)
+    refused: list[Refused] = []
+    for part in parts:
+        np.add.at(times_N, part.sample_N, 1)
+        np.add.at(times_N, [row.sample for row in part.refused], 1)
+        refused += part.refused
+        if len(part.sample_N):
+            probability_MVNK[:, :, part.sample_N] = part.probability_MVNK
+    if (odd_N := np.flatnonzero(times_N != 1)).size:
+        raise RuntimeError(f"sample {odd_N[0]} came {times_N[odd_N[0]]} times")
+    return Answers(torch.from_numpy(probability_MVNK), tuple(sorted(refused)))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many tasks, and what each gets."""
+
+    count: int
+    threads: int
+    gpu: bool
+
+    @classmethod
+    def of(cls, cpus: int, gpus: int, asked: int | None, device: str) -> "Workers":
+        """One a GPU or else one a CPU, unless `asked` for; `device` is auto, cpu or gpu.
+
+        Raises RunError: Ray would wait for what the cluster does not have.
+        """
+        gpu = device == "gpu" or (device == "auto" and gpus > 0)
+        most, kind = (gpus, "GPU") if gpu else (cpus, "CPU")
+        count = asked or max(1, most)
+        if count > most:
+            raise RunError(
+                f"{count} worker(s) on a {kind} each, this cluster has {most}; "
+                f"lower --workers{', or use --device cpu' if gpu else ''}"
+            )
+        return cls(count, max(1, cpus // count), gpu)
+
+
+def ask(
+    ray: ModuleType,
+    pictures: Pictures,
+    models: Sequence[Path],
+    views: Sequence[int],
+    workers: Workers,
+) -> Iterator[Part]:
+    """The parts of all shards, one task a worker, as they come."""
+    # No more tasks than there are batches.
+    count = min(workers.count, -(-len(pictures) // (VIEWS_PER_FORWARD // max(views))))
+    task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), num_returns="streaming")(
+        _task
+    )
+    running = [
+        task.remote(
+            pictures, models, views, Shard(n, count, 0 if workers.gpu else None), workers.threads
+        )
+        for n in range(count)
+    ]
+    what = "evaluate originals" if pictures.served else "evaluate packed images"
+    with Progress(what, len(pictures), "images") as progress:
+        while running:
+            (ready,), _ = ray.wait(running)
+            try:
+                part = ray.get(next(ready))
+            except StopIteration:
+                running.remove(ready)
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                raise UserError(
+                    f"a process that evaluates died ({error}); if memory ran out, lower --workers"
+                ) from None
+            yield part
+            progress.advance(len(part.sample_N) + len(part.refused))
+
+
+def _task(*arguments: Any) -> Iterator[Part]:
+    torch.set_num_threads(arguments[-1])
+    yield from answers(*arguments)

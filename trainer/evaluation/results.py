@@ -1,0 +1,125 @@
+"""What an evaluation found, as it is written to JSON; a pure function of answers and labels.
+
+Shapes: M models, V of 1 and 10 views, N pictures, K classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from alexnet.classes import ClassLabel
+from alexnet.command import UserError
+from trainer.evaluation.ensemble import Mixture, mixed
+from trainer.evaluation.probabilities import Answers
+from trainer.evaluation.scores import Score, score
+
+Kind = Literal["packed", "served"]
+"""packed: pictures of a dataset. served: originals, decoded and computed as the server does."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ModelName(Frozen):
+    """Which weights were asked."""
+
+    name: str
+    step: int
+    sha256: str
+    directory: Path
+    trained_on: str | None
+    """Digest of the dataset; None for an imported model."""
+
+
+class Row(Frozen):
+    """One model, or several as one."""
+
+    name: str
+    weights: tuple[float, ...]
+    """Of each model, to be divided by their sum."""
+    searched: bool
+    """Whether the weights were tuned on these very pictures."""
+    scores: tuple[Score, ...]
+    """One for each number of views."""
+    differ: tuple[int, ...] | None
+    """For each number of views, how many best guesses are others than about the same picture
+    packed."""
+
+
+class RefusedFile(Frozen):
+    file: str
+    reason: str
+
+
+class Section(Frozen):
+    """All rows about the same pictures."""
+
+    kind: Kind
+    place: Path
+    pictures: int
+    refused: tuple[RefusedFile, ...]
+    """Not among the pictures, counted nowhere."""
+    rows: tuple[Row, ...]
+
+
+class Results(Frozen):
+    models: tuple[ModelName, ...]
+    views: tuple[int, ...]
+    dataset: str | None
+    """Digest of the packed dataset."""
+    duplicates: int | None
+    """How many of its validation pictures are also among its training pictures."""
+    sections: tuple[Section, ...]
+
+
+def section(
+    kind: Kind,
+    place: Path,
+    answers: Answers,
+    label_N: Tensor,
+    *,
+    mixtures: Sequence[Mixture],
+    views: Sequence[int],
+    classes: Sequence[ClassLabel],
+    packed_MVNK: Tensor | None = None,
+) -> Section:
+    """Score each mixture of models, and where `packed_MVNK` has answers about the same pictures,
+    count how many best guesses differ. Raises UserError if no picture could be used."""
+    usable_N = torch.ones(len(label_N), dtype=torch.bool)
+    usable_N[[refused.sample for refused in answers.refused]] = False
+    if not usable_N.any():
+        first = answers.refused[0]
+        raise UserError(f"{first.file}: {first.reason}; none of the other files can be used either")
+    label_N = label_N[usable_N]
+
+    def mixture_of(probability_MVNK: Tensor, weights: Sequence[float], view: int) -> Tensor:
+        return mixed(probability_MVNK[:, view, usable_N], weights)
+
+    rows = []
+    for mixture in mixtures:
+        scores, differ = [], []
+        for view, count in enumerate(views):
+            probability_NK = mixture_of(answers.probability_MVNK, mixture.weights, view)
+            scores.append(score(probability_NK, label_N, count, classes))
+            if packed_MVNK is not None:
+                packed_NK = mixture_of(packed_MVNK, mixture.weights, view)
+                differ.append(int((probability_NK.argmax(1) != packed_NK.argmax(1)).sum()))
+        rows.append(
+            Row(
+                **mixture._asdict(),
+                scores=tuple(scores),
+                differ=None if packed_MVNK is None else tuple(differ),
+            )
+        )
+    return Section(
+        kind=kind,
+        place=place,
+        pictures=len(label_N),
+        refused=tuple(RefusedFile(file=r.file, reason=r.reason) for r in answers.refused),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,65 @@
+"""An evaluation as text, in the shape of the paper's Table 2: a row a model, errors in percent."""
+
+from collections.abc import Iterable, Iterator
+
+from trainer.evaluation.results import Results, Section
+from trainer.evaluation.scores import Score
+
+WORST = 5
+"""Classes, and pairs of them, shown below the table."""
+
+
+def table(results: Results) -> str:
+    """Errors of each model and of all together, then what the last row of the first section gets
+    wrong most often, from the most views."""
+    lines = [line for section in results.sections for line in (*_section(section), "")]
+    if results.duplicates:
+        lines += [f"{results.duplicates:,} of the validation images are also training images", ""]
+    row = results.sections[0].rows[-1]
+    return "\n".join([*lines, *_worst(row.name, row.scores[-1])])
+
+
+def _section(section: Section) -> Iterator[str]:
+    kind = "packed images" if section.kind == "packed" else "photographs, decoded as served,"
+    yield f"{section.pictures:,} {kind} in {section.place}"
+    scores, width = section.rows[0].scores, max(len(row.name) for row in section.rows)
+    yield _line("", width, (f"{_views(score):^36}" for score in scores))
+    yield _line("Model", width, ["    Top-1 error       Top-5 error   "] * len(scores))
+    for row in section.rows:
+        yield _line(row.name, width, map(_errors, row.scores))
+    for row in section.rows:
+        if row.searched:
+            weights = ", ".join(f"{weight:g}" for weight in row.weights)
+            yield f"weights: {weights}, chosen on these very images: expect more errors on new ones"
+        if row.differ:
+            pairs = zip(row.differ, row.scores, strict=True)
+            counts = ", ".join(f"{differ:,} ({_views(score)})" for differ, score in pairs)
+            yield f"{row.name}: best guesses that differ from those for the packed images: {counts}"
+    for refused in section.refused:
+        yield f"not counted: {refused.file}: {refused.reason}"
+
+
+def _line(name: str, width: int, columns: Iterable[str]) -> str:
+    return f"{name:<{width}}  {''.join(columns)}".rstrip()
+
+
+def _errors(score: Score) -> str:
+    """Percent and count of what is wrong, top-1 and top-5."""
+    wrong = ((score.top1_error, score.top1), (score.top5_error, score.top5))
+    return "".join(f"{error:7.2%}{score.pictures - right:>8,}   " for error, right in wrong)
+
+
+def _views(score: Score) -> str:
+    return "1 view" if score.views == 1 else f"{score.views} views"
+
+
+def _worst(name: str, score: Score) -> Iterator[str]:
+    yield f"{name}, {_views(score)}: the classes with the highest top-1 error"
+    asked = [c for c in score.classes if c.pictures]
+    for c in sorted(asked, key=lambda c: c.top1 / c.pictures)[:WORST]:
+        wrong = c.pictures - c.top1
+        yield f"{wrong / c.pictures:7.2%}{wrong:>8,} of {c.pictures:<7,} {c.name}"
+    yield "and the most frequent confusions"
+    names = {c.id: c.name for c in score.classes}
+    for pair in score.confusions[:WORST]:
+        yield f"{pair.pictures:>7,}  {names[pair.label]} classified as {names[pair.guess]}"

@@ -1,0 +1,78 @@
+"""One step of training, and the counts that come out of it."""
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from alexnet.model import Dropout2012
+from pipeline.batches import Batch
+from trainer.loop.optimizer import SGD2012
+from trainer.loop.precision import autocast
+
+
+class Place(NamedTuple):
+    """Where a worker's rows stand in the run."""
+
+    seed: int
+    epoch: int
+    position: int
+    """Of the first sample of the global batch in its epoch."""
+    real: int
+    """Samples in the global batch, without padding."""
+    first: int
+    """Row of the global batch that this worker's first row is."""
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: SGD2012,
+    batch: Batch,
+    place: Place,
+    *,
+    world: int,
+    precision: str,
+    micro: int | None = None,
+) -> Tensor:
+    """Gradient of the mean loss over the global batch, one update.
+
+    `world` workers share the batch; data-parallel gradients are averaged over them. With `micro`
+    the worker's rows pass in parts of at most so many: less memory, the same update.
+    Returns (sum of losses, right labels, samples) of this worker's real rows, float64 (3,).
+    """
+    rows = len(batch.label_N)
+    micro = micro or rows
+    counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
+    optimizer.zero_grad(set_to_none=True)
+    for start in range(0, rows, micro):
+        part = Batch(*(field[start : start + micro] for field in batch))
+        last = start + micro >= rows
+        parallel = isinstance(model, DistributedDataParallel)
+        with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
+            seed_dropout(model, place, place.first + start)
+            with autocast(precision, part.image_NCHW.device):
+                logit_NK = model(part.image_NCHW)
+            logit_NK = logit_NK.float()
+            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
+            (loss_N.sum() * (world / place.real)).backward()
+        with torch.no_grad():
+            right_N = (logit_NK.argmax(dim=1) == part.label_N) & part.real_N
+            counts_3 += torch.stack(
+                [loss_N.double().sum(), right_N.double().sum(), part.real_N.sum()]
+            )
+    optimizer.step()
+    return counts_3
+
+
+def seed_dropout(model: nn.Module, place: Place, first: int) -> None:
+    """Make the masks of the next pass, of rows from `first` on, depend on where the run stands:
+    neither on the past nor on how many workers share the batch."""
+    seed = np.random.SeedSequence((place.seed, place.epoch, place.position))
+    torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+    for module in model.modules():
+        if isinstance(module, Dropout2012):
+            module.rows = (first, place.real)

@@ -1,0 +1,214 @@
+"""Starts a run on Ray, watches it, and starts it again where a worker died: the driver's side."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from alexnet.command import UserError
+from pipeline.cluster import cluster, is_own
+from trainer.on_ray.progress import Progress
+from trainer.run import Run, RunError
+
+POLL_S = 0.5
+RESIZE_S = 15.0
+"""Between two looks for more workers, where their number may change."""
+
+
+class Resources(NamedTuple):
+    """What the cluster has."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+    """Machines with a CPU to give."""
+
+
+class Outcome(NamedTuple):
+    finished: bool
+    """False if the run was stopped on request; with --resume it goes on."""
+    accuracy: list[dict[str, Any]]
+    checkpoint: Path
+    """Directory of the last one."""
+
+
+def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
+    """Train what `plan` makes of the cluster's resources; Ctrl-C saves a checkpoint and ends.
+
+    Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
+    with an error of its own, or too often, and whatever `plan` raises.
+    """
+    with cluster() as ray:
+        run = plan(resources(ray))
+        with run.held():
+            run.stop.unlink(missing_ok=True)
+            with Progress(run) as progress, _stopping_on_signal(run, progress):
+                return run, _attempts(ray, run, progress)
+
+
+def resources(ray: ModuleType) -> Resources:
+    found = ray.cluster_resources()
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
+    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)), nodes)
+
+
+def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
+    failures = 0
+    while True:
+        before = progress.step
+        result = _watched(run, resources(ray), progress)
+        if isinstance(result, Outcome):
+            return result
+        rank, cause = _cause(result)
+        text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, ray, cause)
+        failures = 1 if progress.step > before else failures + 1
+        if rank is None or isinstance(cause, UserError) or failures > run.retries:
+            raise RunError(f"run {run.name} failed: {text}") from result
+        if run.stop.exists():
+            raise RunError(
+                f"run {run.name} stopped without saving a checkpoint: {text}"
+            ) from result
+        progress.say(
+            f"{text}; continuing from the last checkpoint (retry {failures} of {run.retries})"
+        )
+
+
+def _watched(run: Run, found: Resources, progress: Progress) -> Outcome | BaseException:
+    results: list[Outcome | BaseException] = []
+    fit = threading.Thread(target=lambda: results.append(_fit(run, found)), name="fit", daemon=True)
+    fit.start()
+    while fit.is_alive():
+        fit.join(POLL_S)
+        progress.update()
+    return results[0]
+
+
+def _fit(run: Run, found: Resources) -> Outcome | BaseException:
+    """Runs in a thread: in the main one Ray would take Ctrl-C and abort without saving."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+
+    from trainer.on_ray.worker import train_worker
+
+    fewest, most = run.workers
+    per_worker = {"CPU": max(1, found.cpus // most)} | ({"GPU": 1} if run.gpu else {})
+    trainer = _trainer()(
+        train_worker,
+        train_loop_config=run.model_dump(mode="json"),
+        scaling_config=ScalingConfig(
+            num_workers=most if fewest == most else (fewest, most),
+            use_gpu=run.gpu,
+            resources_per_worker=per_worker,
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
+        run_config=RunConfig(
+            name=run.name,
+            storage_path=str(run.runs),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=run.keep, checkpoint_score_attribute="top1"
+            ),
+            # Tried again above, where a mistake can be told from an accident. Room for workers is
+            # looked for three times; Ray's own default is for ever.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except BaseException as error:
+        return error
+    if result.error:
+        return result.error
+    assert result.checkpoint is not None
+    return Outcome(
+        finished=result.return_value["finished"],
+        accuracy=result.return_value["accuracy"],
+        checkpoint=Path(result.checkpoint.path),
+    )
+
+
+def _trainer() -> type:
+    """Ray's, without what costs every start or end of a run seconds and does nothing for us."""
+    from ray.train.torch import TorchTrainer
+
+    unneeded = {"DatasetsCallback"}  # starts a process for datasets of Ray's own
+    if is_own():
+        # Frees what a dead driver held, on a cluster that outlives it; and asks a dashboard that
+        # is not there, for which every attempt would wait twelve seconds.
+        unneeded.add("PlacementGroupCleanerCallback")
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            callbacks = super()._create_default_callbacks()
+            return [each for each in callbacks if type(each).__name__ not in unneeded]
+
+    return Trainer
+
+
+def kept_checkpoint(run: Run, best: bool) -> Path:
+    """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
+    from ray.train import Result
+
+    try:
+        result = Result.from_path(str(run.directory))
+        checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint
+    except Exception as error:
+        raise RunError(f"{run.directory}: its checkpoints cannot be read ({error})") from None
+    if checkpoint is None:
+        raise RunError(f"run {run.name} has no checkpoint yet; try again once it has saved one")
+    return Path(checkpoint.path)
+
+
+@contextmanager
+def _stopping_on_signal(run: Run, progress: Progress) -> Iterator[None]:
+    """SIGINT and SIGTERM ask the workers to save and end; a second one ends at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if run.stop.exists():
+            raise KeyboardInterrupt
+        run.stop.touch()
+        progress.say("saving a checkpoint, then stopping; press Ctrl-C again to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        run.stop.unlink(missing_ok=True)
+
+
+def _cause(error: BaseException) -> tuple[int | None, BaseException]:
+    """The first worker that failed with an error of its own, and that error, innermost."""
+    failures: dict[int | None, BaseException] = getattr(error, "worker_failures", None) or {
+        None: getattr(error, "controller_failure", error)
+    }
+    causes = {rank: _innermost(failure) for rank, failure in failures.items()}
+    for rank, cause in causes.items():
+        if isinstance(cause, UserError):
+            return rank, cause
+    return next(iter(causes.items()))
+
+
+def _no_room(run: Run, ray: ModuleType, cause: BaseException) -> str:
+    """Why Ray's controller gave up."""
+    if type(cause).__name__ != "WorkerGroupStartupTimeoutError":
+        return _line(cause)
+    found = resources(ray)
+    return (
+        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {found.cpus} CPUs and "
+        f"{found.gpus} GPUs, and other work may hold them; lower --workers, or wait and continue "
+        "with --resume"
+    )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    return error
+
+
+def _line(error: BaseException) -> str:
+    first = (str(error).strip() or repr(error)).splitlines()[0]
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"

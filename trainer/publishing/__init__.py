@@ -1,0 +1,1 @@
+"""Networks to published models and to other formats, and other programs' networks."""
