@@ -5,6 +5,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -73,27 +74,44 @@ def cluster() -> Iterator[ModuleType]:
     before. What the environment sets already stays as it is.
     """
     own = is_own()
-    for name, value in (ENVIRONMENT | (UNWATCHED if own else WATCHED)).items():
-        os.environ.setdefault(name, value)
+    with _environment(ENVIRONMENT | (UNWATCHED if own else WATCHED), own):
+        import ray
+
+        start(
+            ray.init,
+            address="local" if own else None,
+            runtime_env=None if own else {"env_vars": MEMORY},  # its processes have not ours
+            object_store_memory=OBJECT_STORE_BYTES if own else None,
+            include_dashboard=False if own else None,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _environment(variables: dict[str, str], own: bool) -> Iterator[None]:
+    """For the length of a block, with those of `variables` that are not set already, and with a
+    token for a cluster of one's own."""
+    before = dict(os.environ)
+    os.environ.update(variables | before)
     if own and os.environ["RAY_AUTH_MODE"] == "token":
         # In the environment only: Ray would write one to the home directory, readable by all.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-    import ray
-
-    start(
-        ray.init,
-        address="local" if own else None,
-        runtime_env=None if own else {"env_vars": MEMORY},  # its processes have not ours
-        object_store_memory=OBJECT_STORE_BYTES if own else None,
-        include_dashboard=False if own else None,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+        os.environ.setdefault("RAY_AUTH_TOKEN", _token())
     try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+
+
+@cache
+def _token() -> str:
+    """Always the same: Ray remembers the first that it sees in a process."""
+    return secrets.token_hex(32)
 
 
 def start(init: Callable[..., Any], **options: Any) -> None:

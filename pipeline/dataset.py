@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from alexnet.fault import fault
 from pipeline.manifest import VERSION, DatasetError, Manifest, Mean, SplitManifest, SplitName
-from pipeline.pictures import Packed, Photographs, Pictures
+from pipeline.split import PackedSplit, PhotographSplit, Split
 
 
 class Dataset:
@@ -42,18 +42,18 @@ class Dataset:
         return hashlib.sha256(self._json).hexdigest()
 
     @cached_property
-    def train(self) -> Pictures:
+    def train(self) -> Split:
         return self._open("train", self.manifest.train)
 
     @cached_property
-    def val(self) -> Pictures:
+    def val(self) -> Split:
         return self._open("val", self.manifest.val)
 
-    def split(self, name: SplitName) -> Pictures:
+    def split(self, name: SplitName) -> Split:
         return self.train if name == "train" else self.val
 
-    def _open(self, name: SplitName, manifest: SplitManifest) -> Pictures:
-        kind = Photographs if self.manifest.original else Packed
+    def _open(self, name: SplitName, manifest: SplitManifest) -> Split:
+        kind = PhotographSplit if self.manifest.original else PackedSplit
         return kind(self.directory / name, manifest)
 
     @cached_property

@@ -5,7 +5,7 @@ GPU, and torch's on a CPU (pipeline.finish). Named arguments (crop positions, mi
 on the CPU in both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,13 +13,24 @@ import numpy as np
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
 
-Feed = Iterable[tuple[Any, ...]]
+from pipeline.feed import Crops, Images, TrainFeed, WholeFeed
+
 Output = Literal["float32", "float16", "uint8"]
 OUTPUT = {"float32": types.FLOAT, "float16": types.FLOAT16, "uint8": types.UINT8}
+COLUMN = {
+    "file": types.UINT8,
+    "crop_N2": types.FLOAT,
+    "mirror_N": types.INT32,
+    "mean_N3": types.FLOAT,
+    "label_N": types.INT64,
+    "real_N": types.BOOL,
+    "sample_N": types.INT64,
+}
+"""The type of each column that a graph is fed, by its name in `pipeline.feed`."""
 
 
 @dataclass(frozen=True)
-class Decoder:
+class PixelRule:
     """How files become pixels."""
 
     size: int
@@ -34,32 +45,26 @@ class Decoder:
 
 @pipeline_def
 def train_graph(
-    feed: Feed, decoder: Decoder, crop: int, mean_HW3: np.ndarray | None, output: Output
-) -> tuple[DataNode, ...]:
-    """Feed of (file, crop_yx, mirror, mean, label, real, sample) -> the batch.
-
-    On a GPU (image, label, real, sample), image `normalised`, (crop, crop, 3). On a CPU (image,
-    mirror, mean, label, real, sample), image the crop, uint8, for `pipeline.finish`. `crop_yx` is
-    0..1 of what is left around the crop.
-    """
-    file, crop_yx, mirror, mean, *passed = fn.external_source(
-        source=feed,
-        num_outputs=7,
-        batch=True,
-        dtype=[
-            types.UINT8, types.FLOAT, types.INT32, types.FLOAT,
-            types.INT64, types.BOOL, types.INT64,
-        ],
-    )  # fmt: skip
-    place = {"crop_pos_y": crop_yx[0], "crop_pos_x": crop_yx[1]}
-    if decoder.gpu or decoder.scale:
-        image_HW3 = fn.crop(_whole(file, decoder), crop=(crop, crop), **place)
+    feeds: Iterable[TrainFeed],
+    rule: PixelRule,
+    crop: int,
+    mean_HW3: np.ndarray | None,
+    output: Output,
+) -> Crops | Images:
+    """Training samples: on a CPU the crop and what `pipeline.finish` needs, on a GPU the image,
+    `normalised`, (crop, crop, 3)."""
+    fed: Any = TrainFeed(*_columns(feeds, TrainFeed._fields))
+    place = {"crop_pos_y": fed.crop_N2[0], "crop_pos_x": fed.crop_N2[1]}
+    if rule.gpu or rule.scale:
+        image_HW3 = fn.crop(_whole(fed.file, rule), crop=(crop, crop), **place)
     else:  # decodes no more rows and blocks than the crop needs
-        image_HW3 = fn.decoders.image_crop(file, crop=(crop, crop), output_type=types.RGB, **place)
-    if not decoder.gpu:
-        return image_HW3, mirror, mean, *passed
-    image_HW3 = normalised(image_HW3, mirror, mean, mean_HW3, output, device="gpu")
-    return image_HW3, *(value.gpu() for value in passed)
+        image_HW3 = fn.decoders.image_crop(
+            fed.file, crop=(crop, crop), output_type=types.RGB, **place
+        )
+    if not rule.gpu:
+        return Crops(image_HW3, fed.mirror_N, fed.mean_N3, fed.label_N, fed.real_N, fed.sample_N)
+    image_HW3 = normalised(image_HW3, fed.mirror_N, fed.mean_N3, mean_HW3, output, device="gpu")
+    return Images(image_HW3, fed.label_N.gpu(), fed.real_N.gpu(), fed.sample_N.gpu())
 
 
 def normalised(
@@ -86,35 +91,39 @@ def normalised(
 
 
 @pipeline_def
-def whole_graph(feed: Feed, decoder: Decoder) -> tuple[DataNode, ...]:
-    """Feed of (file, label, real, sample) -> pictures, (size, size, 3) uint8, and the rest."""
-    file, *passed = fn.external_source(
-        source=feed,
-        num_outputs=4,
+def whole_graph(feeds: Iterable[WholeFeed], rule: PixelRule) -> Images:
+    """Whole images, (size, size, 3) uint8, and what belongs to each."""
+    fed: Any = WholeFeed(*_columns(feeds, WholeFeed._fields))
+    label_N, real_N, sample_N = (
+        column.gpu() if rule.gpu else column for column in (fed.label_N, fed.real_N, fed.sample_N)
+    )
+    return Images(_whole(fed.file, rule), label_N, real_N, sample_N)
+
+
+def _columns(feeds: Iterable[tuple[Any, ...]], names: tuple[str, ...]) -> Sequence[DataNode]:
+    return fn.external_source(
+        source=feeds,
+        num_outputs=len(names),
         batch=True,
-        dtype=[types.UINT8, types.INT64, types.BOOL, types.INT64],
-    )
-    return (
-        _whole(file, decoder),
-        *(value.gpu() if decoder.gpu else value for value in passed),
+        dtype=[COLUMN[name] for name in names],
     )
 
 
-def _whole(file: DataNode, decoder: Decoder) -> DataNode:
+def _whole(file: DataNode, rule: PixelRule) -> DataNode:
     """Files -> whole pictures, (size, size, 3) uint8."""
     options: dict[str, Any] = {}
-    if decoder.gpu:
-        options["hw_decoder_load"] = decoder.hw_load
-        if not decoder.scale:  # all of one size: the memory for it is taken once
-            options["preallocate_width_hint"] = options["preallocate_height_hint"] = decoder.size
+    if rule.gpu:
+        options["hw_decoder_load"] = rule.hw_load
+        if not rule.scale:  # all of one size: the memory for it is taken once
+            options["preallocate_width_hint"] = options["preallocate_height_hint"] = rule.size
     image_HW3 = fn.decoders.image(
         file,
-        device="mixed" if decoder.gpu else "cpu",
+        device="mixed" if rule.gpu else "cpu",
         output_type=types.RGB,
         jpeg_fancy_upsampling=True,
         **options,
     )
-    if not decoder.scale:
+    if not rule.scale:
         return image_HW3
     shape = image_HW3.shape()
     rows, columns = shape[0], shape[1]
@@ -123,7 +132,7 @@ def _whole(file: DataNode, decoder: Decoder) -> DataNode:
     end = fn.stack((rows + short) / 2, (columns + short) / 2)
     return fn.resize(
         image_HW3,
-        size=(decoder.size, decoder.size),
+        size=(rule.size, rule.size),
         roi_start=start,
         roi_end=end,
         interp_type=types.INTERP_CUBIC,

@@ -26,7 +26,7 @@ from pipeline.statistics import Sums
 SHARD_SAMPLES = 1000
 
 
-class Packed(NamedTuple):
+class Finished(NamedTuple):
     """One finished task."""
 
     job: Job
@@ -81,7 +81,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
     return manifest
 
 
-def duplicates(packed: list[Packed]) -> list[dict[str, str]]:
+def duplicates(packed: list[Finished]) -> list[dict[str, str]]:
     """Validation pictures that are among the training pictures, to the byte once packed.
 
     Accuracy on them says nothing about pictures never seen.
@@ -96,7 +96,7 @@ def duplicates(packed: list[Packed]) -> list[dict[str, str]]:
     ]
 
 
-def _digests(packed: list[Packed], split: SplitName) -> Iterator[tuple[bytes, str]]:
+def _digests(packed: list[Finished], split: SplitName) -> Iterator[tuple[bytes, str]]:
     """(digest of the JPEG, key) of every picture of a split, in order."""
     for job, shard in packed:
         if job.split == split:
@@ -106,7 +106,7 @@ def _digests(packed: list[Packed], split: SplitName) -> Iterator[tuple[bytes, st
 
 def _run(
     source: Source, jobs: list[Job], directory: Path, total: int, sums: Sums
-) -> Iterator[Packed]:
+) -> Iterator[Finished]:
     """Every job as a Ray task, in whatever order they end; adds up the training sums."""
     with cluster() as ray, Progress("pack", total, "images") as progress:
         task = ray.remote(num_cpus=1, num_returns=2)(pack_shard)
@@ -126,7 +126,7 @@ def _run(
                 try:
                     if job.split == "train":
                         sums.merge(ray.get(shard_sums))
-                    yield Packed(job, ray.get(reference))
+                    yield Finished(job, ray.get(reference))
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
@@ -137,7 +137,7 @@ def _run(
                 progress.advance(len(job.samples))
 
 
-def _split(directory: Path, split: SplitName, packed: list[Packed]) -> SplitManifest:
+def _split(directory: Path, split: SplitName, packed: list[Finished]) -> SplitManifest:
     """Write the split's index."""
     shards = [shard for job, shard in packed if job.split == split]
     index = np.concatenate([shard.index for shard in shards])
@@ -148,7 +148,7 @@ def _split(directory: Path, split: SplitName, packed: list[Packed]) -> SplitMani
     )
 
 
-def _sweep(directory: Path, packed: list[Packed]) -> None:
+def _sweep(directory: Path, packed: list[Finished]) -> None:
     """Remove shards of an earlier, larger source, and what killed processes were writing."""
     ours = {directory / job.split / job.file for job, _ in packed}
     for path in (*directory.glob("*/*.tar"), *directory.rglob(f".*{atomic.PARTIAL}")):
@@ -170,7 +170,7 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _place(packed: Packed) -> tuple[str, int]:
+def _place(packed: Finished) -> tuple[str, int]:
     return packed.job.split, packed.job.number
 
 
@@ -188,7 +188,7 @@ def _judge(
         )
 
 
-def _check_classes(source: Source, packed: list[Packed]) -> None:
+def _check_classes(source: Source, packed: list[Finished]) -> None:
     train = np.concatenate([shard.index["label"] for job, shard in packed if job.split == "train"])
     for label, count in enumerate(np.bincount(train, minlength=len(source.classes))):
         if not count:

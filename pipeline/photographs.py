@@ -17,9 +17,9 @@ from alexnet import atomic
 from alexnet.pixels import PictureError, whole_image
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
-from pipeline.pictures import FILES
 from pipeline.progress import Progress
 from pipeline.sources import Source
+from pipeline.split import FILES
 from pipeline.statistics import Sums
 
 STATISTICS_SAMPLES = 5000

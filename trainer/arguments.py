@@ -16,8 +16,8 @@ from typer import Argument, Option
 
 from alexnet.console import Command, Commands, Options
 from pipeline.manifest import Mean
-from pipeline.pictures import Damage
 from pipeline.sources import WORDS
+from pipeline.split import Damage
 from trainer.on_ray.jobs import ADDRESS
 from trainer.on_ray.jobs import VARIABLE as ADDRESS_VARIABLE
 from trainer.recipe import RECIPES, VARIABLE, parse

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alexnet.command import UserError
-from pipeline.pictures import Damage
+from pipeline.split import Damage
 from trainer.recipe import Recipe
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

@@ -1,8 +1,13 @@
 """Starting Ray on a machine that is too busy for Ray's own time limit."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.cluster import STARTS, ClusterError, start
+from tests.conftest import ROOT
 
 
 def failing(*errors: Exception):
@@ -32,3 +37,26 @@ def test_after_some_tries_it_is_one_line() -> None:
 def test_another_error_is_not_hidden() -> None:
     with pytest.raises(RuntimeError, match="no such host"):
         start(failing(RuntimeError("no such host")), address="local")
+
+
+TWICE = """
+import os
+from pipeline.cluster import cluster
+
+before = dict(os.environ)
+for _ in range(2):
+    with cluster() as ray:
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+    changed = {name for name, _ in os.environ.items() ^ before.items()}
+    assert not changed, changed
+"""
+
+
+def test_a_cluster_of_ones_own_leaves_the_environment_as_it_was() -> None:
+    """And starts again in the same process, with the token that Ray remembers."""
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], cwd=ROOT, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr

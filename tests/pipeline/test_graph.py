@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nvidia.dali import fn, pipeline_def
 
-from pipeline.graph import Decoder, Output, train_graph, whole_graph
+from pipeline.graph import Output, PixelRule, train_graph, whole_graph
 
 OPTIONS = {"batch_size": 4, "num_threads": 1, "device_id": None}
 
@@ -15,12 +15,12 @@ OPTIONS = {"batch_size": 4, "num_threads": 1, "device_id": None}
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("gpu", [False, True])
 def test_both_graphs_put_everything_on_one_device(gpu: bool, scale: bool, output: Output) -> None:
-    decoder = Decoder(size=128, scale=scale, gpu=gpu, hw_load=0.5)
+    rule = PixelRule(size=128, scale=scale, gpu=gpu, hw_load=0.5)
     for mean_HW3 in (None, np.zeros((112, 112, 3), np.float32)):
-        pipe = train_graph((), decoder, 112, mean_HW3, output, **OPTIONS)
+        pipe = train_graph((), rule, 112, mean_HW3, output, **OPTIONS)
         devices = [node.device for node in pipe._graph_out]
         assert devices == (["gpu"] * 4 if gpu else ["cpu"] * 6)
-    pipe = whole_graph((), decoder, **OPTIONS)
+    pipe = whole_graph((), rule, **OPTIONS)
     assert [node.device for node in pipe._graph_out] == [("cpu", "gpu")[gpu]] * 4
 
 

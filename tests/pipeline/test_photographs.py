@@ -1,10 +1,12 @@
 """Photographs of any size, without packing: the same batches but for how they are scaled."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from alexnet.pixels import whole_picture
 from pipeline.batches import Decoding, train_batches, whole_batches
@@ -66,6 +68,45 @@ def test_every_exif_orientation_gives_the_same_picture(test_data: Path, tmp_path
         pictures = batch.image_NCHW[batch.label_N == label].float()
         assert len(pictures) == 8
         assert (pictures - pictures[0]).abs().mean(dim=(1, 2, 3)).max() < 4
+
+
+def test_a_format_that_begins_with_zeros_is_no_lost_block(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """Of each photograph a JPEG 2000 without loss: the two are read alike."""
+    for path in photographs.glob("*/00[0-4].jpg"):
+        folder = tmp_path / "mixed" / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+        Image.open(path).save(folder / f"{path.stem}.jp2")
+    listed = index_photographs(folder_source(tmp_path / "mixed", 0.1, {}), tmp_path / "listed", 64)
+    (batch,) = whole_batches(listed, "train", ALONE, DECODING, batch=len(listed.train))
+    place = [Path(listed.train.place(sample)) for sample in range(len(listed.train))]
+    assert {path.suffix for path in place} == {".jpg", ".jp2"}
+    for path, image_CHW in zip(place, batch.image_NCHW, strict=True):
+        expected = whole_picture(path.with_suffix(".jpg").read_bytes(), 64).astype(int)
+        assert np.abs(image_CHW.permute(1, 2, 0).numpy() - expected).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["lost.jpg", "empty.jpg", "new.avif", "text.jpg"])
+def test_what_is_no_photograph_is_named_with_a_remedy(
+    photographs: Path, tmp_path: Path, name: str
+) -> None:
+    for path in photographs.glob("*/00[0-4].jpg"):
+        (tmp_path / "mixed" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mixed" / path.parent.name / path.name).write_bytes(path.read_bytes())
+    file = io.BytesIO()
+    Image.open(photographs / "disc" / "000.jpg").save(file, "AVIF")
+    content = {"lost.jpg": bytes(5000), "empty.jpg": b"", "new.avif": file.getvalue()}
+    (tmp_path / "mixed" / "disc" / name).write_bytes(content.get(name, b"no photograph"))
+    listed = index_photographs(folder_source(tmp_path / "mixed", 0.1, {}), tmp_path / "listed", 64)
+
+    def read() -> None:
+        for split in ("train", "val"):
+            list(whole_batches(listed, split, ALONE, DECODING, batch=4))
+
+    with pytest.raises(DatasetError, match=f"{name} .* cannot be decoded; convert or remove it"):
+        read()
 
 
 def test_mean_is_that_of_the_training_photographs(listed: Dataset, dataset: Path) -> None:

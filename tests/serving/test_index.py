@@ -98,7 +98,7 @@ for number in (1, 8, 10, 11, 12):
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     found = Neighbours.open(step, about)
     left = [name for name in os.listdir(step) if name.startswith(".")]
-    print(json.dumps([status, found and len(found), left]))
+    print(json.dumps([status, found and len(found), left]), flush=True)  # not by a child too
 """
 
 

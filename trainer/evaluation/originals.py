@@ -14,9 +14,9 @@ from alexnet.command import UserError
 from alexnet.pixels import PACKED, PictureError, PictureRule, whole_picture
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
-from pipeline.pictures import Packed
 from pipeline.sources.folder import class_pictures
 from pipeline.sources.source import Sample
+from pipeline.split import PackedSplit
 from trainer.evaluation.probabilities import Few, Refused
 
 ONE = "give either --data or --originals"
@@ -102,7 +102,7 @@ def _matched(
     root: Path, samples: list[Sample], dataset: Dataset
 ) -> tuple[list[Sample], np.ndarray]:
     val = dataset.val
-    if not isinstance(val, Packed):
+    if not isinstance(val, PackedSplit):
         raise UserError(
             f"{dataset.directory}: this dataset lists photographs that were not packed; {ONE}"
         )

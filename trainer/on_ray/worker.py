@@ -17,7 +17,7 @@ from alexnet.checkpoint import Accuracy
 from alexnet.views import centre_mean
 from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
-from pipeline.decoder import best_hw_load
+from pipeline.hw_load import best_hw_load
 from pipeline.order import Shard, share
 from trainer.evaluation.validation import evaluate
 from trainer.loop.log import Log

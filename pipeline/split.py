@@ -1,4 +1,4 @@
-"""The files of one split, by number: pictures in shards, or photographs where they lie."""
+"""The files of one split, by number: images in shards, or photographs where they lie."""
 
 import json
 import tarfile
@@ -17,11 +17,13 @@ Damage = Literal["error", "replace"]
 its place, leave it out of the evaluation."""
 
 
-class Pictures(Protocol):
-    """One split, packed or not."""
+class Split(Protocol):
+    """One split of a dataset, packed or not."""
 
     index: np.ndarray
     """INDEX rows, one a sample."""
+    remedy: str
+    """What to do about a file that cannot be decoded."""
 
     def __len__(self) -> int: ...
 
@@ -35,8 +37,10 @@ class Pictures(Protocol):
         """Where a sample lies, for people."""
 
 
-class Packed:
+class PackedSplit:
     """Random access to the JPEGs of one split, by memory map: opening it reads nothing."""
+
+    remedy = "`alexnet verify` lists all damage; copy the dataset again"
 
     def __init__(self, directory: Path, manifest: SplitManifest) -> None:
         self._directory, self._shards = directory, manifest.shards
@@ -84,8 +88,10 @@ class Packed:
         return content
 
 
-class Photographs:
+class PhotographSplit:
     """Random access to photographs that were not packed (pipeline.photographs)."""
+
+    remedy = "convert or remove it; or pack the folder, which leaves out what is no photograph"
 
     def __init__(self, directory: Path, manifest: SplitManifest) -> None:
         self._files: list[str] = json.loads((directory / FILES).read_bytes())

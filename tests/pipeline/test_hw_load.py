@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.batches import Decoding
 from pipeline.dataset import Dataset
-from pipeline.decoder import HW_LOADS, best_hw_load, decoding_rate, fastest
+from pipeline.hw_load import HW_LOADS, best_hw_load, decoding_rate, fastest
 from pipeline.order import Shard
 
 
