@@ -1,8 +1,9 @@
 """Convolutions of stride 1 with a half to a fifth of the multiplications, on processors in float32.
 
 NNPACK, a part of torch, multiplies transforms of tiles (Winograd's for 3 x 3 kernels, Fourier's for
-others) where the direct method multiplies pixels. Its rounding errors are the smaller ones too:
-fewer terms are added up.
+others) where the direct method multiplies pixels. It rounds otherwise: mean errors measured on
+outputs of size one were 0.7 times the direct method's for 5 x 5 kernels, 1.5 times for 3 x 3, and,
+where Winograd's tiles fit, as on maps of 8 x 8, 17 times, which is 2e-6.
 
 Shapes: N images, M images made of them, C channels, H rows, W columns, K kernels; in _Transformed
 of one group each.

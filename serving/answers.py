@@ -1,78 +1,45 @@
 """The routes that answer about pictures and the model. Each is glue: typed input, one call."""
 
+import asyncio
 import json
 import time
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response, Security
 from fastapi import Path as InPath
 from pydantic import BaseModel
+from torch import Tensor
 
+from alexnet.guess import guesses
+from alexnet.pixels import PictureError
+from alexnet.predictor import Predictor
+from alexnet.views import five_places, one_place
+from serving.authentication import KeyRequired
+from serving.cancellation import unless_disconnected
 from serving.card import card
-from serving.departure import unless_gone
-from serving.errors import RefusedError
-from serving.keys import KeyRequired
+from serving.errors import RefusedError, of_picture
 from serving.models import Served
 from serving.neighbours import Neighbours
-from serving.pictures import kernel_sheet
+from serving.openapi import IMAGE, IMAGES, UPLOAD, file, refusals
 from serving.schemas import (
-    Base64Parameters,
     Card,
     Classification,
     IndexName,
-    Problem,
+    Neighbour,
+    Result,
     Score,
     Similar,
+    Vote,
 )
-from serving.service import Service, Views
+from serving.service import Views
+from serving.state import service_of
 from serving.upload import Upload, read
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may refuse with, for the documentation."""
-    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
-    }
-
-
-_FILE = {"type": "string", "format": "binary"}
-_PICTURE = {
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": ["file"],
-            "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1}},
-        }
-    },
-    "image/jpeg": {"schema": _FILE},
-    "image/png": {"schema": _FILE},
-    "image/webp": {"schema": _FILE},
-}
-PICTURE = {"requestBody": {"required": True, "content": _PICTURE}}
-BASE64 = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "required": ["inputs"],
-            "additionalProperties": False,
-            "properties": {
-                "inputs": {"type": "string", "contentEncoding": "base64"},
-                "parameters": Base64Parameters.model_json_schema(),
-            },
-        }
-    }
-}
-PICTURES = {"requestBody": {"required": True, "content": _PICTURE | BASE64}}
-
-UPLOAD = problems(400, 408, 413, 415, 422, 429, 504)
-JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {"schema": _FILE}}}}
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {"schema": _FILE}}}}
+from serving.visualization import kernel_sheet, overlay
 
 router = APIRouter(
-    tags=["Images"], dependencies=[Security(KeyRequired())], responses=problems(401, 403, 503)
+    tags=["Images"],
+    dependencies=[Security(KeyRequired())],
+    responses=refusals("no-key", "unknown-key", "not-ready"),
 )
 
 
@@ -80,7 +47,7 @@ router = APIRouter(
     "/classify",
     summary="Label one or more images",
     responses=UPLOAD | {200: {"model": Classification | list[Score]}},
-    openapi_extra=PICTURES,
+    openapi_extra=IMAGES,
 )
 async def classify(
     request: Request,
@@ -105,25 +72,26 @@ async def classify(
     image as the request's body, and the JSON that Hugging Face's clients send, are answered with a
     plain list of labels and scores, as those clients expect; the rest is in the headers.
     """
-    service, started = _service(request), time.perf_counter()
-    served = service.served()
+    started = time.perf_counter()
+    served = service_of(request).models.ready()
     sent = await _read(request)
     read_s = time.perf_counter() - started
-    results = await unless_gone(
-        request,
-        service.classify(served, sent.pictures, views, sent.top_k or top_k, detail == "views"),
-        service.settings.deadline_s,
+    votes = await unless_disconnected(
+        request, service_of(request).classify(served, sent.images, views)
     )
     answer_s = time.perf_counter() - started - read_s
-    if len(results) == 1 and (problem := results[0].problem):
-        raise RefusedError.of(problem)
+    if len(votes) == 1 and isinstance(votes[0], PictureError):
+        raise votes[0]
+    results = [
+        _result(index, vote, served.predictor, sent.top_k or top_k, detail == "views")
+        for index, vote in enumerate(votes)
+    ]
     headers = _named(served) | {
         "X-Views": str(int(views)),
         "Server-Timing": f"read;dur={1000 * read_s:.1f}, answer;dur={1000 * answer_s:.1f}",
     }
     if sent.kind == "multipart":
-        name = served.name
-        return _json(Classification(results=results, views=views, model=name), headers)
+        return _json(Classification(results=results, views=views, model=served.name), headers)
     scores = [
         {"label": guess.label, "score": guess.probability} for guess in results[0].guesses or ()
     ]
@@ -133,8 +101,8 @@ async def classify(
 @router.post(
     "/similar",
     summary="Find the most similar training images",
-    responses=UPLOAD | problems(404) | {200: {"model": Similar}},
-    openapi_extra=PICTURE,
+    responses=UPLOAD | refusals("no-index") | {200: {"model": Similar}},
+    openapi_extra=IMAGE,
 )
 async def similar(
     request: Request,
@@ -142,38 +110,42 @@ async def similar(
 ) -> Response:
     """Returns the training images most similar to an image: those nearest to it in the network's
     last hidden layer (§6.1, Figure 4)."""
-    service = _service(request)
-    served = service.served()
+    service = service_of(request)
+    served = service.models.ready()
     neighbours = _neighbours(served)
     data = await _one(request)
-    found = await unless_gone(
-        request, service.similar(served, neighbours, data, k), service.settings.deadline_s
-    )
+    found = await unless_disconnected(request, service.similar(served, neighbours, data, k))
+    nearest = []
+    for distance, number in found:
+        of, path = served.predictor.about.classes[neighbours.label(number)], f"/thumbnails/{number}"
+        nearest.append(Neighbour(id=of.id, label=of.name, distance=distance, thumbnail=path))
     index = IndexName(pictures=neighbours.about.pictures, dataset=neighbours.about.dataset)
-    answer = Similar(neighbours=found, index=index, model=served.name)
+    answer = Similar(neighbours=nearest, index=index, model=served.name)
     return _json(answer, _named(served))
 
 
 @router.get(
-    "/thumbnails/{picture}", summary="Get a training image", responses=problems(404, 422) | JPEG
+    "/thumbnails/{picture}",
+    summary="Get a training image",
+    responses=refusals("not-found", "bad-parameter") | file("image/jpeg"),
 )
 async def thumbnail(request: Request, picture: Annotated[int, InPath(ge=0)]) -> Response:
     """Returns a training image as a small JPEG."""
-    neighbours = _neighbours(_service(request).served())
+    neighbours = _neighbours(service_of(request).models.ready())
     if picture >= neighbours.about.pictures:
         raise RefusedError(
-            404, "not-found",
+            "not-found",
             f"there is no training image {picture}; the index numbers its "
             f"{neighbours.about.pictures:,} images from 0",
-        )  # fmt: skip
+        )
     return Response(neighbours.thumbnail(picture), media_type="image/jpeg")
 
 
 @router.post(
     "/explain",
     summary="Show which parts of an image speak for a label",
-    responses=UPLOAD | PNG,
-    openapi_extra=PICTURE,
+    responses=UPLOAD | file("image/png"),
+    openapi_extra=IMAGE,
 )
 async def explain(
     request: Request,
@@ -187,62 +159,90 @@ async def explain(
     Hiding a red part lowers the label's probability, hiding a blue part raises it (occlusion,
     Zeiler and Fergus 2013). The image is drawn as the network sees it: cropped and scaled.
     """
-    service = _service(request)
-    served = service.served()
+    service = service_of(request)
+    served = service.models.ready()
+    classes = served.predictor.about.classes
     data = await _one(request)
-    png, guess = await unless_gone(
-        request, service.explain(served, data, label), service.settings.deadline_s
+    wanted = next((number for number, known in enumerate(classes) if known.id == label), None)
+    if label is not None and wanted is None:
+        raise RefusedError(
+            "bad-parameter",
+            f"label: the model has no class {label[:80]!r}; GET /info lists its classes",
+        )
+    image_SS3, map_HW, found, probability = await unless_disconnected(
+        request, service.explain(served, data, wanted)
     )
+    png = await asyncio.to_thread(overlay, image_SS3, map_HW)
     headers = _named(served) | {
-        "X-Label-Id": _ascii(guess.id),
-        "X-Label": _ascii(guess.label),
-        "X-Probability": f"{guess.probability:.4f}",
+        "X-Label-Id": _ascii(classes[found].id),
+        "X-Label": _ascii(classes[found].name),
+        "X-Probability": f"{probability:.4f}",
     }
     return Response(png, headers=headers, media_type="image/png")
 
 
-@router.get("/kernels.png", summary="Draw the kernels of the first layer", responses=PNG)
+@router.get(
+    "/kernels.png", summary="Draw the kernels of the first layer", responses=file("image/png")
+)
 async def kernels(request: Request) -> Response:
     """Returns the kernels of the first layer, conv1, as a PNG (§6.1, Figure 3)."""
-    kernel_C3HW = _service(request).served().predictor.network.conv1.weight
+    kernel_C3HW = service_of(request).models.ready().predictor.network.conv1.weight
     return Response(kernel_sheet(kernel_C3HW.float().cpu()), media_type="image/png")
 
 
 @router.get("/info", summary="Describe the model and the server's limits")
 async def info(request: Request) -> Card:
     """Returns the model card and the server's limits."""
-    service = _service(request)
-    return card(service.served(), service)
+    return card(service_of(request))
 
 
-def _service(request: Request) -> Service:
-    return request.app.state.service
+def _result(
+    index: int, vote_VK: Tensor | PictureError, predictor: Predictor, top_k: int, votes: bool
+) -> Result:
+    if isinstance(vote_VK, PictureError):
+        return Result(index=index, problem=of_picture(vote_VK).problem)
+    size, crop, classes = predictor.about.size, predictor.crop, predictor.about.classes
+    result = Result(index=index, guesses=guesses(vote_VK.mean(0), classes, top_k))
+    if votes:
+        places = (one_place if len(vote_VK) == Views.ONE else five_places)(size, crop)
+        twins = [(mirrored, y, x) for mirrored in (False, True) for y, x in places]
+        result.votes = [
+            Vote(
+                left=x / size,
+                top=y / size,
+                side=crop / size,
+                mirrored=mirrored,
+                guesses=guesses(probability_K, classes, top_k),
+            )
+            for probability_K, (mirrored, y, x) in zip(vote_VK, twins, strict=False)
+        ]
+    return result
 
 
 async def _read(request: Request) -> Upload:
-    service = _service(request)
+    service = service_of(request)
     service.batcher.check_room()  # before a body is read that there is no room for
     return await read(request, service.settings.max_files)
 
 
 async def _one(request: Request) -> bytes:
-    pictures = (await _read(request)).pictures
-    if len(pictures) > 1:
+    images = (await _read(request)).images
+    if len(images) > 1:
         raise RefusedError(
-            422, "one-picture",
-            f"the request has {len(pictures)} images, but this route takes one; "
+            "one-picture",
+            f"the request has {len(images)} images, but this route takes one; "
             "send a request for each image",
-        )  # fmt: skip
-    return pictures[0]
+        )
+    return images[0]
 
 
 def _neighbours(served: Served) -> Neighbours:
     if served.neighbours is None:
         raise RefusedError(
-            404, "no-index",
+            "no-index",
             f"the model {served.predictor.about.name} has no index of its training images; "
             "make one with `alexnet index MODEL DATASET`",
-        )  # fmt: skip
+        )
     return served.neighbours
 
 

@@ -17,10 +17,9 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import answers, errors, health, metrics
 from serving.batcher import VIEWS
-from serving.envelope import Envelope
-from serving.limits import BodyLimit
 from serving.logs import configure
 from serving.memory import keep_freed
+from serving.middleware import BodyLimit, RequestMiddleware
 from serving.models import Models
 from serving.service import Service
 from serving.settings import Settings
@@ -35,7 +34,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     service = Service(settings, models or Models(settings.model))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Service]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
         _drain_on_signals(service)
         metrics.CAPACITY_VIEWS.set(VIEWS * settings.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
@@ -47,7 +46,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         if settings.workers > 1:
             # Where others share the port, one without a model takes no connections from them.
             await service.models.looked.wait()
-        yield {"service": service}
+        yield {"read_s": settings.read_s}  # to the protocol
         for task in (starting, *service.tasks):
             task.cancel()
         await asyncio.gather(starting, *service.tasks, return_exceptions=True)
@@ -61,7 +60,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     )
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    app.add_middleware(Envelope)
+    app.add_middleware(RequestMiddleware)
     errors.install(app)
     app.include_router(answers.router)
     app.include_router(health.router)

@@ -1,6 +1,5 @@
 """The model card."""
 
-from serving.models import Served
 from serving.schemas import Card, IndexName, Input, ModelName, Reload
 from serving.service import Service
 
@@ -10,8 +9,9 @@ LIMITS = (
 )  # fmt: skip
 
 
-def card(served: Served, service: Service) -> Card:
-    """What is known of the model, and what the server allows."""
+def card(service: Service) -> Card:
+    """What is known of the model, and what the server allows. Raises NotReadyError."""
+    served = service.models.ready()
     predictor, neighbours = served.predictor, served.neighbours
     about = predictor.about
     return Card(

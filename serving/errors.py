@@ -1,7 +1,6 @@
-"""Every refusal in one shape, application/problem+json, and from one table."""
+"""Every refusal in one shape, application/problem+json, and with a status from one table."""
 
 from http import HTTPStatus
-from typing import Self
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -9,24 +8,43 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from alexnet.fault import described
-from alexnet.pixels import PictureError, Refusal
+from alexnet.pixels import PictureError
 from serving import metrics
+from serving.batcher import VIEWS, QueueFullError
+from serving.models import NotReadyError
 from serving.schemas import Problem
 
-STATUS: dict[Refusal, int] = {
-    "empty": 400,
-    "damaged": 400,
-    "too-large": 413,
-    "not-an-image": 415,
+STATUS = {
+    "bad-request": 400, "damaged": 400, "empty": 400, "multipart": 400,
+    "no-key": 401,
+    "unknown-key": 403,
+    "no-index": 404, "not-found": 404,
+    "method-not-allowed": 405,
+    "slow": 408,
+    "body-too-large": 413, "too-large": 413, "too-many-files": 413,
+    "content-type": 415, "not-an-image": 415,
+    "bad-parameter": 422, "no-file": 422, "one-picture": 422,
+    "busy": 429, "queue-full": 429,
+    "fault": 500,
+    "dead": 503, "draining": 503, "not-ready": 503,
+    "deadline": 504,
+}  # fmt: skip
+"""{code: HTTP status} of all refusals."""
+SETTING = {
+    "body-too-large": "SERVING_MAX_UPLOAD_BYTES",
+    "deadline": "SERVING_DEADLINE_S",
+    "queue-full": "SERVING_QUEUE_PICTURES",
+    "slow": "SERVING_READ_S",
+    "too-many-files": "SERVING_MAX_FILES",
 }
+"""{code: environment variable that sets the limit}, where there is only one."""
 
 
 class RefusedError(Exception):
-    """A request that gets no answer; `code` is for programs, `detail` for people."""
+    """A request that gets no answer; `code` is one of STATUS, `detail` is for people."""
 
     def __init__(
         self,
-        status: int,
         code: str,
         detail: str,
         *,
@@ -38,28 +56,19 @@ class RefusedError(Exception):
         super().__init__(detail)
         self.retry_after_s = retry_after_s
         self.problem = Problem(
-            title=HTTPStatus(status).phrase, status=status, code=code, detail=detail,
-            limit=limit, seen=seen, setting=setting,
-        )  # fmt: skip
-
-    @classmethod
-    def of(cls, problem: Problem) -> Self:
-        """The refusal that a picture's problem is where it is the only picture."""
-        return cls(
-            problem.status, problem.code, problem.detail,
-            limit=problem.limit, seen=problem.seen, setting=problem.setting,
+            title=HTTPStatus(STATUS[code]).phrase, status=STATUS[code], code=code, detail=detail,
+            limit=limit, seen=seen, setting=setting or SETTING.get(code),
         )  # fmt: skip
 
     def response(self, request_id: str) -> JSONResponse:
         metrics.REFUSED.labels(self.problem.code).inc()
         headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
-        if self.problem.status == 401:
+        if self.problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
+        problem = self.problem.model_copy(update={"request_id": request_id})
         return JSONResponse(
-            self.problem.model_copy(update={"request_id": request_id}).model_dump(
-                exclude_none=True
-            ),
-            self.problem.status,
+            problem.model_dump(exclude_none=True),
+            problem.status,
             headers,
             media_type="application/problem+json",
         )
@@ -67,39 +76,50 @@ class RefusedError(Exception):
 
 def draining() -> RefusedError:
     """Where the server is about to end."""
-    return RefusedError(503, "draining", "the server is shutting down", retry_after_s=1)
+    return RefusedError("draining", "the server is shutting down", retry_after_s=1)
 
 
 def of_picture(error: PictureError) -> RefusedError:
-    """Why a picture gets no answer."""
+    """Why an image gets no answer."""
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
-    return RefusedError(
-        STATUS[error.kind], error.kind, str(error),
-        limit=error.limit, seen=error.seen, setting=setting,
-    )  # fmt: skip
+    return RefusedError(error.kind, str(error), limit=error.limit, seen=error.seen, setting=setting)
 
 
 def install(app: FastAPI) -> None:
-    @app.exception_handler(RefusedError)
-    async def refused(request: Request, error: RefusedError) -> JSONResponse:
-        return error.response(request.scope["request_id"])
+    """Whatever a route raises, the layers below it or the framework, is answered as a refusal."""
 
-    @app.exception_handler(PictureError)
-    async def bad_picture(request: Request, error: PictureError) -> JSONResponse:
-        return await refused(request, of_picture(error))
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        return _refusal(request, error).response(request.scope["request_id"])
 
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        detail = (
-            f"{request.method} {request.url.path[:128]}: {error.detail}; /docs lists the routes"
-        )
-        return await refused(request, RefusedError(error.status_code, code, detail))
+    for kind in (
+        RefusedError, PictureError, QueueFullError, NotReadyError, HTTPException,
+        RequestValidationError,
+    ):  # fmt: skip
+        app.add_exception_handler(kind, refused)
 
-    @app.exception_handler(RequestValidationError)
-    async def bad_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the value, which may be a whole upload.
-        first = described(error.errors()[0])
-        return await refused(
-            request, RefusedError(422, "bad-parameter", f"{first.field}: {first.reason}")
-        )
+
+def _refusal(request: Request, error: Exception) -> RefusedError:
+    match error:
+        case RefusedError():
+            return error
+        case PictureError():
+            return of_picture(error)
+        case QueueFullError():
+            return RefusedError(
+                "queue-full", f"the queue is full; try again in {error.retry_s} s",
+                limit=error.limit_views / VIEWS, seen=error.seen_views / VIEWS,
+                retry_after_s=error.retry_s,
+            )  # fmt: skip
+        case NotReadyError():
+            return RefusedError("not-ready", f"not ready: {error}", retry_after_s=2)
+        case HTTPException():
+            code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+            place = f"{request.method} {request.url.path[:128]}"
+            return RefusedError(
+                code if code in STATUS else "bad-request",
+                f"{place}: {error.detail}; /docs lists the routes",
+            )
+        case RequestValidationError():
+            first = described(error.errors()[0])  # without the value, which may be a whole upload
+            return RefusedError("bad-parameter", f"{first.field}: {first.reason}")
+    raise error

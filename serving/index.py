@@ -20,8 +20,8 @@ from alexnet.checkpoint import About, Checkpoint
 from alexnet.command import UserError
 from alexnet.pixels import PACKED
 from alexnet.predictor import centre_features
-from serving.dataset import PackedPictures
 from serving.neighbours import FILES, FOLDER, INDEX, LABELS, AboutNeighbours
+from serving.packed_images import PackedImages
 from serving.thumbnails import ThumbnailWriter, shrunk
 
 BATCH = 64
@@ -41,7 +41,7 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
     """
     step = checkpoint.current(model)
     loaded = checkpoint.load(step)
-    pictures = PackedPictures(dataset, loaded.about)
+    pictures = PackedImages(dataset, loaded.about)
     for doubt in _doubts(pictures, loaded.about):
         print(f"warning: {doubt}", file=sys.stderr)
     with _alone(step) as partial:
@@ -89,7 +89,7 @@ def _reserve(index: faiss.Index, pictures: int) -> None:
         codes.resize(0)
 
 
-def _fill(folder: Path, loaded: Checkpoint, pictures: PackedPictures, factory: str) -> None:
+def _fill(folder: Path, loaded: Checkpoint, pictures: PackedImages, factory: str) -> None:
     """Write every file of an index, about.json last."""
     units = loaded.model.fc7.out_features
     with ThumbnailWriter(folder) as thumbnails:
@@ -110,7 +110,7 @@ def _fill(folder: Path, loaded: Checkpoint, pictures: PackedPictures, factory: s
 
 
 def features(
-    loaded: Checkpoint, pictures: PackedPictures, thumbnails: ThumbnailWriter
+    loaded: Checkpoint, pictures: PackedImages, thumbnails: ThumbnailWriter
 ) -> Iterator[np.ndarray]:
     """The last hidden layer of all pictures, in order, in batches (N, H) float32."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -118,7 +118,7 @@ def features(
     mean_3WW = loaded.mean_3HW.to(device)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for numbers in _batches(len(pictures)):
-            images = list(pool.map(pictures.picture, numbers))
+            images = list(pool.map(pictures.image, numbers))
             for jpeg in pool.map(shrunk, images):
                 thumbnails.add(jpeg)
             picture_NSS3 = torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(device)
@@ -142,7 +142,7 @@ def _batches(total: int) -> Iterator[range]:
         )
 
 
-def _doubts(pictures: PackedPictures, about: About) -> Iterator[str]:
+def _doubts(pictures: PackedImages, about: About) -> Iterator[str]:
     """What is odd about these pictures for this model, and no reason to refuse them."""
     if pictures.digest != about.dataset:
         trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"

@@ -4,11 +4,7 @@ import hmac
 from hashlib import sha256
 from pathlib import Path
 
-from fastapi.security import HTTPBearer
-from starlette.requests import HTTPConnection
-
 from alexnet.command import UserError
-from serving.errors import RefusedError
 
 SHORTEST = 16
 """Characters of a key; shorter ones can be guessed."""
@@ -43,29 +39,6 @@ class Keys:
         """Compared in a time that says nothing about where they differ."""
         digest = _digest(key)
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
-
-
-class KeyRequired(HTTPBearer):
-    """Refuses requests without a known key, where the server has keys."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            auto_error=False,
-            description="Needed only where the server was started with keys. The header X-API-Key "
-            "is accepted as well.",
-        )
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        keys: Keys | None = request.app.state.service.keys
-        if keys is None:
-            return
-        bearer = await super().__call__(request)
-        given = bearer.credentials if bearer else request.headers.get("x-api-key")
-        if given is None:
-            raise RefusedError(401, "no-key", "this server needs an API key; "
-                               "send the header `Authorization: Bearer KEY`")  # fmt: skip
-        if given not in keys:
-            raise RefusedError(403, "unknown-key", "the server does not know this API key")
 
 
 def _digest(key: str) -> bytes:

@@ -2,9 +2,7 @@
 
 import os
 
-from fastapi import Response
 from prometheus_client import (
-    CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
     Counter,
@@ -59,10 +57,10 @@ RELOAD_FAILED = Gauge(
 )  # fmt: skip
 
 
-def page() -> Response:
-    """All of them; of every process, where several share the port."""
+def page() -> bytes:
+    """All of them as text for Prometheus; of every process, where several share the port."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)
-    return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+    return generate_latest(registry)

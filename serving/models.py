@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 
 from alexnet import checkpoint
@@ -13,6 +15,13 @@ from serving.neighbours import FOLDER, Neighbours
 from serving.schemas import ModelName
 
 log = logging.getLogger("serving")
+
+PAUSE = 50
+"""Times as long as a load took, until what may have been the fault of disk or memory is retried."""
+
+
+class NotReadyError(Exception):
+    """No model answers yet; the text says why."""
 
 
 class Served:
@@ -45,8 +54,16 @@ class Models:
         self.looked = asyncio.Event()
         """Set once there is a model, or a reason why not."""
         self._seen: tuple = ()
+        self._retry_at = inf
+        """By time.monotonic(); for the same files that failed last."""
         # One thread for all loads: each thread's allocator keeps what the largest load took.
         self._loader = ThreadPoolExecutor(1, "loader")
+
+    def ready(self) -> Served:
+        """The model that answers now. Raises NotReadyError."""
+        if self.served is None:
+            raise NotReadyError(self.failed or "the model is being loaded")
+        return self.served
 
     async def watch(self, every_s: float) -> None:
         """Load now and whenever something new is published, until cancelled."""
@@ -56,20 +73,27 @@ class Models:
             await asyncio.sleep(every_s)
 
     async def look(self) -> None:
-        """Load what is published now, unless it is what was loaded or refused last."""
+        """Load what is published now, unless it is what was loaded or refused last.
+
+        What failed for other reasons than what the files hold is retried.
+        """
+        started = time.monotonic()
         seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             directories = tuple(map(checkpoint.current, self.paths))
             seen = tuple((path, *_times(path)) for path in directories)
-            if seen == self._seen:
+            if seen == self._seen and started < self._retry_at:
                 return
             loop = asyncio.get_running_loop()
             served = await loop.run_in_executor(self._loader, Served.load, directories)
-        except (UserError, OSError) as error:
-            self._refuse(str(error))
         except Exception as error:  # of a model by hand or by another version: almost anything
-            self._refuse(f"{', '.join(map(str, self.paths))}: cannot be loaded ({error!r})")
+            took_s = time.monotonic() - started
+            self._retry_at = inf if _lasting(error) else started + (1 + PAUSE) * took_s
+            known = isinstance(error, UserError | OSError)
+            where = ", ".join(map(str, self.paths))
+            self._refuse(str(error) if known else f"{where}: cannot be loaded ({error!r})")
         else:
+            self._retry_at = inf
             self._swap(served)
         self._seen = seen
 
@@ -89,6 +113,13 @@ class Models:
         metrics.RELOADS.labels("loaded").inc()
         metrics.RELOAD_FAILED.set(0)
         log.info("model loaded", extra={"model": _labels(served)})
+
+
+def _lasting(error: Exception) -> bool:
+    """Whether the same files will be refused again. Where reading failed, which `from None` hides
+    from people only, or memory was short, which torch calls a RuntimeError, they may not be."""
+    cause = error.__context__
+    return isinstance(error, UserError) and not isinstance(cause, OSError | RuntimeError)
 
 
 def _labels(served: Served) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Base64Parameters(Described):
     function_to_apply: Literal["softmax"] | None = None
 
 
-class Base64Picture(Described):
+class Base64Image(Described):
     """A request, as Hugging Face's image-classification task defines it."""
 
     model_config = ConfigDict(extra="forbid")

@@ -22,7 +22,7 @@ def serve(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="serving.deadline:DeadlineProtocol",
+        http="serving.protocol:Protocol",
         timeout_graceful_shutdown=settings.drain_s,
         access_log=False,
         log_config=None,

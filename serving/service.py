@@ -1,4 +1,4 @@
-"""What is done with pictures, between HTTP on one side and the model on the other."""
+"""What is done with images, between HTTP on one side and the model on the other."""
 
 import asyncio
 import logging
@@ -9,20 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet.guess import Guess, guesses
 from alexnet.pixels import PictureError
 from alexnet.predictor import BATCH_VIEWS, default_device
-from alexnet.views import five_places, one_place
 from serving import metrics
 from serving.batcher import VIEWS, Batcher
 from serving.decoder import Decoder
-from serving.errors import RefusedError, of_picture
 from serving.keys import Keys
 from serving.models import Models, Served
 from serving.neighbours import Neighbours
 from serving.occlusion import PATCHES, occlusion
-from serving.pictures import overlay
-from serving.schemas import Neighbour, Result, Vote
 from serving.settings import Settings
 
 log = logging.getLogger("serving")
@@ -34,7 +29,10 @@ class Views(IntEnum):
 
 
 class Service:
-    """Answers of the served model. Raises UserError where the keys cannot be read."""
+    """Answers of the served model. Raises UserError where the keys cannot be read.
+
+    Every answer raises QueueFullError where the queue has no room for all of it.
+    """
 
     def __init__(self, settings: Settings, models: Models) -> None:
         self.settings, self.models = settings, models
@@ -57,13 +55,6 @@ class Service:
             settings.decode_s,
         )
 
-    def served(self) -> Served:
-        """The model that answers now. Raises RefusedError with 503."""
-        if self.models.served is None:
-            reason = self.models.failed or "the model is being loaded"
-            raise RefusedError(503, "not-ready", f"not ready: {reason}", retry_after_s=2)
-        return self.models.served
-
     def alive(self) -> bool:
         """Whether the model's queue and the watch for new models still run."""
         for task in self.tasks:
@@ -74,98 +65,65 @@ class Service:
         return not any(task.done() for task in self.tasks)
 
     async def classify(
-        self, served: Served, files: list[bytes], views: Views, top_k: int, votes: bool
-    ) -> list[Result]:
-        """One result for each file, in order; a bad picture's is its problem.
+        self, served: Served, files: list[bytes], views: Views
+    ) -> list[Tensor | PictureError]:
+        """For each file the probabilities by each view, (V, K), or why it is no image to us: one
+        bad file spoils nothing for the others."""
 
-        Raises RefusedError where the queue has no room for all.
-        """
+        async def vote(data: bytes) -> Tensor | PictureError:
+            try:
+                image_3SS = _tensor(await self._image(served, data))
+            except PictureError as error:
+                return error
+            return await self.batcher(served.predictor.classify, image_3SS, views, int(views))
+
         with self.batcher.room(views * len(files)):
-            found = await asyncio.gather(*(self._vote(served, data, views) for data in files))
-        metrics.PICTURES.labels("/classify").inc(sum(isinstance(vote, Tensor) for vote in found))
-        about, crop = served.predictor.about, served.predictor.crop
-        places = (one_place if views == Views.ONE else five_places)(about.size, crop)
-        twins = [(place, False) for place in places] + [(place, True) for place in places]
-        results = []
-        for index, vote_VK in enumerate(found):
-            if isinstance(vote_VK, RefusedError):
-                results.append(Result(index=index, problem=vote_VK.problem))
-                continue
-            result = Result(index=index, guesses=guesses(vote_VK.mean(0), about.classes, top_k))
-            if votes:
-                result.votes = [
-                    Vote(
-                        left=x / about.size,
-                        top=y / about.size,
-                        side=crop / about.size,
-                        mirrored=mirrored,
-                        guesses=guesses(probability_K, about.classes, top_k),
-                    )
-                    for probability_K, ((y, x), mirrored) in zip(vote_VK, twins, strict=False)
-                ]
-            results.append(result)
-        return results
+            # Where one fails the others still run, and hold their places until they have ended.
+            found = await asyncio.gather(*map(vote, files), return_exceptions=True)
+        votes = []
+        for result in found:
+            if isinstance(result, BaseException) and not isinstance(result, PictureError):
+                raise result
+            votes.append(result)
+        metrics.PICTURES.labels("/classify").inc(sum(isinstance(vote, Tensor) for vote in votes))
+        return votes
 
     async def similar(
         self, served: Served, neighbours: Neighbours, data: bytes, count: int
-    ) -> list[Neighbour]:
-        """The `count` nearest training pictures. Raises RefusedError, PictureError."""
+    ) -> list[tuple[float, int]]:
+        """(Distance, number) of the `count` nearest training images, or of fewer where an index of
+        lists found no more. Raises PictureError."""
         with self.batcher.room(1):
-            picture_3SS = _tensor(await self._picture(served, data))
-            feature_H = await self.batcher(served.predictor.features, picture_3SS, 1)
+            image_3SS = _tensor(await self._image(served, data))
+            feature_H = await self.batcher(served.predictor.features, image_3SS, 1)
             found = await asyncio.to_thread(neighbours.nearest, feature_H[None].numpy(), count)
         metrics.PICTURES.labels("/similar").inc()
-        classes = served.predictor.about.classes
-        answer = []
-        for distance, picture in zip(found[0][0].tolist(), found[1][0].tolist(), strict=True):
-            if picture < 0:  # an index of lists found fewer
-                break
-            of = classes[neighbours.label(picture)]
-            path = f"/thumbnails/{picture}"
-            answer.append(Neighbour(id=of.id, label=of.name, distance=distance, thumbnail=path))
-        return answer
+        distances, numbers = (part[0].tolist() for part in found)
+        return [pair for pair in zip(distances, numbers, strict=True) if pair[1] >= 0]
 
-    async def explain(self, served: Served, data: bytes, id: str | None) -> tuple[bytes, Guess]:
-        """An occlusion map over the picture (PNG), and the label that it is for.
-
-        Raises RefusedError where no class has that id, PictureError.
-        """
-        classes = served.predictor.about.classes
-        labels = [label for label, known in enumerate(classes) if known.id == id]
-        if id is not None and not labels:
-            raise RefusedError(
-                422,
-                "bad-parameter",
-                f"label: the model has no class {id[:80]!r}; GET /info lists its classes",
-            )
+    async def explain(
+        self, served: Served, data: bytes, label: int | None
+    ) -> tuple[np.ndarray, Tensor, int, float]:
+        """The image, (S, S, 3) uint8, an occlusion map over it, (H, W), the label that it is for,
+        by default the most probable one, and its probability. Raises PictureError."""
         cost = PATCHES**2 + 1
         with self.batcher.room(VIEWS + cost):
-            picture_SS3 = await self._picture(served, data)
-            picture_3SS = _tensor(picture_SS3)
-            vote_VK = await self.batcher(served.predictor.classify, picture_3SS, VIEWS, VIEWS)
+            image_SS3 = await self._image(served, data)
+            image_3SS = _tensor(image_SS3)
+            vote_VK = await self.batcher(served.predictor.classify, image_3SS, VIEWS, VIEWS)
             probability_K = vote_VK.mean(dim=0)
-            label = labels[0] if labels else int(probability_K.argmax())
-            map_HW = await self.batcher(occlusion, picture_3SS, cost, served.predictor, label)
+            label = int(probability_K.argmax()) if label is None else label
+            map_HW = await self.batcher(occlusion, image_3SS, cost, served.predictor, label)
         metrics.PICTURES.labels("/explain").inc()
-        png = await asyncio.to_thread(overlay, picture_SS3, map_HW)
-        of, probability = classes[label], float(probability_K[label])
-        return png, Guess(id=of.id, label=of.name, probability=probability)
+        return image_SS3, map_HW, label, float(probability_K[label])
 
-    async def _vote(self, served: Served, data: bytes, views: Views) -> Tensor | RefusedError:
-        """(V, K), or why there is none: one bad picture spoils nothing for the others."""
-        try:
-            picture_3SS = _tensor(await self._picture(served, data))
-        except PictureError as error:
-            return of_picture(error)
-        return await self.batcher(served.predictor.classify, picture_3SS, views, int(views))
-
-    async def _picture(self, served: Served, data: bytes) -> np.ndarray:
+    async def _image(self, served: Served, data: bytes) -> np.ndarray:
         started = time.perf_counter()
         about = served.predictor.about
-        picture_SS3 = await self.decoder(data, about.size, about.rule)
+        image_SS3 = await self.decoder(data, about.size, about.rule)
         metrics.STAGE_SECONDS.labels("decode").observe(time.perf_counter() - started)
-        return picture_SS3
+        return image_SS3
 
 
-def _tensor(picture_SS3: np.ndarray) -> Tensor:
-    return torch.from_numpy(picture_SS3).permute(2, 0, 1)
+def _tensor(image_SS3: np.ndarray) -> Tensor:
+    return torch.from_numpy(image_SS3).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""A request's body to the pictures in it."""
+"""A request's body to the images in it."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from alexnet.fault import fault
 from serving.errors import RefusedError
-from serving.schemas import Base64Picture
+from serving.schemas import Base64Image
 
 FIELD = "file"
 EXAMPLE = f"curl -F {FIELD}=@photo.jpg"
@@ -27,16 +27,16 @@ FIELDS = 8
 class Upload(NamedTuple):
     kind: Literal["multipart", "raw", "json"]
     """How it came, which is how it is answered."""
-    pictures: list[bytes]
+    images: list[bytes]
     top_k: int | None = None
     """What a JSON body asks for."""
 
 
 async def read(request: Request, max_files: int) -> Upload:
-    """The pictures of a multipart form, of a raw body, or of Hugging Face's JSON.
+    """The images of a multipart form, of a raw body, or of Hugging Face's JSON.
 
     Raises RefusedError: 400 for what cannot be parsed, 413 for too many files, 415 for other types,
-    422 for a form or JSON without a picture.
+    422 for a form or JSON without an image.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     body = await request.body()
@@ -48,10 +48,10 @@ async def read(request: Request, max_files: int) -> Upload:
         return _from_json(body)
     found = f"of type {kind[:80]}" if kind else "without a Content-Type"
     raise RefusedError(
-        415, "content-type",
+        "content-type",
         f"no image can be read from a request body {found}; send multipart/form-data, as "
         f"`{EXAMPLE}` does, or image/* with the file itself, or application/json",
-    )  # fmt: skip
+    )
 
 
 def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
@@ -67,52 +67,53 @@ def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
                     part.append(event)
                 elif not segment.name:
                     raise RefusedError(
-                        400, "multipart",
+                        "multipart",
                         f"a part of the form has no field name; send files as `{EXAMPLE}` does",
-                    )  # fmt: skip
+                    )
                 elif segment.name != FIELD:
                     others.add(segment.name)
                 elif segment.filename is None:
                     raise RefusedError(
-                        422, "no-file",
+                        "no-file",
                         f"the field {FIELD!r} holds text instead of a file; "
                         f"send the file as `{EXAMPLE}` does",
-                    )  # fmt: skip
+                    )
                 else:
                     files.append(b"".join(part))
     except ParserLimitReached as error:
         raise RefusedError(
-            413, "too-many-files",
+            "too-many-files",
             f"the form has too many parts, or parts that are too large ({error}); "
             f"send at most {max_files} files in one request",
-            limit=max_files, setting="SERVING_MAX_FILES",
-        ) from None  # fmt: skip
+            limit=max_files,
+        ) from None
     except MultipartError as error:
-        raise RefusedError(400, "multipart", f"the multipart form is damaged ({error})") from None
+        raise RefusedError("multipart", f"the multipart form is damaged ({error})") from None
     if len(files) > max_files:
         raise RefusedError(
-            413, "too-many-files",
+            "too-many-files",
             f"the request has {len(files)} files; the limit is {max_files}",
-            limit=max_files, seen=len(files), setting="SERVING_MAX_FILES",
-        )  # fmt: skip
+            limit=max_files,
+            seen=len(files),
+        )
     if not files:
         found = ", ".join(sorted(others))[:80] or "none"
         raise RefusedError(
-            422, "no-file",
+            "no-file",
             f"the form has no file in a field named {FIELD!r} (its fields: {found}); "
             f"send one as `{EXAMPLE}` does",
-        )  # fmt: skip
+        )
     return files
 
 
 def _from_json(body: bytes) -> Upload:
     try:
-        sent = Base64Picture.model_validate_json(body)
-        picture = base64.b64decode(sent.inputs, validate=True)
+        sent = Base64Image.model_validate_json(body)
+        image = base64.b64decode(sent.inputs, validate=True)
     except ValidationError as error:
         first = fault(error)
         place = first.field or "body"
-        raise RefusedError(422, "bad-parameter", f"{place}: {first.reason}") from None
+        raise RefusedError("bad-parameter", f"{place}: {first.reason}") from None
     except (binascii.Error, ValueError):
-        raise RefusedError(422, "bad-parameter", "inputs: the text is not valid base64") from None
-    return Upload("json", [picture], sent.parameters.top_k)
+        raise RefusedError("bad-parameter", "inputs: the text is not valid base64") from None
+    return Upload("json", [image], sent.parameters.top_k)

@@ -226,3 +226,17 @@ def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:
             pass
     assert len(files) > 600
     assert decoded > len(files) / 4
+
+
+def test_importing_any_module_leaves_pillow_and_warnings_as_they_were() -> None:
+    code = """
+import importlib, pkgutil, warnings
+import alexnet, torch
+from PIL import Image
+before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+for module in pkgutil.iter_modules(alexnet.__path__):
+    if module.name != "__main__":
+        importlib.import_module(f"alexnet.{module.name}")
+assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

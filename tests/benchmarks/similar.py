@@ -27,9 +27,9 @@ from typer import Argument
 from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.console import Options
-from serving.dataset import PackedPictures
 from serving.index import BATCH, features, make_index
 from serving.neighbours import FOLDER, INDEX, Neighbours, mapped, search
+from serving.packed_images import PackedImages
 from serving.thumbnails import JPEGS, ThumbnailWriter
 from tests.benchmarks.harness import in_own_process, own_bytes, run
 
@@ -128,7 +128,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         build_cpu_s = _children_s() - before_s
         exact, open_s, _ = _timed(Neighbours.open, copy, loaded.about)
         size = {name: (copy / FOLDER / name).stat().st_size for name in (INDEX, JPEGS)}
-        asked = PackedPictures(dataset, loaded.about, "val")
+        asked = PackedImages(dataset, loaded.about, "val")
         with ThumbnailWriter(Path(folder)) as thumbnails:
             feature_QH = np.concatenate(list(features(loaded, asked, thumbnails)))
         label_P = np.array([exact.label(picture) for picture in range(len(exact))])

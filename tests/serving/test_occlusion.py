@@ -12,7 +12,7 @@ from alexnet.checkpoint import Checkpoint
 from alexnet.predictor import Predictor
 from alexnet.views import one_view
 from serving.occlusion import PATCHES, occlusion
-from serving.pictures import overlay
+from serving.visualization import overlay
 from tests.serving.conftest import SIZE
 
 

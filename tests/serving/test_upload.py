@@ -62,7 +62,7 @@ def test_files_come_out_as_they_went_in(contents: list[bytes], pieces: int) -> N
 def test_any_bytes_are_files_or_a_refusal(body: bytes) -> None:
     for kind in (MULTIPART, "application/json"):
         with suppress(RefusedError):
-            assert upload(body, kind).pictures
+            assert upload(body, kind).images
 
 
 @given(st.lists(st.tuples(st.integers(0, 250), st.binary(max_size=3)), max_size=4))
@@ -76,7 +76,7 @@ def test_of_damaged_forms_no_file_is_lost_that_starlette_finds(
     for place, replacement in changes:
         body = body[:place] + replacement + body[place + len(replacement) :]
     try:
-        ours = upload(body, MULTIPART).pictures
+        ours = upload(body, MULTIPART).images
     except RefusedError:
         return
     theirs = asyncio.run(_starlette(body))

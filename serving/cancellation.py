@@ -9,17 +9,19 @@ from starlette.requests import ClientDisconnect
 
 from serving import metrics
 from serving.errors import RefusedError
+from serving.state import service_of
 
 T = TypeVar("T")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T], deadline_s: float) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns; it is cancelled where the client leaves or the deadline passes first.
 
-    To be called once the request's body is read. Raises ClientDisconnect, or RefusedError with 504.
+    To be called once the request's body is read. Raises ClientDisconnect, RefusedError.
     """
+    deadline_s = service_of(request).settings.deadline_s
     answer = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_departure(request))
+    gone = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait((answer, gone), timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
@@ -28,15 +30,15 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T], deadline_s
         if gone.done():
             raise ClientDisconnect
         raise RefusedError(
-            504, "deadline",
+            "deadline",
             f"there was no answer within {deadline_s:g} s; send fewer images, or try again later",
-            limit=deadline_s, setting="SERVING_DEADLINE_S",
-        )  # fmt: skip
+            limit=deadline_s,
+        )
     finally:
         answer.cancel()
         gone.cancel()
 
 
-async def _departure(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

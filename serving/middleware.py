@@ -1,4 +1,4 @@
-"""What every answer has around it: a request's name, safe headers, a line in the log, a count."""
+"""What surrounds the routes: request ids, safe headers, the access log; a bound on bodies."""
 
 import asyncio
 import logging
@@ -7,11 +7,12 @@ import secrets
 import time
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
 from serving.errors import RefusedError, draining
+from serving.state import service_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GONE = 499
@@ -30,10 +31,13 @@ HEADERS = (
 QUIET = {"/livez", "/readyz", "/startupz", "/metrics"}
 """Asked every few seconds; in the log only where they fail."""
 
+AT_ONCE = 16
+"""Requests of the largest size whose bodies are held in memory together."""
+
 log = logging.getLogger("serving.access")
 
 
-class Envelope:
+class RequestMiddleware:
     """Outermost, so that refusals of the layers below have it too, and faults an answer at all."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -49,32 +53,32 @@ class Envelope:
         scope["request_id"] = request_id
         status = 0
 
-        async def enveloped(message: Message) -> None:
+        async def completed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], (b"x-request-id", request_id.encode()), *HEADERS]
-                if scope["app"].state.service.draining:
+                if service_of(HTTPConnection(scope)).draining:
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
             await send(message)
 
         try:
-            await self.app(scope, receive, enveloped)
+            await self.app(scope, receive, completed)
         except ClientDisconnect:
             status = GONE
         except asyncio.CancelledError:  # by uvicorn, where SERVING_DRAIN_S have passed
             if not status:
-                await draining().response(request_id)(scope, receive, enveloped)
+                await draining().response(request_id)(scope, receive, completed)
         except Exception:
             logging.getLogger("serving").exception(
                 "internal error", extra={"request_id": request_id}
             )
             if not status:
                 fault = RefusedError(
-                    500, "fault", "the server has an internal error; its log has the details"
+                    "fault", "the server has an internal error; its log has the details"
                 )
-                await fault.response(request_id)(scope, receive, enveloped)
+                await fault.response(request_id)(scope, receive, completed)
         finally:
             self._account(scope, status or GONE, request_id, time.perf_counter() - started)
 
@@ -94,6 +98,60 @@ class Envelope:
                 "seconds": round(seconds, 4),
                 "client": (scope.get("client") or ("",))[0],
             },
+        )
+
+
+class BodyLimit:
+    """Refuses bodies over `max_bytes` with 413: a declared length at once, a streamed one when it
+    passes the limit. Refuses with 429 what would make all bodies together too large.
+
+    FastAPI's own `max_body_size` answers in plain text, and replaces what our handlers would say.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdigit() and int(declared) > self.max_bytes:
+            refusal = self._too_large(int(declared), f"{int(declared):,}")
+            await refusal.response(scope["request_id"])(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            length = len(message.get("body", b""))
+            seen += length
+            self.held_bytes += length
+            if seen > self.max_bytes:
+                raise self._too_large(seen, f"at least {seen:,}")
+            if self.held_bytes > AT_ONCE * self.max_bytes:
+                raise RefusedError(
+                    "busy",
+                    "too many uploads are arriving at once; try again in 1 s",
+                    retry_after_s=1,
+                )
+            return message
+
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self.held_bytes -= seen
+
+    def _too_large(self, seen: int, found: str) -> RefusedError:
+        return RefusedError(
+            "body-too-large",
+            f"the request has {found} bytes; the limit is {self.max_bytes:,}; "
+            "send fewer or smaller images",
+            limit=self.max_bytes,
+            seen=seen,
         )
 
 

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from serving.errors import RefusedError
 
 
-class DeadlineProtocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol):
     """Closes connections whose first or next request is not read whole within `read_s` seconds.
 
     Silent and dripping clients alike: what arrives in between does not extend the time. Between
@@ -41,14 +41,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(RefusedError(400, "bad-request", msg))
+        self._refuse(RefusedError("bad-request", msg))
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
     def _arm(self) -> None:
         self._disarm()
-        read_s = self.app_state["service"].settings.read_s  # from the application's lifespan
+        read_s = self.app_state["read_s"]  # from the application's lifespan
         self._deadline = self.loop.call_later(read_s, self._expire, read_s)
 
     def _disarm(self) -> None:
@@ -58,10 +58,10 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def _expire(self, read_s: float) -> None:
         late = RefusedError(
-            408, "slow",
+            "slow",
             f"the request did not arrive in full within {read_s:g} s; send it again",
-            limit=read_s, setting="SERVING_READ_S",
-        )  # fmt: skip
+            limit=read_s,
+        )
         self._refuse(late)
 
     def _refuse(self, error: RefusedError) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a packed dataset, as far as an index of neighbours needs them.
+"""The images of a packed dataset, as far as an index of neighbours needs them.
 
 The format is pipeline's (pipeline/dataset.py): a manifest, an index of places, tar shards.
 """
@@ -41,7 +41,7 @@ class Manifest(BaseModel):
     val: Split
 
 
-class PackedPictures:
+class PackedImages:
     """Random access by memory map to one split, which must be of the classes and size of `about`'s
     model. Raises UserError."""
 
@@ -81,7 +81,7 @@ class PackedPictures:
         """Labels of all pictures, (P,) int64."""
         return self._index["label"].astype(np.int64)
 
-    def picture(self, number: int) -> Image.Image:
+    def image(self, number: int) -> Image.Image:
         """RGB of size x size. Raises UserError where it is damaged."""
         shard, size, offset, _ = self._index[number].tolist()
         data = self._map(shard)[offset : offset + size].tobytes()

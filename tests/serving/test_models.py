@@ -1,0 +1,82 @@
+"""Which failures to load a model are final, and which are retried; reloading stands in
+test_reload.py."""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from alexnet import checkpoint
+from serving.models import Models
+from tests.serving.conftest import publish
+
+WEIGHTS, ABOUT = "model.safetensors", "about.json"
+WRITTEN = 1_000_000_000
+"""When each file was written: the same before and after, as where a disk or memory recovers."""
+
+
+@pytest.fixture
+def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("serving.models.PAUSE", 0)
+    return checkpoint.current(publish(tmp_path))
+
+
+def unreadable(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def other_layers(path: Path) -> None:
+    about = json.loads(path.read_bytes())
+    about["network"]["classes"] = 8
+    path.write_text(json.dumps(about))
+
+
+def flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+
+
+def failed_then_recovered(step: Path, name: str, fail: Callable[[Path], None]) -> Models:
+    """Models that failed to load `step`, whose files have become good unnoticed since."""
+    path, content = step / name, (step / name).read_bytes()
+    fail(path)
+    os.utime(path, (WRITTEN, WRITTEN))
+    models = Models((step,))
+    asyncio.run(models.look())
+    assert models.failed
+    if path.is_dir():
+        path.rmdir()
+    path.write_bytes(content)
+    os.utime(path, (WRITTEN, WRITTEN))
+    return models
+
+
+@pytest.mark.parametrize(
+    ("name", "fail"),
+    [
+        (WEIGHTS, unreadable),
+        (ABOUT, unreadable),
+        (ABOUT, other_layers),  # torch's RuntimeError, as where memory is short
+    ],
+)
+def test_what_may_have_been_the_fault_of_disk_or_memory_is_retried(
+    step: Path, name: str, fail: Callable[[Path], None]
+) -> None:
+    models = failed_then_recovered(step, name, fail)
+    asyncio.run(models.look())
+    assert models.served is not None
+    assert models.failed is None
+
+
+def test_a_wrong_digest_is_final_until_the_folder_changes(step: Path) -> None:
+    models = failed_then_recovered(step, WEIGHTS, flipped_bit)
+    asyncio.run(models.look())
+    assert "the file is damaged" in str(models.failed)
+    os.utime(step / WEIGHTS)
+    asyncio.run(models.look())
+    assert models.served is not None
