@@ -37,8 +37,7 @@ def train(options: Train) -> int:
     if not outcome.finished:
         print(f"stopped; to go on: the same command with --resume (run {done.name})")
         return 0
-    accuracy = [Accuracy.model_validate(counts) for counts in outcome.accuracy]
-    return _published(publish(done, outcome.checkpoint, accuracy, options.models))
+    return _published(publish(done, outcome.checkpoint, outcome.accuracy, options.models))
 
 
 def stop(options: Stop) -> int:

@@ -20,7 +20,7 @@ def publish(run: Run, checkpoint: Path, accuracy: Sequence[Accuracy], models: Pa
     model.load_state_dict(saved.weights)
     about = About(
         name=run.name,
-        step=saved.stand.step,
+        step=saved.progress.step,
         network=run.recipe.network,
         classes=dataset.manifest.classes,
         size=dataset.manifest.size,
