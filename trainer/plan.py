@@ -62,7 +62,7 @@ def _changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
     if options.schedule:
-        short["schedule"] = {"kind": options.schedule}
+        short["schedule.kind"] = options.schedule
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
