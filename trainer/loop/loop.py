@@ -65,13 +65,6 @@ class Host(Protocol):
         """Whether the run is to save a checkpoint and end."""
 
 
-class Ended(NamedTuple):
-    finished: bool
-    """False if the run was stopped on request."""
-    accuracy: tuple[Accuracy, ...]
-    """With 1 view and with 10, where it has finished."""
-
-
 class Loop:
     """One worker's part of a run."""
 
@@ -117,30 +110,33 @@ class Loop:
             hw_load = best_hw_load(self.dataset, self.shard, threads)
         return Decoding(threads, self.run.damage, Decoding.hw_load if hw_load is None else hw_load)
 
-    def train(self) -> Ended:
-        """Train to the end of the recipe, or until the host asks to stop.
+    def train(self) -> bool:
+        """Train to the end of the recipe, and return True; or False, where the host asks to stop.
 
         Raises RunError where the run diverges, and DatasetError where the data is damaged.
         """
         with closing(self.log) if self.log else nullcontext():
             return self._train()
 
-    def _train(self) -> Ended:
+    def _train(self) -> bool:
         progress, epochs = self.progress, self.run.recipe.epochs
-        accuracy: Accuracy | None = None
+        validated = False
         while progress.epoch < epochs:
             stop = self._train_epoch()
             if progress.position < len(self.dataset.train):
                 self._save()
             else:
                 progress.epoch, progress.position = progress.epoch + 1, 0
-                accuracy = self._evaluate(views=1)
+                accuracy, validated = self._evaluate(views=1), True
                 top1 = accuracy.top1 / accuracy.pictures
                 progress.errors.append(1 - top1)
                 self._save(top1)
             if stop and progress.epoch < epochs:
-                return Ended(finished=False, accuracy=())
-        return Ended(True, (accuracy or self._evaluate(views=1), self._evaluate(views=10)))
+                return False
+        if not validated:  # another process took the last step
+            self._evaluate(views=1)
+        self._evaluate(views=10)
+        return True
 
     def _train_epoch(self) -> bool:
         """Train from where the run stands to the end of its epoch; returns whether it was asked to

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from alexnet.checkpoint import Accuracy
 from alexnet.command import UserError
 from pipeline.cluster import cluster, is_own
 from trainer.on_ray.progress import Progress
@@ -23,7 +22,6 @@ RESIZE_S = 15.0
 class Outcome(NamedTuple):
     finished: bool
     """False if the run was stopped on request; with --resume it goes on."""
-    accuracy: tuple[Accuracy, ...]
     checkpoint: Path
     """Directory of the last one."""
 
@@ -77,7 +75,6 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     """Runs in a thread: in the main one Ray would take Ctrl-C and abort without saving."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 
-    from trainer.loop.loop import Ended
     from trainer.on_ray.worker import train_worker
 
     fewest, most = run.workers
@@ -109,8 +106,7 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     if result.error:
         return result.error
     assert result.checkpoint is not None
-    ended: Ended = result.return_value
-    return Outcome(ended.finished, ended.accuracy, Path(result.checkpoint.path))
+    return Outcome(bool(result.return_value), Path(result.checkpoint.path))
 
 
 def _trainer() -> type:

@@ -9,15 +9,15 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 from ray.train.torch import get_device
 
-from trainer.loop.loop import Ended, Loop, Worker
+from trainer.loop.loop import Loop, Worker
 from trainer.loop.state import Saved, read
 from trainer.run import Run
 
 
-def train_worker(settings: dict[str, Any]) -> Ended:
+def train_worker(settings: dict[str, Any]) -> bool:
     """Train `settings` (a dumped Run) from its last checkpoint, or from the start, to its end.
 
-    What rank 0 returns is the run's result.
+    Returns whether it has finished, or was stopped; what rank 0 returns is the run's result.
     """
     run = Run.model_validate(settings)
     context, device = ray.train.get_context(), get_device()

@@ -16,7 +16,7 @@ from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
 from trainer import report
 from trainer.loop import loop, state
-from trainer.loop.loop import Ended, Loop, Worker
+from trainer.loop.loop import Loop, Worker
 from trainer.recipe import resolve
 from trainer.run import Run, RunError, open_run
 
@@ -79,7 +79,7 @@ def a_run(data: Path, runs: Path, name: str, *changes: tuple[str, object], **fie
 
 
 class Seen(NamedTuple):
-    ended: Ended
+    finished: bool
     samples: dict[int, Counter[int]]
     """Epoch -> how often this worker learnt from each sample."""
 
@@ -127,12 +127,11 @@ def test_each_epoch_learns_from_every_sample_once(whole: tuple[Run, Seen]) -> No
 
 
 def test_each_epoch_is_validated_and_saved(whole: tuple[Run, Seen]) -> None:
-    run, (ended, _) = whole
+    run, (finished, _) = whole
     validated = [event for event in report.events(run.metrics) if event["kind"] == "val"]
     assert [(event["epoch"], event["views"]) for event in validated] == [(1, 1), (2, 1), (2, 10)]
-    assert ended.finished
-    assert [(a.views, a.pictures) for a in ended.accuracy] == [(1, VAL), (10, VAL)]
-    assert [a.top1 for a in ended.accuracy] == [event["top1"] for event in validated[1:]]
+    assert finished
+    assert all(event["top1"] <= event["top5"] <= event["pictures"] == VAL for event in validated)
     assert steps(run) == [STEPS, 2 * STEPS]
     assert last(run).progress.model_dump() == {
         "epoch": EPOCHS, "position": 0, "step": 2 * STEPS,
@@ -156,21 +155,22 @@ def test_stopped_within_an_epoch_and_restored_it_ends_bit_for_bit_the_same(
     data: Path, tmp_path: Path, whole: tuple[Run, Seen]
 ) -> None:
     run = a_run(data, tmp_path, "parted")
-    ended, before = train(run, stop=STEPS + 4)
-    assert ended == Ended(finished=False, accuracy=())
+    finished, before = train(run, stop=STEPS + 4)
+    assert not finished
     assert steps(run) == [STEPS, STEPS + 4]
     assert (last(run).progress.epoch, last(run).progress.position) == (1, 4 * BATCH)
-    ended, after = train(run)
-    assert ended == whole[1].ended
+    finished, after = train(run)
+    assert finished
     assert before[1] + after[1] == Counter(range(TRAIN))
     assert_same_bits(run, whole[0])
 
 
 def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) -> None:
     run = a_run(data, tmp_path, "r", ("epochs", 1))
-    ended, _ = train(run, stop=STEPS)
-    assert ended.finished
-    assert train(run) == (ended, {})  # there is nothing left to learn
+    assert train(run, stop=STEPS).finished
+    assert train(run) == (True, {})  # there is nothing left to learn
+    validated = [e["views"] for e in report.events(run.metrics) if e["kind"] == "val"]
+    assert validated == [1, 10, 1, 10]
 
 
 def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
     distributed.init_process_group("gloo", place, rank=rank, world_size=2)
     seen = train(a_run(data, runs, "whole"), rank, 2)
     parted = a_run(data, runs, "parted")
-    assert not train(parted, rank, 2, stop=STEPS + 4, notice=3 if rank else 0).ended.finished
+    assert not train(parted, rank, 2, stop=STEPS + 4, notice=3 if rank else 0).finished
     distributed.barrier()
-    assert train(parted, rank, 2).ended == seen.ended
+    assert train(parted, rank, 2).finished
     towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
     torch.save([seen.samples, towers.samples], runs / f"{rank}.pt")
     distributed.destroy_process_group()
