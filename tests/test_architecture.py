@@ -1,9 +1,12 @@
-"""Which room may load what, seen in fresh interpreters."""
+"""Which room may load what, seen in fresh interpreters; which folders are installed."""
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
+
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,10 @@ def test_importing_loads_no_more_than_it_may(module: str, absent: tuple[str, ...
     code = f"import {module}, sys; print([n for n in {absent!r} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_rooms_are_installed_whole_and_nothing_else() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = ("alexnet", "pipeline", "trainer", "serving")
+    found = [path.parent for room in rooms for path in (ROOT / room).rglob("__init__.py")]
+    assert set(settings["packages"]) == {".".join(path.relative_to(ROOT).parts) for path in found}

@@ -52,11 +52,12 @@ def run(
     options: type[Options],
     work: Callable[[Any], int],
     arguments: Sequence[str] | None = None,
+    example: str = "",
 ) -> int:
     """The command `python -m tests.benchmarks.MODULE`: the status that `work` returns when it is
     given the `options` that `arguments` (by default, this process's) name."""
     program = f"python -m tests.benchmarks.{module}"
-    command = Command(options, f"{work.__module__}:{work.__name__}", example=program)
+    command = Command(options, f"{work.__module__}:{work.__name__}", f"{program} {example}")
     words = sys.argv[1:] if arguments is None else arguments
     return run_one(program, module, Commands("bench", {module: command}), words)
 

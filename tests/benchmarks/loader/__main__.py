@@ -80,7 +80,7 @@ class Loader(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("loader", Loader, bench, arguments)
+    return run("loader", Loader, bench, arguments, "bench/dataset256 --rounds 7")
 
 
 def bench(options: Loader) -> int:

@@ -65,7 +65,8 @@ class Encodings(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run("loader.encodings", Encodings, bench, arguments)
+    example = "imagenette bench/models/imagenette"
+    return run("loader.encodings", Encodings, bench, arguments, example)
 
 
 def bench(options: Encodings) -> int:

@@ -6,33 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from alexnet.checkpoint import About, now, save
-from alexnet.classes import ClassLabel
-from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.config import AlexNetConfig
 from tests.benchmarks.loader.encodings import CODINGS, main, psnr_db
+from tests.benchmarks.serving import trial
 
 
 @pytest.fixture
 def model(photographs: Path, tmp_path: Path) -> Path:
     """Random weights for the three classes of `photographs`."""
-    network = AlexNetConfig(classes=3, width=0.1, crop=64)
-    torch.manual_seed(0)
-    about = About(
-        name="random",
-        step=0,
-        network=network,
-        classes=tuple(
-            ClassLabel(id=n, name=n) for n in sorted(p.name for p in photographs.iterdir())
-        ),
-        size=72,
-        dataset="d" * 64,
-        recipe={},
-        trained_at=now(),
-        versions={},
-    )
-    return save(AlexNet(network), torch.full((3, 64, 64), 120.0), about, tmp_path)
+    ids = sorted(path.name for path in photographs.iterdir())
+    trial.publish(tmp_path, AlexNetConfig(classes=3, width=0.1, crop=64), seed=0, ids=ids)
+    return tmp_path / trial.NAME
 
 
 def test_psnr_is_of_the_summed_squared_error() -> None:
@@ -50,7 +35,7 @@ def test_a_table_and_one_line_of_json(photographs: Path, model: Path, run: Calla
     assert done.returncode == 0, done.stderr
     *lines, last = done.stdout.splitlines()
     result = json.loads(last)
-    assert (result["pictures"], result["size"]) == (6, 72)
+    assert (result["pictures"], result["size"]) == (6, 64 + trial.MARGIN)
     row = {row["coding"]: row for row in result["rows"]}
     assert list(row) == list(CODINGS)
     lossless = row["lossless (PNG)"]

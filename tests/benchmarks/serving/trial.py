@@ -5,6 +5,7 @@ Shapes: N photographs, H rows, W columns, K classes.
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,19 @@ def _photograph(random: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def publish(models: Path, network: AlexNetConfig, seed: int) -> Checkpoint:
+def publish(models: Path, network: AlexNetConfig, seed: int, ids: Sequence[str] = ()) -> Checkpoint:
     """A network that nobody trained, as `models`/made-up and of step `seed`; served from now on.
 
-    Its last layer is loud enough for answers that differ from photograph to photograph.
+    Its classes have these `ids`, or some of its own. Its last layer is loud enough for answers that
+    differ from photograph to photograph.
     """
     torch.manual_seed(seed)
     model = AlexNet(network).eval().requires_grad_(False)
     model.fc8.weight.normal_(0, 0.3)
+    ids = ids or [f"n{k:08}" for k in range(network.classes)]
     about = About(
         name=NAME, step=seed, network=network, size=network.crop + MARGIN, dataset=None, recipe={},
-        classes=tuple(ClassLabel(id=f"n{k:08}", name=f"class {k}") for k in range(network.classes)),
+        classes=tuple(ClassLabel(id=each, name=f"class {k}") for k, each in enumerate(ids)),
         trained_at=None, versions={},
     )  # fmt: skip
     mean_3HW = torch.full((3, network.crop, network.crop), 128.0)
