@@ -63,18 +63,21 @@ def make_index(
     memory. Raises UserError.
     """
     faiss.omp_set_num_threads(torch.get_num_threads())
-    with _faiss_errors(f"--factory {factory}", "see `alexnet index --help`"):
+    named = f"--factory {factory}", "see `alexnet index --help`"
+    with _faiss_errors(*named):
         index = faiss.index_factory(units, factory)
-        _reserve(index, pictures)
-        # A packed dataset's order is random: its first pictures are a fair sample.
-        sample = min(pictures, BATCH if index.is_trained else SAMPLE)
-        sample_PH = np.empty((sample, units), np.float32)
-        for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
-            sample_PH[start : start + BATCH] = feature_NH
+    _reserve(index, pictures)
+    # A packed dataset's order is random: its first pictures are a fair sample.
+    sample = min(pictures, BATCH if index.is_trained else SAMPLE)
+    sample_PH = np.empty((sample, units), np.float32)
+    for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
+        sample_PH[start : start + BATCH] = feature_NH
+    with _faiss_errors(*named):
         index.train(sample_PH)
         index.add(sample_PH)
-        del sample_PH
-        for feature_NH in batches:
+    del sample_PH
+    for feature_NH in batches:
+        with _faiss_errors(*named):
             index.add(feature_NH)
     if lists := faiss.try_extract_index_ivf(index):
         lists.nprobe = max(1, round(PROBES * lists.nlist))
@@ -83,7 +86,7 @@ def make_index(
 
 def _reserve(index: faiss.Index, pictures: int) -> None:
     """Memory for all: a vector that grows is copied, and there twice meanwhile."""
-    if isinstance(index, faiss.IndexFlatCodes):
+    if isinstance(index, faiss.IndexFlatCodes) and hasattr(index.codes, "owned_data"):
         codes = index.codes.owned_data
         codes.resize(pictures * index.code_size)
         codes.resize(0)
@@ -189,12 +192,10 @@ def _alone(step: Path) -> Iterator[Path]:
 
 @contextmanager
 def _faiss_errors(what: str, remedy: str) -> Iterator[None]:
-    """FAISS's own errors to ours: all are RuntimeErrors that name a function of its."""
+    """FAISS's errors to ours; of their texts, what stands behind functions, files and lines."""
     try:
         yield
     except RuntimeError as error:
-        if "faiss::" not in str(error):
-            raise
         raise UserError(f"{what}: {str(error).rsplit(': ', 1)[-1]}; {remedy}") from None
 
 
