@@ -42,9 +42,9 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
     step = checkpoint.current(model)
     loaded = checkpoint.load(step)
     pictures = PackedImages(dataset, loaded.about)
-    for doubt in _doubts(pictures, loaded.about):
-        print(f"warning: {doubt}", file=sys.stderr)
-    with _alone(step) as partial:
+    for mismatch in _mismatches(pictures, loaded.about):
+        print(f"warning: {mismatch}", file=sys.stderr)
+    with _locked(step) as partial:
         folder = partial / FOLDER
         folder.mkdir()
         _fill(folder, loaded, pictures, factory)
@@ -107,7 +107,7 @@ def _fill(folder: Path, loaded: Checkpoint, pictures: PackedImages, factory: str
         pictures=len(pictures),
         factory=factory,
         built_at=checkpoint.now(),
-        sha256={name: _settled(folder / name) for name in FILES},
+        sha256={name: _synced_digest(folder / name) for name in FILES},
     )
     atomic.write(folder / "about.json", about.model_dump_json(indent=2).encode())
 
@@ -145,7 +145,7 @@ def _batches(total: int) -> Iterator[range]:
         )
 
 
-def _doubts(pictures: PackedImages, about: About) -> Iterator[str]:
+def _mismatches(pictures: PackedImages, about: About) -> Iterator[str]:
     """What is odd about these pictures for this model, and no reason to refuse them."""
     if pictures.digest != about.dataset:
         trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"
@@ -162,7 +162,7 @@ def _doubts(pictures: PackedImages, about: About) -> Iterator[str]:
 
 
 @contextmanager
-def _alone(step: Path) -> Iterator[Path]:
+def _locked(step: Path) -> Iterator[Path]:
     """An empty directory below `step` in which nobody else builds, gone in the end.
 
     The lock goes with the process, however it ends; what a killed one left is removed.
@@ -199,7 +199,7 @@ def _faiss_errors(what: str, remedy: str) -> Iterator[None]:
         raise UserError(f"{what}: {str(error).rsplit(': ', 1)[-1]}; {remedy}") from None
 
 
-def _settled(path: Path) -> str:
+def _synced_digest(path: Path) -> str:
     """SHA-256 of a file that has reached the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
