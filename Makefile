@@ -65,14 +65,14 @@ bench-loader: .venv/dev  ## loader and packer beside their peers, on the same DA
 	@test -d "$(DATA)/train" || { echo "make bench-loader DATA=folder: with train/ and val/"; exit 2; }
 	test -f bench/dataset256/manifest.json || \
 	  $(BIN)/python -m pipeline pack "$(DATA)" bench/dataset256 --size 256
-	$(BIN)/python -m pipeline.bench bench/dataset256 --source "$(DATA)" --picture docs/loader
+	$(BIN)/python -m tests.benchmarks.loader bench/dataset256 --source "$(DATA)" --picture docs/loader
 
 bench-step: .venv/dev  ## forward pass and training step beside their peers, Ray Train beside torchrun
-	$(BIN)/python -m trainer.bench
+	$(BIN)/python -m tests.benchmarks.step
 
 bench-serving: .venv/dev  ## the server beside its peers, and ten minutes of load with reloads
-	$(BIN)/python -m serving.bench
-	$(BIN)/python -m serving.soak
+	$(BIN)/python -m tests.benchmarks.serving
+	$(BIN)/python -m tests.benchmarks.serving.soak
 
 clean:  ## remove the virtual environment and what demo made
 	rm -rf .venv demo bench

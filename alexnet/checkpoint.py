@@ -86,8 +86,9 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
     """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
 
     A reader finds the old model or the new one, never a part: everything is written under a
-    temporary name, synced and renamed, the pointer last. Raises UserError for a model that does not
-    answer with probabilities, and for other weights of the same name and step.
+    temporary name, synced and renamed, the pointer last. The same weights published again keep
+    their file, and what was measured of them is added to. Raises UserError for a model that does
+    not answer with probabilities, and for other weights of the same name and step.
     """
     training = model.training
     answer = golden.answer(model.eval(), mean_3HW, about.size)
@@ -101,12 +102,16 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
     about = about.model_copy(update={"weights_sha256": digest, "golden": answer})
 
     if target.exists():
-        published = About.model_validate_json((target / "about.json").read_bytes())
+        published = read_about(target)
         if published.weights_sha256 != about.weights_sha256:
             raise CheckpointError(
                 f"{target}: other weights are already published under this name and step; "
                 "choose another name"
             )
+        measured = {a.views: a for a in (*published.accuracy, *about.accuracy)}
+        accuracy = tuple(measured[views] for views in sorted(measured))
+        about = about.model_copy(update={"accuracy": accuracy})
+        atomic.write(target / "about.json", about.model_dump_json(indent=2).encode())
     else:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
             partial = Path(temporary) / target.name

@@ -6,7 +6,6 @@ from pathlib import Path
 import yaml
 
 from alexnet import atomic, console
-from alexnet.checkpoint import Accuracy
 from trainer.arguments import (
     COMMANDS,
     Evaluate,
@@ -28,7 +27,7 @@ from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
 from trainer.publishing.publish import publish
 from trainer.recipe import resolve
-from trainer.report import draw_curves, history
+from trainer.report import draw_curves
 from trainer.run import RunError, ask_to_stop, find_run
 
 
@@ -37,8 +36,7 @@ def train(options: Train) -> int:
     if not outcome.finished:
         print(f"stopped; to go on: the same command with --resume (run {done.name})")
         return 0
-    accuracy = [Accuracy.model_validate(counts) for counts in outcome.accuracy]
-    return _published(publish(done, outcome.checkpoint, accuracy, options.models))
+    return _published(publish(done, outcome.checkpoint, options.models))
 
 
 def stop(options: Stop) -> int:
@@ -101,13 +99,7 @@ def _followed(jobs: Jobs, job: Job) -> int:
 def publish_run(options: Publish) -> int:
     run = find_run(options.runs, options.name)
     checkpoint = kept_checkpoint(run, options.best)
-    step = int(checkpoint.name.removeprefix("step_"))
-    measured = [
-        Accuracy(**{field: event[field] for field in Accuracy.model_fields})
-        for event in history(run.metrics)[1]
-        if event["step"] == step
-    ]
-    return _published(publish(run, checkpoint, measured, options.models))
+    return _published(publish(run, checkpoint, options.models))
 
 
 def _published(directory: Path) -> int:

@@ -17,7 +17,7 @@ from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer.arguments import Train
 from trainer.loop import towers
 from trainer.loop.state import adopt
-from trainer.on_ray.launch import Resources
+from trainer.on_ray.resources import Resources
 from trainer.recipe import Recipe, resolve
 from trainer.run import Run, RunError, open_run
 
@@ -34,7 +34,7 @@ def planned(options: Train) -> Callable[[Resources], Run]:
 
     def plan(resources: Resources) -> Run:
         gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
-        by_itself = max(1, resources.gpus if gpu else resources.nodes)
+        by_itself = max(1, resources.room(gpu) if gpu else len(resources.hosts(gpu)))
         run = Run(
             name=options.name,
             recipe=recipe,
@@ -62,7 +62,7 @@ def _changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
     if options.schedule:
-        short["schedule"] = {"kind": options.schedule}
+        short["schedule.kind"] = options.schedule
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
@@ -96,6 +96,7 @@ def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
 def _check_workers(run: Run, resources: Resources) -> None:
     """Ray would wait for what the cluster does not have."""
     fewest, most = run.workers
+    room = resources.room(run.gpu)
     if run.parallelism == "towers":
         for workers in run.workers:
             towers.check(run.recipe.network, workers)
@@ -109,10 +110,15 @@ def _check_workers(run: Run, resources: Resources) -> None:
             f"{fewest} GPU(s) asked for, this cluster has {resources.gpus}; "
             "lower --workers, or use --device cpu"
         )
-    if fewest > resources.cpus:
+    if run.gpu and fewest > room:
         raise RunError(
-            f"--workers is {fewest}, this cluster has {resources.cpus} CPUs, and each worker needs "
-            "one; lower --workers"
+            f"{fewest} worker(s) asked for, each with a GPU and a CPU of one machine, but this "
+            f"cluster has room for {room}; lower --workers, or use --device cpu"
+        )
+    if fewest > room:
+        raise RunError(
+            f"--workers is {fewest}, this cluster has {room} CPUs, and each worker needs one; "
+            "lower --workers"
         )
     if most > run.recipe.batch:
         raise RunError(

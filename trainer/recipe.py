@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from alexnet.command import UserError
 from alexnet.config import AlexNetConfig
-from alexnet.fault import Fault, fault
+from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
 from trainer.schedule import Cosine, Fixed, Schedule
 
@@ -29,9 +29,9 @@ class Recipe(BaseModel):
     """Its `classes` are replaced by the dataset's."""
     size: int = Field(ge=64)
     """Rows and columns of the packed pictures that the crop is taken from."""
-    batch: int = Field(128, ge=1)
+    batch: int = Field(128, ge=1, lt=2**31)
     """Samples per step over all workers (§5)."""
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, lt=2**31)
     rate: float = Field(0.01, gt=0)
     """Of the weights, at the start; biases learn twice as fast."""
     schedule: Annotated[Schedule, Field(discriminator="kind")]
@@ -116,10 +116,10 @@ def resolve(
     for variable, text in environment.items():
         if variable.startswith(VARIABLE):
             field = variable.removeprefix(VARIABLE).lower().replace("__", ".")
-            _set(overrides, field, parse(text, variable), variable)
+            overrides = _with(overrides, field, parse(text, variable), variable)
             sources[field] = variable
     for field, value in changes:
-        _set(overrides, field, value, f"--set {field}")
+        overrides = _with(overrides, field, value, f"--set {field}")
         sources[field] = f"--set {field}"
     try:
         if "batch" in overrides and "rate" not in overrides:
@@ -128,7 +128,7 @@ def resolve(
             overrides["rate"] = base.rate * batch / base.batch
         return Recipe.model_validate(_merged(base.model_dump(), overrides))
     except ValidationError as error:
-        raise RecipeError(_reason(fault(error), sources, recipe)) from None
+        raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
 
 
 def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
@@ -149,11 +149,24 @@ def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
 
 
 def parse(text: str, place: str) -> Any:
-    """A value as in YAML: 3, 0.5, true, {kind: plateau}."""
+    """A value as in YAML: 3, 0.5, true, {kind: plateau}. Raises RecipeError."""
+    if not text.strip():
+        raise RecipeError(f"{place} is empty; give it a value, or leave it out")
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{place}: {text!r} is not valid YAML ({_line(error)})") from None
+        return _loaded(text)
+    except ValueError as error:
+        shown = text if len(text) <= LONGEST else text[:LONGEST] + "…"
+        raise RecipeError(f"{place}: {shown!r} is not valid YAML ({_line(error)})") from None
+
+
+def _loaded(text: str) -> Any:
+    """What YAML makes of the text. Raises ValueError."""
+    try:
+        value = yaml.safe_load(text)
+        str(value)  # Python refuses to write out a number of thousands of digits
+    except Exception as error:  # almost anything, such as KeyError for `!!bool x`
+        raise ValueError(str(error)) from None
+    return value
 
 
 def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
@@ -165,10 +178,10 @@ def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
             f"there is no recipe {name!r}; give {known}, or a file that ends in .yaml"
         )
     try:
-        fields = yaml.safe_load(path.read_text())
+        fields = _loaded(path.read_text())
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise RecipeError(f"{path}: this is not a valid YAML file ({_line(error)})") from None
     start = fields.pop("recipe", None) if isinstance(fields, dict) else None
     if not isinstance(start, str) or start not in RECIPES:
@@ -180,13 +193,17 @@ def _from_file(name: str) -> tuple[Recipe, dict[str, Any]]:
     return RECIPES[start](), {"name": path.stem} | fields
 
 
-def _set(fields: dict[str, Any], dotted: str, value: Any, source: str) -> None:
-    *groups, last = dotted.split(".")
-    for group in groups:
-        fields = fields.setdefault(group, {})
-        if not isinstance(fields, dict):
-            raise RecipeError(f"{source}: {group} has no fields, its value is {fields} already")
-    fields[last] = value
+def _with(fields: dict[str, Any], dotted: str, value: Any, source: str) -> dict[str, Any]:
+    """`fields` where the dotted one has this value. Raises RecipeError."""
+    groups = dotted.split(".")
+    group: Any = fields
+    for name in groups[:-1]:
+        group = group.get(name, {})
+        if not isinstance(group, dict):
+            raise RecipeError(f"{source}: {name} has no fields, its value is {group} already")
+    for name in reversed(groups):
+        value = {name: value}
+    return _merged(fields, value)
 
 
 def _merged(fields: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,11 +212,11 @@ def _merged(fields: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     for name, value in changes.items():
         old = merged.get(name)
         if isinstance(value, dict) and isinstance(old, dict):
-            kind = old.get("kind")
-            value = _merged(old, value) if value.get("kind", kind) == kind else value
+            others = "kind" in old and "kind" in value and old["kind"] != value["kind"]
+            value = value if others else _merged(old, value)
         merged[name] = value
     return merged
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.figure import save
 from trainer.run import no_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Events = list[dict[str, Any]]
 
@@ -44,6 +46,15 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     return save(figure, picture)
+
+
+def save(figure: "Figure", picture: Path) -> list[Path]:
+    """Write `picture`.png for pages and `picture`.svg for print."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    paths = [picture.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path in paths:
+        figure.savefig(path, dpi=130)
+    return paths
 
 
 def history(metrics: Path) -> tuple[Events, Events]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alexnet import atomic
 from alexnet.command import UserError
 from pipeline.split import Damage
 from trainer.recipe import Recipe
@@ -91,7 +92,8 @@ Resume = Literal["no", "yes", "if-any"]
 
 
 def open_run(run: Run, resume: Resume) -> Run:
-    """Make the run's directory, or check that the one to resume is of the same run."""
+    """Make the run's directory, or check that the one to resume is of the same run. Raises
+    RunError."""
     saved = run.directory / "config.json"
     if not saved.exists():
         if resume == "yes":
@@ -99,8 +101,8 @@ def open_run(run: Run, resume: Resume) -> Run:
                 f"there is no run {run.name} in {run.runs} to resume; leave out --resume"
             )
         run.directory.mkdir(parents=True, exist_ok=True)
-        saved.write_text(run.model_dump_json(indent=2))
         run.metrics.touch()
+        _write(run, saved)
         return run
     if resume == "no":
         raise RunError(
@@ -119,14 +121,24 @@ def open_run(run: Run, resume: Resume) -> Run:
                 f"run {run.name} began with {field} = {old}, but now it is {new}; "
                 "resume it with the same recipe and options"
             )
+    _write(run, saved)  # its data may be another copy of the dataset
     return run
 
 
+def _write(run: Run, file: Path) -> None:
+    atomic.write(file, run.model_dump_json(indent=2).encode())
+
+
 def find_run(runs: Path, name: str) -> Run:
-    """The run of that name. Raises RunError."""
+    """The run in the folder `runs`/`name`, which may have been moved since. Raises RunError."""
     saved = runs / name / "config.json"
     try:
-        return Run.model_validate_json(saved.read_bytes())
+        run = Run.model_validate_json(saved.read_bytes())
+        here = run.model_copy(update={"runs": runs.absolute(), "name": name})
+        if run.data.is_relative_to(run.directory):  # a list of photographs, which moves with it
+            data = here.directory / run.data.relative_to(run.directory)
+            here = here.model_copy(update={"data": data})
+        return here
     except OSError as error:
         raise no_run(saved, error) from None
     except ValueError:

@@ -1,12 +1,13 @@
 """Published models: whole, verified, replaced without a gap."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from alexnet.checkpoint import About, CheckpointError, load, now, save
+from alexnet.checkpoint import About, Accuracy, CheckpointError, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import PictureRule
@@ -63,6 +64,34 @@ def test_other_weights_of_the_same_step_are_refused(tmp_path: Path) -> None:
     save(model(0), MEAN, about(), tmp_path)
     with pytest.raises(CheckpointError, match="under this name and step; choose another name"):
         save(model(1), MEAN, about(), tmp_path)
+
+
+def test_published_again_it_has_what_was_measured_since(tmp_path: Path) -> None:
+    """A reader finds the old accuracy or the new one, and the weights that stay."""
+
+    def measured(*top1: int) -> About:
+        counts = [
+            Accuracy(views=views, pictures=200, top1=right, top5=200)
+            for views, right in zip((1, 10), top1, strict=False)
+        ]
+        return about().model_copy(update={"accuracy": tuple(counts)})
+
+    saved = model(0)
+    directory = save(saved, MEAN, measured(0, 5), tmp_path)
+    written = (directory / "model.safetensors").stat().st_mtime_ns
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(
+            lambda: [save(saved, MEAN, measured(top1), tmp_path) for top1 in range(1, 30)]
+        )
+        seen = [0]
+        while not writing.done():
+            one, ten = load(tmp_path / "dogs").about.accuracy
+            seen.append(one.top1)
+            assert (one.views, ten.views, ten.top1) == (1, 10, 5)
+        writing.result()
+    assert seen == sorted(seen)
+    assert load(tmp_path / "dogs").about.accuracy == measured(29, 5).accuracy
+    assert (directory / "model.safetensors").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("place", [0.001, 0.3, 0.999])

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from alexnet.model import AlexNetConfig
-from serving.bench.load import Answer, ask, closed_loop, multipart, open_loop
+from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart, open_loop
 from tests.serving.conftest import Server, publish, serve
 from tests.serving.connections import LIVEZ, Connection
 

@@ -64,7 +64,7 @@ def last(folder: Path, name: str) -> state.Saved:
 
 
 def same_bits(one: state.Saved, other: state.Saved) -> bool:
-    return one.stand == other.stand and all(
+    return one.progress == other.progress and all(
         torch.equal(tensor, getattr(other, kind)[name])
         for kind in ("weights", "velocity")
         for name, tensor in getattr(one, kind).items()
@@ -130,7 +130,7 @@ def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start:
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0
     assert "stopped; to go on" in output
-    assert last(tmp_path, "r").stand.step >= stopped + 1
+    assert last(tmp_path, "r").progress.step >= stopped + 1
     assert subprocess.run(stop, cwd=ROOT, capture_output=True).returncode == 2
 
 
@@ -156,7 +156,7 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
     assert [count for count, _ in groupby(workers)] == [2, 1, 2, 1], output
     samples = len(Dataset(dataset).train)
     assert samples_of_each_epoch(tmp_path, "elastic") == dict.fromkeys(range(40), samples)
-    assert last(tmp_path, "elastic").stand.step == 40 * 27
+    assert last(tmp_path, "elastic").progress.step == 40 * 27
 
 
 def test_a_full_disk_says_so(dataset: Path, tmp_path: Path) -> None:

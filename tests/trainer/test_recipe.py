@@ -3,8 +3,38 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from trainer.recipe import RECIPES, RecipeError, fast, paper, parse, resolve, small
+from trainer.recipe import (
+    RECIPES,
+    VARIABLE,
+    Recipe,
+    RecipeError,
+    fast,
+    paper,
+    parse,
+    resolve,
+    small,
+)
+
+FIELDS = [
+    *Recipe.model_fields, "network.width", "network.kernels", "network.crop", "schedule.kind",
+    "schedule.drops", "schedule.patience",
+]  # fmt: skip
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.text(max_size=9),
+    st.dates(), st.binary(max_size=3), st.sampled_from(["plateau", "pixel", "bf16"]),
+)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(scalars | st.sampled_from(["kind", "width"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -52,6 +82,24 @@ def test_a_schedule_of_another_kind_is_taken_whole() -> None:
         "threshold": 0.002,
     }  # fmt: skip
     assert resolve("paper", {}, [("schedule.drops", [[0.5, 0.1]])]).schedule.drops == ((0.5, 0.1),)
+
+
+@pytest.mark.parametrize("given", ["file", "environment"])
+def test_the_kind_of_a_schedule_keeps_the_fields_that_are_given_for_it(
+    given: str, tmp_path: Path
+) -> None:
+    file, variables = tmp_path / "mine.yaml", {}
+    if given == "file":
+        file.write_text("recipe: paper\nschedule: {kind: plateau, patience: 3, factor: 0.5}\n")
+    else:
+        file.write_text("recipe: paper\n")
+        variables = {f"{VARIABLE}SCHEDULE__PATIENCE": "3", f"{VARIABLE}SCHEDULE__FACTOR": "0.5"}
+    for change in (("schedule.kind", "plateau"), ("schedule", {"kind": "plateau"})):
+        schedule = resolve(str(file), variables, [change]).schedule.model_dump()
+        assert (schedule["kind"], schedule["patience"], schedule["factor"]) == ("plateau", 3, 0.5)
+    if given == "file":  # they are not for another kind
+        cosine = resolve(str(file), variables, [("schedule.kind", "cosine")]).schedule
+        assert cosine.model_dump() == {"kind": "cosine"}
 
 
 def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
@@ -119,6 +167,60 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: str | None, text: st
         file.write_text(content)
     with pytest.raises(RecipeError, match=text):
         resolve(str(file), {}, [])
+
+
+def refusal(recipe: str, environment: dict[str, str], changes: list) -> str | None:
+    """The line in which they are refused, if they are."""
+    try:
+        assert isinstance(resolve(recipe, environment, changes), Recipe)
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def is_a_line(text: str) -> bool:
+    return len(text.splitlines()) == 1 and len(text) < 1000
+
+
+@given(st.lists(st.tuples(st.sampled_from(FIELDS) | st.text(max_size=9), values), max_size=3))
+@example([("batch", [])])
+@example([("network", 3), ("batch", 2)])
+@example([("a\nb", 3)])
+def test_any_value_makes_a_recipe_or_is_refused_in_a_line(changes: list) -> None:
+    refused = refusal("small", {}, changes)
+    assert refused is None or is_a_line(refused)
+
+
+@given(st.sampled_from(FIELDS), st.text(max_size=20) | values.map(yaml.dump))
+@example("epochs", "")
+@example("batch", "[" * 5000)
+@example("rate", "2024-13-45")
+@example("rate", "9" * 5000)
+@example("rate", "0x" + "f" * 5000)
+@example("rate", "!!bool x")
+@example("rate", "!!timestamp x")
+@example("rate", "!!int ''")
+def test_any_variable_makes_a_recipe_or_is_refused_in_a_line(field: str, text: str) -> None:
+    variable = VARIABLE + field.upper().replace(".", "__")
+    refused = refusal("small", {variable: text}, [])
+    assert refused is None or is_a_line(refused)
+    assert refused is None or variable in refused or "network.crop" in refused
+
+
+@given(content=st.text(max_size=30) | values.map(yaml.dump))
+@example("network: 3")
+@example("3: 4")
+@example("network: {3: 4}")
+@example("batch: []")
+@example("when: 2024-13-45")
+def test_any_file_makes_a_recipe_or_is_refused_in_a_line(
+    tmp_path_factory: pytest.TempPathFactory, content: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_text("recipe: small\n" + content, errors="replace")
+    refused = refusal(str(file), {}, [])
+    assert refused is None or is_a_line(refused)
+    assert refused is None or "any.yaml" in refused
 
 
 def test_names_that_are_no_recipes() -> None:

@@ -1,5 +1,6 @@
 """A run goes on only as what it began as, and only once at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,44 @@ def test_a_run_is_found_by_its_name(tmp_path: Path) -> None:
     (run.directory / "config.json").write_text('{"name": "r"}')
     with pytest.raises(RunError, match="another version wrote the file, or it was edited by hand"):
         find_run(tmp_path, "r")
+
+
+def test_the_folder_that_is_given_is_the_runs(tmp_path: Path) -> None:
+    """Moved with what it holds, the list of photographs among that; renamed; resumed with a copy of
+    its dataset."""
+    old = tmp_path / "old"
+    open_run(a_run(old, data=old / "r" / "photographs"), resume="no")
+    new = old.rename(tmp_path / "new")
+    moved = find_run(new, "r")
+    assert (moved.directory, moved.data) == (new / "r", new / "r" / "photographs")
+    with moved.held():
+        ask_to_stop(find_run(new, "r"))
+    assert (new / "r" / "stop").exists()
+    assert not old.exists()
+    (new / "r").rename(new / "s")
+    assert find_run(new, "s").directory == new / "s"
+
+    open_run(a_run(new, name="t"), resume="no")
+    open_run(a_run(new, name="t", data=Path("/copy")), resume="yes")
+    assert find_run(new, "t").data == Path("/copy")
+    with pytest.raises(RunError, match="resume it with that of /copy"):
+        open_run(a_run(new, name="t", dataset="1" * 64), resume="yes")
+
+
+def test_a_run_is_read_while_it_is_written(tmp_path: Path) -> None:
+    """Whole, as it was or as it is."""
+    open_run(a_run(tmp_path), resume="no")
+    with ThreadPoolExecutor(1) as pool:
+        copies = [Path(f"/copy{n}") for n in range(200)]
+        writing = pool.submit(
+            lambda: [open_run(a_run(tmp_path, data=copy), resume="yes") for copy in copies]
+        )
+        while not writing.done():
+            assert find_run(tmp_path, "r").data in [Path("/d"), *copies]
+        writing.result()
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "config.json", "metrics.jsonl"
+    ]  # fmt: skip
 
 
 def test_one_process_trains_a_run_and_only_a_running_one_is_stopped(tmp_path: Path) -> None:

@@ -1,11 +1,6 @@
 """Whole runs as a user starts them: real Ray, two worker processes."""
 
 import json
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +11,6 @@ from tensorboardX.proto import event_pb2
 from alexnet import console
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
-from tests.conftest import ROOT
 from trainer import report
 from trainer.arguments import COMMANDS
 from trainer.loop import state
@@ -57,10 +51,10 @@ def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: P
     model, mean_3HW, about = load(trained / "models" / "whole")
     last = max((trained / "runs" / "whole").glob("step_*"))
     saved = state.read(last)
-    assert about.step == saved.stand.step == 3 * 27
-    assert (saved.stand.epoch, saved.stand.position) == (3, 0)
+    assert about.step == saved.progress.step == 3 * 27
+    assert (saved.progress.epoch, saved.progress.position) == (3, 0)
     one_view = about.accuracy[0]
-    assert saved.stand.errors[-1] == 1 - one_view.top1 / one_view.pictures
+    assert saved.progress.errors[-1] == 1 - one_view.top1 / one_view.pictures
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, saved.weights[name])
     assert mean_3HW.shape == (3, 112, 112)
@@ -72,12 +66,8 @@ def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: P
 
 def test_metrics_tell_of_every_sample_and_epoch(trained: Path) -> None:
     lines = events(trained, "whole")
-    train = [e for e in lines if e["kind"] == "train"]
-    steps = [e["step"] for e in train]
-    assert steps == sorted(set(steps))
-    assert {27, 54, 81} <= set(steps)
-    assert sum(e["samples"] for e in train) == 3 * 108
-    assert all(e["gradient_norm"] > 0 and 0 <= e["wait"] <= 1 for e in train)
+    assert sum(e["samples"] for e in lines if e["kind"] == "train") == 3 * 108
+    assert {e["workers"] for e in lines if e["kind"] == "train"} == {2}
     assert [e["epoch"] for e in lines if e["kind"] == "val"] == [1, 2, 3, 3]
 
 
@@ -112,42 +102,6 @@ def test_a_name_is_not_trained_twice(
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_it_ends_bit_for_bit_the_same(trained: Path, dataset: Path) -> None:
-    """SIGINT in the middle of an epoch, then --resume: the weights of the undisturbed run."""
-    command = [sys.executable, "-m", *arguments("parted", dataset, trained)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not events(trained, "parted"):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0
-    assert "to go on: the same command with --resume" in output
-    stopped = state.read(max((trained / "runs" / "parted").glob("step_*")))
-    assert 0 < stopped.stand.step < 81
-    assert not (trained / "models" / "parted").exists()
-
-    resumed = subprocess.run([*command, "--resume"], cwd=ROOT)
-    assert resumed.returncode == 0
-    train = [e for e in events(trained, "parted") if e["kind"] == "train"]
-    assert sum(e["samples"] for e in train) == 3 * 108  # none twice
-    whole, parted = (load(trained / "models" / name).model for name in ("whole", "parted"))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(parted.state_dict()[name], tensor), name
-
-
-@pytest.mark.slow
-def test_a_run_that_diverges_stops_and_publishes_nothing(
-    dataset: Path, tmp_path: Path, run: Callable
-) -> None:
-    done = run(*arguments("wild", dataset, tmp_path), *SHORT, "--set", "rate=30")
-    assert done.returncode == 2
-    assert "the loss is nan at step" in done.stderr
-    assert "(last good checkpoint: none); start again under another --name" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "models").exists()
-
-
-@pytest.mark.slow
 def test_a_worker_that_fails_is_named(dataset: Path, run: Callable, tmp_path: Path) -> None:
     """A shard that is gone: one line, not a traceback, and not for ever."""
     broken = tmp_path / "broken"
@@ -161,36 +115,6 @@ def test_a_worker_that_fails_is_named(dataset: Path, run: Callable, tmp_path: Pa
     assert done.returncode == 2
     assert "run broken failed: worker" in done.stderr
     assert "00000.tar" in done.stderr
-
-
-@pytest.mark.slow
-def test_damaged_pictures_are_replaced_and_counted(
-    dataset: Path, run: Callable, tmp_path: Path
-) -> None:
-    copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
-    _, size, offset, _ = copy.train.index[7].tolist()
-    with (copy.directory / "train" / "00000.tar").open("r+b") as shard:
-        shard.seek(offset)
-        shard.write(bytes(size))
-    done = run(*arguments("patched", copy.directory, tmp_path), *SHORT, "--damage", "replace")
-    assert done.returncode == 0, done.stderr
-    assert [e["replaced"] for e in events(tmp_path, "patched") if e["kind"] == "train"][-1] == 1
-
-
-@pytest.mark.slow
-def test_two_towers_on_two_workers_train_the_same_network(
-    dataset: Path, run: Callable, tmp_path: Path
-) -> None:
-    """For one epoch: rounding grows from step to step, and differs between processors."""
-    for name, options in (
-        ("whole", SHORT),
-        ("towers", ("--epochs", "1", "--parallelism", "towers")),
-    ):
-        done = run(*arguments(name, dataset, tmp_path), *options)
-        assert done.returncode == 0, done.stderr
-    whole, towers = (load(tmp_path / "models" / name).model for name in ("whole", "towers"))
-    for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(towers.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.originals import list_originals
 from trainer.evaluation.probabilities import Answers, Pictures, Validation, Workers, ask, assemble
 from trainer.evaluation.results import Kind, ModelName, Results, section
+from trainer.on_ray.resources import resources
 
 
 class Model(NamedTuple):
@@ -159,8 +160,7 @@ def _answers(
     """What all models answer to each exam."""
     directories, classes = [m.directory for m in models], len(models[0].about.classes)
     with cluster() as ray:
-        has = ray.cluster_resources()
-        team = Workers.of(int(has.get("CPU", 0)), int(has.get("GPU", 0)), workers, device)
+        team = Workers.of(resources(ray), workers, device)
         return [
             assemble(
                 ask(ray, exam.pictures, directories, views, team),

@@ -25,6 +25,7 @@ from pipeline.order import Shard
 from pipeline.progress import Progress
 from trainer.evaluation.validation import VIEWS_PER_FORWARD
 from trainer.loop.precision import autocast, resolve_precision
+from trainer.on_ray.resources import Resources
 from trainer.run import RunError
 
 
@@ -159,20 +160,21 @@ class Workers:
     gpu: bool
 
     @classmethod
-    def of(cls, cpus: int, gpus: int, asked: int | None, device: str) -> "Workers":
+    def of(cls, resources: Resources, asked: int | None, device: str) -> "Workers":
         """One a GPU or else one a CPU, unless `asked` for; `device` is auto, cpu or gpu.
 
         Raises RunError: Ray would wait for what the cluster does not have.
         """
-        gpu = device == "gpu" or (device == "auto" and gpus > 0)
-        most, kind = (gpus, "GPU") if gpu else (cpus, "CPU")
-        count = asked or max(1, most)
-        if count > most:
+        gpu = device == "gpu" or (device == "auto" and resources.gpus > 0)
+        room = resources.room(gpu)
+        count = asked or max(1, room)
+        if count > room:
+            needs = "a GPU and a CPU of one machine" if gpu else "a CPU"
             raise RunError(
-                f"{count} worker(s) on a {kind} each, this cluster has {most}; "
+                f"{count} worker(s) with {needs} each, but this cluster has room for {room}; "
                 f"lower --workers{', or use --device cpu' if gpu else ''}"
             )
-        return cls(count, max(1, cpus // count), gpu)
+        return cls(count, resources.cpus_per_worker(count, gpu), gpu)
 
 
 def ask(

@@ -1,10 +1,10 @@
-"""Where a run stands: weights, velocity, validation errors, and where the next sample is."""
+"""A run's checkpoint: weights, velocity, validation errors, and where the next sample is."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from alexnet.checkpoint import load
@@ -17,7 +17,7 @@ CLASSIFIER, ADDED = "fc8.", "conv6."
 """Layers that a network started from a published one may not share with it."""
 
 
-class Stand(BaseModel):
+class Progress(BaseModel):
     """How far a run is."""
 
     model_config = ConfigDict(extra="forbid")
@@ -26,16 +26,19 @@ class Stand(BaseModel):
     position: int = 0
     """Samples of this epoch that have been learnt from."""
     step: int = 0
+    """Updates of the weights so far."""
     errors: list[float] = []
-    """Top-1 error on the validation pictures after each epoch, one view."""
+    """Top-1 error on the validation images after each epoch, with one view."""
 
 
 class Saved(BaseModel):
     """A checkpoint's content, the same however many workers there were and what each held."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
-    stand: Stand
+    progress: Progress = Field(alias="stand")
     weights: dict[str, Tensor]
     velocity: dict[str, Tensor]
     """By the parameter's name, as `SGD2012.velocity` gives it."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from alexnet.command import UserError
 from pipeline.cluster import cluster, is_own
 from trainer.on_ray.progress import Progress
+from trainer.on_ray.resources import Resources, resources
 from trainer.run import Run, RunError
 
 POLL_S = 0.5
@@ -18,19 +19,9 @@ RESIZE_S = 15.0
 """Between two looks for more workers, where their number may change."""
 
 
-class Resources(NamedTuple):
-    """What the cluster has."""
-
-    cpus: int
-    gpus: int
-    nodes: int
-    """Machines with a CPU to give."""
-
-
 class Outcome(NamedTuple):
     finished: bool
     """False if the run was stopped on request; with --resume it goes on."""
-    accuracy: list[dict[str, Any]]
     checkpoint: Path
     """Directory of the last one."""
 
@@ -47,12 +38,6 @@ def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
             run.stop.unlink(missing_ok=True)
             with Progress(run) as progress, _stopping_on_signal(run, progress):
                 return run, _attempts(ray, run, progress)
-
-
-def resources(ray: ModuleType) -> Resources:
-    found = ray.cluster_resources()
-    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
-    return Resources(int(found.get("CPU", 0)), int(found.get("GPU", 0)), nodes)
 
 
 def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
@@ -93,7 +78,7 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     from trainer.on_ray.worker import train_worker
 
     fewest, most = run.workers
-    per_worker = {"CPU": max(1, found.cpus // most)} | ({"GPU": 1} if run.gpu else {})
+    per_worker = {"CPU": found.cpus_per_worker(most, run.gpu)} | ({"GPU": 1} if run.gpu else {})
     trainer = _trainer()(
         train_worker,
         train_loop_config=run.model_dump(mode="json"),
@@ -121,11 +106,7 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     if result.error:
         return result.error
     assert result.checkpoint is not None
-    return Outcome(
-        finished=result.return_value["finished"],
-        accuracy=result.return_value["accuracy"],
-        checkpoint=Path(result.checkpoint.path),
-    )
+    return Outcome(bool(result.return_value), Path(result.checkpoint.path))
 
 
 def _trainer() -> type:
@@ -195,11 +176,9 @@ def _no_room(run: Run, ray: ModuleType, cause: BaseException) -> str:
     """Why Ray's controller gave up."""
     if type(cause).__name__ != "WorkerGroupStartupTimeoutError":
         return _line(cause)
-    found = resources(ray)
     return (
-        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {found.cpus} CPUs and "
-        f"{found.gpus} GPUs, and other work may hold them; lower --workers, or wait and continue "
-        "with --resume"
+        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {resources(ray)}, and "
+        "other work may hold them; lower --workers, or wait and continue with --resume"
     )
 
 

@@ -1,34 +1,61 @@
 """A run's last checkpoint -> a model that a server takes."""
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from alexnet.checkpoint import About, Accuracy, now, save
+from alexnet.checkpoint import About, Accuracy, save
 from alexnet.model import AlexNet
 from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from trainer.loop import state
-from trainer.run import Run
+from trainer.report import events
+from trainer.run import Run, RunError
 
 
-def publish(run: Run, checkpoint: Path, accuracy: Sequence[Accuracy], models: Path) -> Path:
-    """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that directory."""
+def publish(run: Run, checkpoint: Path, models: Path) -> Path:
+    """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that directory.
+
+    When it was trained and how well is what the run's metrics say of its step. Raises RunError
+    where the run's dataset is not there any more.
+    """
     dataset = Dataset(run.data)
+    if dataset.digest != run.dataset:
+        raise RunError(
+            f"{run.data}: this is not the dataset that run {run.name} was trained on any more; "
+            "resume the run with --data and a copy of that dataset"
+        )
     saved = state.read(checkpoint)
     model = AlexNet(run.recipe.network)
     model.load_state_dict(saved.weights)
+    step = saved.progress.step
+    told = [event for event in events(run.metrics) if event["step"] == step]
     about = About(
         name=run.name,
-        step=saved.stand.step,
+        step=step,
         network=run.recipe.network,
         classes=dataset.manifest.classes,
         size=dataset.manifest.size,
         dataset=run.dataset,
         recipe=run.recipe.model_dump(mode="json"),
-        accuracy=tuple(accuracy),
-        trained_at=now(),
+        accuracy=_accuracy(told),
+        trained_at=_trained_at(told),
         versions={name: version(name) for name in ("torch", "ray", "nvidia-dali-cuda130")},
     )
     mean_3HW = centre_mean(dataset.mean_picture(run.recipe.mean), run.recipe.network.crop)
     return save(model, mean_3HW, about, models)
+
+
+def _accuracy(told: list[dict[str, Any]]) -> tuple[Accuracy, ...]:
+    """What was counted last, with 1 view and with 10."""
+    counted = {event["views"]: event for event in told if event["kind"] == "val"}
+    return tuple(
+        Accuracy(**{field: event[field] for field in Accuracy.model_fields})
+        for _, event in sorted(counted.items())
+    )
+
+
+def _trained_at(told: list[dict[str, Any]]) -> datetime | None:
+    times = [event["time"] for event in told if event["kind"] == "train"]
+    return datetime.fromtimestamp(times[-1], UTC).replace(microsecond=0) if times else None

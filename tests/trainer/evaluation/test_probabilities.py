@@ -23,6 +23,7 @@ from trainer.evaluation.probabilities import (
 )
 from trainer.evaluation.scores import ranks
 from trainer.evaluation.validation import evaluate
+from trainer.on_ray.resources import Machine, Resources
 from trainer.run import RunError
 
 ALONE = Shard(0, 1, None)
@@ -105,11 +106,12 @@ def test_a_sample_lost_or_doubled_is_an_error(parts: list[Part], text: str) -> N
 
 
 def test_workers_share_what_the_cluster_has() -> None:
-    assert Workers.of(8, 0, None, "auto") == Workers(8, 1, gpu=False)
-    assert Workers.of(8, 0, 3, "auto") == Workers(3, 2, gpu=False)
-    assert Workers.of(8, 2, None, "auto") == Workers(2, 4, gpu=True)
-    assert Workers.of(8, 2, None, "cpu") == Workers(8, 1, gpu=False)
-    with pytest.raises(RunError, match=r"1 worker\(s\) on a GPU each, this cluster has 0; .* cpu"):
-        Workers.of(8, 0, None, "gpu")
-    with pytest.raises(RunError, match=r"9 worker\(s\) on a CPU each, this cluster has 8; lower"):
-        Workers.of(8, 0, 9, "auto")
+    plain, gpus = Resources((Machine(8, 0),)), Resources((Machine(8, 2), Machine(0, 1)))
+    assert Workers.of(plain, None, "auto") == Workers(8, 1, gpu=False)
+    assert Workers.of(plain, 3, "auto") == Workers(3, 2, gpu=False)
+    assert Workers.of(gpus, None, "auto") == Workers(2, 4, gpu=True)
+    assert Workers.of(gpus, None, "cpu") == Workers(8, 1, gpu=False)
+    with pytest.raises(RunError, match=r"1 worker\(s\) with a GPU and .* room for 0; .* cpu"):
+        Workers.of(plain, None, "gpu")
+    with pytest.raises(RunError, match=r"9 worker\(s\) with a CPU each, .* room for 8; lower"):
+        Workers.of(plain, 9, "auto")

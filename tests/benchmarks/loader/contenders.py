@@ -1,0 +1,193 @@
+"""Our loader and packer, and what others would write: each yields batches without end.
+
+Shapes: N pictures, C channels, H rows, W columns; batches are (N, C, H, W).
+"""
+
+import io
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+import torch.utils.data
+from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali.data_node import DataNode
+from nvidia.dali.plugin.pytorch import DALIClassificationIterator
+from PIL import Image
+from torch import Tensor
+
+from pipeline.batches import Decoding, train_batches
+from pipeline.dataset import Dataset
+from pipeline.graph import Output
+from pipeline.order import Shard
+from pipeline.shard import RECORDS, Job, pack_shard
+from pipeline.sources.source import Reader
+
+ALONE = Shard(index=0, count=1, device_id=None)
+STD = 0.225
+"""Any will do: it costs the same."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The same for every loader."""
+
+    dataset: Path
+    """Packed."""
+    files: Path
+    """The dataset's training JPEGs, the same bytes, as files in class folders."""
+    batch: int
+    crop: int
+    """Rows and columns."""
+    threads: int
+    """Or worker processes."""
+
+    @property
+    def mean_3(self) -> list[float]:
+        """Of the colours, 0..255 scale."""
+        return list(Dataset(self.dataset).manifest.colour.mean)
+
+
+def ours(task: Task, output: Output) -> Iterator[Tensor]:
+    """Epoch after epoch, as in training; without the padding, which comes last in a batch. In
+    float32 the mean picture is subtracted and colour noise added."""
+    dataset, decoding = Dataset(task.dataset), Decoding(task.threads)
+    for epoch in count():
+        for batch in train_batches(
+            dataset, ALONE, decoding, seed=0, epoch=epoch, start=0,
+            batch=task.batch, crop=task.crop, output=output,
+        ):  # fmt: skip
+            yield batch.image_NCHW[: int(batch.real_N.sum())]
+
+
+class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """JPEG files in class folders through the transforms of every tutorial, as torchvision has
+    them: RandomCrop, RandomHorizontalFlip, and with a mean ToTensor and Normalize."""
+
+    def __init__(self, folder: Path, crop: int, mean_3: Tensor | None) -> None:
+        self.files = sorted(folder.glob("*/*"))
+        self.label = {path.name: label for label, path in enumerate(sorted(folder.iterdir()))}
+        self.crop, self.mean_3 = crop, mean_3
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        path = self.files[number]
+        image = decoded(path)
+        x, y = (int(torch.randint(side - self.crop + 1, ())) for side in image.size)
+        image = image.crop((x, y, x + self.crop, y + self.crop))
+        if torch.rand(()) < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image_3HW = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        if self.mean_3 is not None:
+            image_3HW = image_3HW.contiguous().to(torch.float32).div(255)
+            image_3HW = image_3HW.sub_(self.mean_3[:, None, None]).div_(STD)
+        return image_3HW, self.label[path.parent.name]
+
+
+def decoded(path: Path) -> Image.Image:
+    return Image.open(path).convert("RGB")
+
+
+def data_loader(task: Task, output: Output) -> Iterator[Tensor]:
+    mean_3 = torch.tensor(task.mean_3) / 255 if output == "float32" else None
+    loader = torch.utils.data.DataLoader(
+        Photographs(task.files, task.crop, mean_3),
+        batch_size=task.batch,
+        shuffle=True,
+        num_workers=task.threads,
+        persistent_workers=True,
+    )
+    while True:
+        for image_NCHW, _ in loader:
+            yield image_NCHW
+
+
+def simplejpeg_alone(task: Task) -> Iterator[np.ndarray]:
+    """JPEGs in memory, decoded whole and dropped: the limit of any loader that decodes so.
+
+    Yields a cut of the last picture as if it were all of them.
+    """
+    split = Dataset(task.dataset).train
+    jpegs = [split.jpeg(sample).tobytes() for sample in range(len(split))]
+    parts = [jpegs[first : first + task.batch] for first in range(0, len(jpegs), task.batch)]
+
+    def decode(part: list[bytes]) -> np.ndarray:
+        for jpeg in part:
+            image_HW3 = simplejpeg.decode_jpeg(jpeg)
+        image_3HW = image_HW3[: task.crop, : task.crop].transpose(2, 0, 1)
+        return np.broadcast_to(image_3HW, (len(part), *image_3HW.shape))
+
+    with ThreadPoolExecutor(task.threads) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        while True:
+            for part in parts:
+                waiting.append(pool.submit(decode, part))
+                if len(waiting) > 2 * task.threads:
+                    yield waiting.popleft().result()
+
+
+@pipeline_def
+def _graph(task: Task, dtype: types.DALIDataType, mean: list[float]) -> tuple[DataNode, DataNode]:
+    """As in DALI's guide to class folders and PyTorch, all on the CPU."""
+    jpeg, label = fn.readers.file(file_root=str(task.files), random_shuffle=True, name="train")
+    image = fn.decoders.image(jpeg, device="cpu", output_type=types.RGB)
+    image = fn.crop_mirror_normalize(
+        image,
+        crop=(task.crop, task.crop),
+        crop_pos_x=fn.random.uniform(range=(0.0, 1.0)),
+        crop_pos_y=fn.random.uniform(range=(0.0, 1.0)),
+        mirror=fn.random.coin_flip(),
+        dtype=dtype,
+        mean=mean,
+        output_layout="CHW",
+    )
+    return image, label
+
+
+def dali(task: Task, output: Output) -> Iterator[Tensor]:
+    dtype, mean = (types.FLOAT, task.mean_3) if output == "float32" else (types.UINT8, [0.0])
+    graph = _graph(task, dtype, mean, batch_size=task.batch, num_threads=task.threads)
+    loader = DALIClassificationIterator(graph, reader_name="train")
+    while True:
+        for (batch,) in loader:
+            yield batch["data"]
+
+
+def our_packing(reader: Reader, job: Job, directory: Path) -> Iterator[np.ndarray]:
+    """Bytes of each JPEG, (N,)."""
+    while True:
+        # A new one each time: a shard that is there already is not packed again.
+        with tempfile.TemporaryDirectory(dir=directory) as fresh:
+            for name in (job.split, RECORDS):
+                (Path(fresh) / name).mkdir()
+            shard, _ = pack_shard(reader, job, Path(fresh))
+        yield shard.index["size"]
+
+
+def pillow_packing(files: list[Path], size: int) -> Iterator[np.ndarray]:
+    """A bare loop over photographs: the centre square, resized, as JPEG in memory.
+
+    Yields the bytes of each, (N,).
+    """
+    while True:
+        jpegs = [_pack(file, size) for file in files]
+        yield np.array([len(jpeg) for jpeg in jpegs], np.uint32)
+
+
+def _pack(path: Path, size: int) -> bytes:
+    image = decoded(path)
+    short = min(image.size)
+    left, top = (image.width - short) / 2, (image.height - short) / 2
+    box = (left, top, left + short, top + short)
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    file = io.BytesIO()
+    square.save(file, "JPEG", quality=90, subsampling="4:2:0")
+    return file.getvalue()

@@ -1,0 +1,54 @@
+"""What the program wrote on 2026-11-26 still loads: its model answers, its stopped run goes on.
+
+tests/earlier/ holds a packed dataset, a run of six epochs that was stopped after three of 48 steps,
+and the model that it published once it was resumed then.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import alexnet
+from alexnet.checkpoint import load
+from pipeline.dataset import Dataset
+
+EARLIER = Path(__file__).parent / "earlier"
+PUBLISHED = EARLIER / "published" / "tiny"
+PROBABILITY_NK = [
+    [0.31762731, 0.45096833, 0.23140435],
+    [0.21979241, 0.60385376, 0.17635378],
+    [0.32582241, 0.45553952, 0.21863811],
+    [0.34135118, 0.42835838, 0.23029050],
+    [0.27439553, 0.49967799, 0.22592649],
+    [0.27897185, 0.46493411, 0.25609404],
+]
+"""What it answered about the validation images."""
+
+
+def test_a_published_model_answers_as_it_did() -> None:
+    val = Dataset(EARLIER / "dataset").val
+    images = [val.jpeg(sample).tobytes() for sample in range(len(val))]
+    found_NK = alexnet.load(PUBLISHED).probabilities(images)
+    # Another processor may round otherwise.
+    torch.testing.assert_close(found_NK, torch.tensor(PROBABILITY_NK), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_as_it_did(run: Callable, tmp_path: Path) -> None:
+    shutil.copytree(EARLIER / "stopped", tmp_path / "runs")
+    done = run(
+        "trainer", "train", "--resume", "--data", EARLIER / "dataset", "--name", "tiny",
+        "--runs", tmp_path / "runs", "--models", tmp_path / "models", "--keep", 1,
+        "--workers", 1, "--epochs", 6, "--batch", 4, "--set", "size=72", "--set", "network.crop=64",
+        "--set", "network.width=0.06", "--set", "precision=fp32", "--set", "rate=0.002",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours, theirs = load(tmp_path / "models" / "tiny"), load(PUBLISHED)
+    for name, tensor in theirs.model.state_dict().items():
+        found = ours.model.state_dict()[name]
+        torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-5, msg=name)
+    assert torch.equal(ours.mean_3HW, theirs.mean_3HW)
+    assert ours.about.accuracy == theirs.about.accuracy

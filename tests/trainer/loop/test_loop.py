@@ -1,0 +1,252 @@
+"""Whole runs without Ray: a worker in this process, and two as processes that gloo joins."""
+
+import shutil
+import socket
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+
+from pipeline.dataset import Dataset
+from pipeline.photographs import index_photographs
+from pipeline.sources.folder import folder_source
+from pipeline.sources.source import VAL_FRACTION
+from trainer import report
+from trainer.loop import loop, state
+from trainer.loop.loop import Loop, Worker
+from trainer.recipe import resolve
+from trainer.run import Run, RunError, open_run
+
+CPU = torch.device("cpu")
+EPOCHS, BATCH, TRAIN, VAL = 2, 12, 108, 12
+STEPS = TRAIN // BATCH
+"""Of an epoch. Each is one exchange between the workers."""
+
+
+class Folder:
+    """A host that keeps every checkpoint; it asks to stop, and gives notice, after given steps."""
+
+    def __init__(self, run: Run, stop: int | None = None, notice: int | None = None) -> None:
+        self._run, self._stop, self._notice = run, stop, notice
+        self._asked = self._looked = 0
+
+    def restore(self) -> state.Saved | None:
+        return last(self._run) if steps(self._run) else None
+
+    def save(self, saved: state.Saved | None, step: int, top1: float) -> None:
+        if saved:
+            directory = self._run.directory / f"step_{step:08d}"
+            directory.mkdir()
+            saved.write(directory)
+
+    def preempted(self) -> bool:
+        self._looked += 1
+        return self._looked == self._notice
+
+    def asked_to_stop(self) -> bool:
+        self._asked += 1
+        return self._asked == self._stop
+
+
+def steps(run: Run) -> list[int]:
+    """Those after which a checkpoint was kept."""
+    return sorted(int(path.name.removeprefix("step_")) for path in run.directory.glob("step_*"))
+
+
+def last(run: Run) -> state.Saved:
+    return state.read(max(run.directory.glob("step_*")))
+
+
+def a_run(data: Path, runs: Path, name: str, *changes: tuple[str, object], **fields: object) -> Run:
+    recipe = resolve(
+        "small",
+        {},
+        [
+            ("size", 72), ("network.crop", 64), ("network.width", 0.1), ("network.classes", 3),
+            ("epochs", EPOCHS), ("batch", BATCH), ("rate", 0.0003), ("precision", "fp32"), *changes,
+        ],
+    )  # fmt: skip
+    run = Run.model_validate(
+        {
+            "name": name, "recipe": recipe, "data": data, "dataset": Dataset(data).digest,
+            "runs": runs, "workers": (1, 1), "gpu": False, "save_every_s": 1000,
+        } | fields
+    )  # fmt: skip
+    return open_run(run, resume="if-any")
+
+
+class Seen(NamedTuple):
+    finished: bool
+    samples: dict[int, Counter[int]]
+    """Epoch -> how often this worker learnt from each sample."""
+
+
+def train(run: Run, rank: int = 0, world: int = 1, **host: int) -> Seen:
+    """One worker's part of a run, with an exchange after every step."""
+    samples: dict[int, Counter[int]] = {}
+    step = loop.train_step
+
+    def recorded(model, optimizer, batch, place, **options) -> Tensor:  # type: ignore[no-untyped-def]
+        real = batch.sample_N[batch.real_N].tolist()
+        samples.setdefault(place.epoch, Counter()).update(real)
+        return step(model, optimizer, batch, place, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "INTERVAL_S", 0.0)
+        patch.setattr(loop, "train_step", recorded)
+        return Seen(Loop(run, Worker(rank, world, CPU), Folder(run, **host)).train(), samples)
+
+
+def assert_same_bits(one: Run, other: Run) -> None:
+    first, second = last(one), last(other)
+    assert first.progress == second.progress
+    for ours, theirs in ((first.weights, second.weights), (first.velocity, second.velocity)):
+        assert ours.keys() == theirs.keys()
+        for name, tensor in ours.items():
+            assert torch.equal(tensor, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def data(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = folder_source(photographs, VAL_FRACTION, {})
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Seen]:
+    """A run that nothing disturbed."""
+    run = a_run(data, tmp_path_factory.mktemp("runs"), "whole")
+    return run, train(run)
+
+
+def test_each_epoch_learns_from_every_sample_once(whole: tuple[Run, Seen]) -> None:
+    assert whole[1].samples == {epoch: Counter(range(TRAIN)) for epoch in range(EPOCHS)}
+
+
+def test_each_epoch_is_validated_and_saved(whole: tuple[Run, Seen]) -> None:
+    run, (finished, _) = whole
+    validated = [event for event in report.events(run.metrics) if event["kind"] == "val"]
+    assert [(event["epoch"], event["views"]) for event in validated] == [(1, 1), (2, 1), (2, 10)]
+    assert finished
+    assert all(event["top1"] <= event["top5"] <= event["pictures"] == VAL for event in validated)
+    assert steps(run) == [STEPS, 2 * STEPS]
+    assert last(run).progress.model_dump() == {
+        "epoch": EPOCHS, "position": 0, "step": 2 * STEPS,
+        "errors": [1 - event["top1"] / VAL for event in validated[:2]],
+    }  # fmt: skip
+
+
+def test_each_exchange_is_written_down(whole: tuple[Run, Seen]) -> None:
+    train = [event for event in report.events(whole[0].metrics) if event["kind"] == "train"]
+    assert [event["step"] for event in train] == list(range(1, 2 * STEPS + 1))
+    assert all(event["samples"] == BATCH and event["workers"] == 1 for event in train)
+    assert [event["epoch"] for event in train][STEPS - 1 :: STEPS] == [1, 2]
+    assert all(event["gradient_norm"] > 0 and 0 <= event["wait"] <= 1 for event in train)
+    assert all(event["replaced"] == 0 for event in train)
+    rates = [event["rate"] for event in train]
+    assert rates == sorted(rates, reverse=True)  # half a cosine
+    assert train[-1]["loss"] < train[0]["loss"]
+
+
+def test_stopped_within_an_epoch_and_restored_it_ends_bit_for_bit_the_same(
+    data: Path, tmp_path: Path, whole: tuple[Run, Seen]
+) -> None:
+    run = a_run(data, tmp_path, "parted")
+    finished, before = train(run, stop=STEPS + 4)
+    assert not finished
+    assert steps(run) == [STEPS, STEPS + 4]
+    assert (last(run).progress.epoch, last(run).progress.position) == (1, 4 * BATCH)
+    finished, after = train(run)
+    assert finished
+    assert before[1] + after[1] == Counter(range(TRAIN))
+    assert_same_bits(run, whole[0])
+
+
+def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) -> None:
+    run = a_run(data, tmp_path, "r", ("epochs", 1))
+    assert train(run, stop=STEPS).finished
+    assert train(run) == (True, {})  # there is nothing left to learn
+    validated = [e["views"] for e in report.events(run.metrics) if e["kind"] == "val"]
+    assert validated == [1, 10, 1, 10]
+
+
+def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
+    """Each time that it is due; or where the machine is about to be taken away."""
+    run = a_run(data, tmp_path, "often", ("epochs", 1), save_every_s=0)
+    train(run)
+    assert steps(run) == list(range(1, STEPS + 1))
+    run = a_run(data, tmp_path, "warned", ("epochs", 1))
+    train(run, notice=5)
+    assert steps(run) == [5, STEPS]
+
+
+def test_a_run_that_diverges_ends(data: Path, tmp_path: Path) -> None:
+    run = a_run(data, tmp_path, "wild", ("rate", 30))
+    text = r"the loss is nan at step \d: the run has diverged \(last good checkpoint: none\); start"
+    with pytest.raises(RunError, match=text):
+        train(run)
+    run = a_run(data, tmp_path, "good", ("epochs", 1), save_every_s=0)
+    train(run, stop=3)
+    saved = last(run)
+    saved.weights["fc8.bias"].fill_(float("nan"))
+    saved.write(run.directory / "step_00000003")
+    with pytest.raises(RunError, match=r"nan at step 4: .* \(last good checkpoint: step 3\)"):
+        train(run)
+
+
+def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(photographs, tmp_path / "copy"))
+    data = index_photographs(folder_source(copy, VAL_FRACTION, {}), tmp_path / "listed", 72)
+    damaged = Path(data.train.place(7))
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    run = a_run(data.directory, tmp_path, "patched", ("epochs", 1), damage="replace")
+    train(run)
+    replaced = [e["replaced"] for e in report.events(run.metrics) if e["kind"] == "train"]
+    assert replaced[-1] == 1
+    assert replaced == sorted(replaced)
+
+
+def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
+    """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers."""
+    torch.set_num_threads(1)
+    place = f"tcp://127.0.0.1:{port}"
+    distributed.init_process_group("gloo", place, rank=rank, world_size=2)
+    seen = train(a_run(data, runs, "whole"), rank, 2)
+    parted = a_run(data, runs, "parted")
+    assert not train(parted, rank, 2, stop=STEPS + 4, notice=3 if rank else 0).finished
+    distributed.barrier()
+    assert train(parted, rank, 2).finished
+    towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
+    torch.save([seen.samples, towers.samples], runs / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for name in ("whole", "parted", "towers"):
+        a_run(data, tmp_path, name, parallelism="towers" if name == "towers" else "data")
+    multiprocessing.spawn(two_workers, (port, data, tmp_path), nprocs=2)
+    shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
+    every = Counter(range(TRAIN))
+    for epoch in range(EPOCHS):
+        assert shares[0][0][epoch] + shares[1][0][epoch] == every
+        assert shares[0][1][epoch] == shares[1][1][epoch] == every  # a pair sees the same images
+
+    joint, parted, towers = (a_run(data, tmp_path, name) for name in ("whole", "parted", "towers"))
+    assert steps(parted) == [3, STEPS, STEPS + 4, 2 * STEPS]
+    assert_same_bits(joint, parted)
+    alone = [e for e in report.events(whole[0].metrics) if e["kind"] == "train"]
+    for run in (joint, towers):
+        assert last(run).progress.step == 2 * STEPS
+        for name, tensor in last(whole[0]).weights.items():
+            torch.testing.assert_close(last(run).weights[name], tensor, rtol=1e-3, atol=1e-4)
+        told = [e for e in report.events(run.metrics) if e["kind"] == "train"]
+        assert [(e["step"], e["samples"], e["workers"]) for e in told] == [
+            (step, BATCH, 2) for step in range(1, 2 * STEPS + 1)
+        ]
+        for field in ("loss", "gradient_norm", "rate"):
+            assert [e[field] for e in told] == pytest.approx([e[field] for e in alone], rel=1e-2)
