@@ -17,22 +17,13 @@ from serving.errors import RefusedError
 from serving.logs import configure
 from serving.settings import Settings
 
-OVERRIDDEN: dict[type, tuple[str, ...]] = {
-    HttpToolsProtocol: (
-        "connection_made", "connection_lost", "data_received", "on_message_begin",
-        "on_message_complete", "send_400_response",
-    ),
-    Multiprocess: ("terminate_all", "keep_subprocess_alive"),
-}  # fmt: skip
-"""uvicorn's own methods, which no version need have: without one ours would never be called."""
-
 
 def serve(settings: Settings) -> int:
     """Until SIGTERM or Ctrl-C, and then until requests under way are answered; status 0.
 
     Raises UserError where this version of uvicorn lacks what is overridden here.
     """
-    check_overridden(OVERRIDDEN)
+    check_overrides(Protocol, Supervisor)
     configure()
     os.environ.update(settings.environment())
     config = uvicorn.Config(
@@ -59,13 +50,15 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def check_overridden(methods: dict[type, tuple[str, ...]]) -> None:
-    """Raises UserError where a class has no method of that name."""
-    for parent, names in methods.items():
-        for name in names:
-            if not callable(getattr(parent, name, None)):
+def check_overrides(*classes: type) -> None:
+    """Raises UserError where a base of uvicorn's lacks a public method of a class: it would never
+    be called."""
+    for ours in classes:
+        base = ours.__bases__[0]
+        for name in vars(ours):
+            if not name.startswith("_") and not hasattr(base, name):
                 raise UserError(
-                    f"uvicorn {uvicorn.__version__} has no {parent.__name__}.{name}, which the "
+                    f"uvicorn {uvicorn.__version__} has no {base.__name__}.{name}, which the "
                     "server builds on; install the version that constraints.txt names"
                 )
 

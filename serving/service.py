@@ -71,11 +71,8 @@ class Service:
         """For each file the probabilities by each view, (V, K), or why it is no image to us: one
         bad file spoils nothing for the others."""
 
-        async def vote(data: bytes) -> Tensor | PictureError:
-            try:
-                image_3SS = _tensor(await self._image(served, data))
-            except PictureError as error:
-                return error
+        async def vote(data: bytes) -> Tensor:
+            image_3SS = _tensor(await self._image(served, data))
             return await self.batcher(served.predictor.classify, image_3SS, views, int(views))
 
         with self.batcher.room(views * len(files)):

@@ -12,15 +12,19 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
 from alexnet.command import UserError
-from serving.server import OVERRIDDEN, Protocol, check_overridden
+from serving.server import Protocol, Supervisor, check_overrides
 from tests.conftest import ROOT
 from tests.serving.conftest import PATIENCE_S
 
 
 def test_this_uvicorn_has_what_is_overridden_and_another_is_refused() -> None:
-    check_overridden(OVERRIDDEN)
-    with pytest.raises(UserError, match=r"uvicorn .* has no Multiprocess\.terminated, which"):
-        check_overridden({Multiprocess: ("terminate_all", "terminated")})
+    class Renamed(Multiprocess):
+        def terminate_everything(self) -> None:
+            """As if uvicorn's `terminate_all` had had this name before."""
+
+    check_overrides(Protocol, Supervisor)
+    with pytest.raises(UserError, match=r"uvicorn .* has no Multiprocess\.terminate_everything,"):
+        check_overrides(Protocol, Renamed)
 
 
 @pytest.mark.parametrize(
