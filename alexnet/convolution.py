@@ -41,8 +41,15 @@ class Convolution(nn.Conv2d):
             and not torch.is_autocast_enabled("cpu")
             and channels >= FEWEST_CHANNELS
             and positions >= FEWEST_POSITIONS
-            and torch._nnpack_available()  # which also sets it up
+            and nnpack_available()
         )
+
+
+def nnpack_available() -> bool:
+    """Whether this torch has NNPACK, for this processor, under the private names that it has had
+    so far; without it, torch's own convolution is used."""
+    set_up = getattr(torch, "_nnpack_available", None)
+    return hasattr(torch, "_nnpack_spatial_convolution") and bool(set_up and set_up())
 
 
 class _Transformed(torch.autograd.Function):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alexnet.convolution import Convolution
+from alexnet.convolution import Convolution, nnpack_available
 from alexnet.model import AlexNet, AlexNetConfig
 
 LAYERS = {  # as in the network, with fewer maps: (channels, kernels, side, padding, groups), map
@@ -111,3 +111,15 @@ def test_it_is_left_alone_where_it_does_not_pay_or_does_not_exist() -> None:
     x_NCHW = torch.randn(2, 96, 8, 8)
     direct = F.conv2d(x_NCHW, layer.weight, layer.bias, padding=1)
     torch.testing.assert_close(layer(x_NCHW), direct, rtol=0, atol=0)
+
+
+def test_torch_has_nnpack_still_under_the_names_that_are_used() -> None:
+    """An upgrade of torch that renames it would only be slower, and nothing else would tell."""
+    assert nnpack_available()
+
+
+@pytest.mark.parametrize("name", ["_nnpack_available", "_nnpack_spatial_convolution"])
+def test_without_nnpack_torchs_own_is_used(always: pytest.MonkeyPatch, name: str) -> None:
+    always.delattr(torch, name)
+    layer, x_NCHW = Convolution(6, 10, 5, padding=2, groups=2), torch.randn(3, 6, 27, 27)
+    assert torch.equal(layer(x_NCHW), nn.Conv2d.forward(layer, x_NCHW))
