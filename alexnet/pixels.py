@@ -178,7 +178,7 @@ def _refusals() -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         # Pillow's own limit, of its own height; by default a warning, up to twice that.
-        found = re.search(r"\d+", str(error))  # Pillow keeps the size to itself
+        found = re.search(r"\d+", str(error))  # Pillow tells the size in its text alone
         raise _too_many("pixels", int(found[0]) if found else None, MAX_PIXELS) from error
     except MemoryError:
         raise PictureError(

@@ -1,6 +1,5 @@
 """The routes that answer about pictures and the model. Each is glue: typed input, one call."""
 
-import asyncio
 import json
 import time
 from typing import Annotated, Literal
@@ -34,7 +33,7 @@ from serving.schemas import (
 from serving.service import Views
 from serving.state import service_of
 from serving.upload import Upload, read
-from serving.visualization import kernel_sheet, overlay
+from serving.visualization import kernel_sheet
 
 router = APIRouter(
     tags=["Images"],
@@ -169,10 +168,9 @@ async def explain(
             "bad-parameter",
             f"label: the model has no class {label[:80]!r}; GET /info lists its classes",
         )
-    image_SS3, map_HW, found, probability = await unless_disconnected(
+    png, found, probability = await unless_disconnected(
         request, service.explain(served, data, wanted)
     )
-    png = await asyncio.to_thread(overlay, image_SS3, map_HW)
     headers = _named(served) | {
         "X-Label-Id": _ascii(classes[found].id),
         "X-Label": _ascii(classes[found].name),

@@ -25,7 +25,7 @@ from serving.service import Service
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
-LINGER_S = 0.5
+CLOSE_DELAY_S = 0.5
 """From SIGTERM until the port closes: what was sent before is on its way, and is answered."""
 
 
@@ -90,15 +90,11 @@ def _drain_on_signals(service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         after = signal.getsignal(number)
 
-        def drain(
-            number: int,
-            frame: FrameType | None,
-            after: Any = after,
-        ) -> None:
+        def drain(number: int, frame: FrameType | None, after: Any = after) -> None:
             service.draining = True
             service.models.looked.set()
-            linger_s = LINGER_S if service.models.served else 0
-            loop.call_soon_threadsafe(loop.call_later, linger_s, after, number, None)
+            delay_s = CLOSE_DELAY_S if service.models.served else 0
+            loop.call_soon_threadsafe(loop.call_later, delay_s, after, number, None)
 
         signal.signal(number, drain)
 

@@ -69,13 +69,13 @@ class Batcher:
 
     def check_room(self) -> None:
         """Raises QueueFullError where not even one more view would be taken."""
-        self._refuse_beyond(1)
+        self._check_capacity(1)
 
     @contextmanager
     def room(self, views: int) -> Iterator[None]:
         """Places in the queue for as long as the block takes. Raises QueueFullError."""
         views = min(views, self._capacity_views)  # what is larger has the queue to itself
-        self._refuse_beyond(views)
+        self._check_capacity(views)
         self._held_views += views
         metrics.QUEUE_VIEWS.inc(views)
         try:
@@ -101,7 +101,7 @@ class Batcher:
             if job in self._queue:  # its sender has gone
                 self._queue.remove(job)
 
-    def _refuse_beyond(self, views: int) -> None:
+    def _check_capacity(self, views: int) -> None:
         if (would_be := self._held_views + views) > self._capacity_views:
             wait_s = self._held_views * self._view_s / self._lanes
             raise QueueFullError(self._capacity_views, would_be, max(1, math.ceil(wait_s)))

@@ -12,7 +12,7 @@ import httpx2 as httpx
 from alexnet.command import UserError
 from serving.arguments import Classify
 
-TRIES = 8
+ATTEMPTS = 8
 LONGEST_WAIT_S = 30.0
 BAR = 30
 """Characters of a probability of one."""
@@ -68,7 +68,7 @@ def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
         data = photo.read_bytes()
     except OSError as error:
         raise UserError(f"{photo}: {error.strerror}; check the path") from None
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             response = client.post(
                 "/classify", params={"top_k": top_k}, files={"file": ("photo", data)}
@@ -78,7 +78,7 @@ def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
                 f"{client.base_url}: no answer ({error}); is the server running? "
                 "alexnet serve --model models/NAME"
             ) from None
-        if response.status_code not in (429, 503) or attempt == TRIES:
+        if response.status_code not in (429, 503) or attempt == ATTEMPTS:
             break
         seconds = response.headers.get("retry-after", "")
         time.sleep(min(LONGEST_WAIT_S, float(seconds) if seconds.isdigit() else 1.0))

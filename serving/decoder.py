@@ -20,7 +20,7 @@ from alexnet.pixels import MAX_PIXELS, Limits, PictureError, PictureRule, whole_
 
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
-TRIES = 2
+ATTEMPTS = 2
 NOTICED_S = 0.1
 """Within which a process that has died is known to be dead."""
 
@@ -42,15 +42,15 @@ class Decoder:
     async def start(self) -> None:
         """All processes, so that the first pictures do not wait for them."""
 
-        async def settled() -> None:
+        async def start_one() -> None:
             async with self._limiter:  # or else a first picture would start one more
-                await _run(_settle)
+                await _run(_confine)
 
-        await asyncio.gather(*(settled() for _ in range(self._processes)), return_exceptions=True)
+        await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
     async def __call__(self, data: bytes, size: int, rule: PictureRule) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises PictureError."""
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             try:
                 async with self._limiter:  # waiting for a process is not decoding
                     with anyio.fail_after(self._timeout_s):
@@ -76,12 +76,12 @@ async def _run(function: Callable[..., T], *arguments: Any) -> T:
 def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: PictureRule, limits: Limits
 ) -> np.ndarray:
-    _settle()
+    _confine()
     return whole_picture(data, size, formats, rule, limits)
 
 
 @cache
-def _settle() -> None:
+def _confine() -> None:
     # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -42,9 +42,9 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
     step = checkpoint.current(model)
     loaded = checkpoint.load(step)
     pictures = PackedImages(dataset, loaded.about)
-    for doubt in _doubts(pictures, loaded.about):
-        print(f"warning: {doubt}", file=sys.stderr)
-    with _alone(step) as partial:
+    for mismatch in _mismatches(pictures, loaded.about):
+        print(f"warning: {mismatch}", file=sys.stderr)
+    with _locked(step) as partial:
         folder = partial / FOLDER
         folder.mkdir()
         _fill(folder, loaded, pictures, factory)
@@ -63,18 +63,21 @@ def make_index(
     memory. Raises UserError.
     """
     faiss.omp_set_num_threads(torch.get_num_threads())
-    with _faiss_errors(f"--factory {factory}", "see `alexnet index --help`"):
+    named = f"--factory {factory}", "see `alexnet index --help`"
+    with _faiss_errors(*named):
         index = faiss.index_factory(units, factory)
-        _reserve(index, pictures)
-        # A packed dataset's order is random: its first pictures are a fair sample.
-        sample = min(pictures, BATCH if index.is_trained else SAMPLE)
-        sample_PH = np.empty((sample, units), np.float32)
-        for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
-            sample_PH[start : start + BATCH] = feature_NH
+    _reserve(index, pictures)
+    # A packed dataset's order is random: its first pictures are a fair sample.
+    sample = min(pictures, BATCH if index.is_trained else SAMPLE)
+    sample_PH = np.empty((sample, units), np.float32)
+    for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
+        sample_PH[start : start + BATCH] = feature_NH
+    with _faiss_errors(*named):
         index.train(sample_PH)
         index.add(sample_PH)
-        del sample_PH
-        for feature_NH in batches:
+    del sample_PH
+    for feature_NH in batches:
+        with _faiss_errors(*named):
             index.add(feature_NH)
     if lists := faiss.try_extract_index_ivf(index):
         lists.nprobe = max(1, round(PROBES * lists.nlist))
@@ -83,7 +86,7 @@ def make_index(
 
 def _reserve(index: faiss.Index, pictures: int) -> None:
     """Memory for all: a vector that grows is copied, and there twice meanwhile."""
-    if isinstance(index, faiss.IndexFlatCodes):
+    if isinstance(index, faiss.IndexFlatCodes) and hasattr(index.codes, "owned_data"):
         codes = index.codes.owned_data
         codes.resize(pictures * index.code_size)
         codes.resize(0)
@@ -104,7 +107,7 @@ def _fill(folder: Path, loaded: Checkpoint, pictures: PackedImages, factory: str
         pictures=len(pictures),
         factory=factory,
         built_at=checkpoint.now(),
-        sha256={name: _settled(folder / name) for name in FILES},
+        sha256={name: _synced_digest(folder / name) for name in FILES},
     )
     atomic.write(folder / "about.json", about.model_dump_json(indent=2).encode())
 
@@ -142,7 +145,7 @@ def _batches(total: int) -> Iterator[range]:
         )
 
 
-def _doubts(pictures: PackedImages, about: About) -> Iterator[str]:
+def _mismatches(pictures: PackedImages, about: About) -> Iterator[str]:
     """What is odd about these pictures for this model, and no reason to refuse them."""
     if pictures.digest != about.dataset:
         trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"
@@ -159,7 +162,7 @@ def _doubts(pictures: PackedImages, about: About) -> Iterator[str]:
 
 
 @contextmanager
-def _alone(step: Path) -> Iterator[Path]:
+def _locked(step: Path) -> Iterator[Path]:
     """An empty directory below `step` in which nobody else builds, gone in the end.
 
     The lock goes with the process, however it ends; what a killed one left is removed.
@@ -189,16 +192,14 @@ def _alone(step: Path) -> Iterator[Path]:
 
 @contextmanager
 def _faiss_errors(what: str, remedy: str) -> Iterator[None]:
-    """FAISS's own errors to ours: all are RuntimeErrors that name a function of its."""
+    """FAISS's errors to ours; of their texts, what stands behind functions, files and lines."""
     try:
         yield
     except RuntimeError as error:
-        if "faiss::" not in str(error):
-            raise
         raise UserError(f"{what}: {str(error).rsplit(': ', 1)[-1]}; {remedy}") from None
 
 
-def _settled(path: Path) -> str:
+def _synced_digest(path: Path) -> str:
     """SHA-256 of a file that has reached the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -19,11 +19,9 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 REQUESTS = Counter("serving_requests", "Requests answered.", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram(
-    "serving_request_seconds",
-    "Time from a request's headers to its answer.",
-    ["route"],
+    "serving_request_seconds", "Time from a request's headers to its answer.", ["route"],
     buckets=SECONDS,
-)
+)  # fmt: skip
 REFUSED = Counter("serving_refused", "Refused requests, by the error's code.", ["code"])
 PICTURES = Counter("serving_pictures", "Images answered.", ["route"])
 STAGE_SECONDS = Histogram(
@@ -33,15 +31,13 @@ BATCH_VIEWS = Histogram(
     "serving_batch_views", "Views in one forward pass.", buckets=(1, 10, 20, 40, 80, 160, 320, 640)
 )
 QUEUE_VIEWS = Gauge(
-    "serving_queue_views",
-    "Views (crops of images) accepted and not yet answered.",
+    "serving_queue_views", "Views (crops of images) accepted and not yet answered.",
     multiprocess_mode="livesum",
-)
+)  # fmt: skip
 CAPACITY_VIEWS = Gauge(
-    "serving_queue_capacity_views",
-    "Most views that the queue can hold.",
+    "serving_queue_capacity_views", "Most views that the queue can hold.",
     multiprocess_mode="livesum",
-)
+)  # fmt: skip
 DROPPED = Counter(
     "serving_dropped", "Requests given up because the client left or the deadline passed."
 )

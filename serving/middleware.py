@@ -15,7 +15,7 @@ from serving.errors import RefusedError, draining
 from serving.state import service_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-GONE = 499
+CLIENT_CLOSED_REQUEST = 499
 """Logged where the client left before its answer."""
 HEADERS = (
     (
@@ -66,7 +66,7 @@ class RequestMiddleware:
         try:
             await self.app(scope, receive, completed)
         except ClientDisconnect:
-            status = GONE
+            status = CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:  # by uvicorn, where SERVING_DRAIN_S have passed
             if not status:
                 await draining().response(request_id)(scope, receive, completed)
@@ -80,9 +80,11 @@ class RequestMiddleware:
                 )
                 await fault.response(request_id)(scope, receive, completed)
         finally:
-            self._account(scope, status or GONE, request_id, time.perf_counter() - started)
+            self._record(
+                scope, status or CLIENT_CLOSED_REQUEST, request_id, time.perf_counter() - started
+            )
 
-    def _account(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "other")
         metrics.REQUESTS.labels(route, _method(scope), status).inc()
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)

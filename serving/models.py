@@ -16,7 +16,7 @@ from serving.schemas import ModelName
 
 log = logging.getLogger("serving")
 
-PAUSE = 50
+RETRY_PAUSE = 50
 """Times as long as a load took, until what may have been the fault of disk or memory is retried."""
 
 
@@ -81,14 +81,14 @@ class Models:
         seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             directories = tuple(map(checkpoint.current, self.paths))
-            seen = tuple((path, *_times(path)) for path in directories)
+            seen = tuple((path, *_written_at(path)) for path in directories)
             if seen == self._seen and started < self._retry_at:
                 return
             loop = asyncio.get_running_loop()
             served = await loop.run_in_executor(self._loader, Served.load, directories)
         except Exception as error:  # of a model by hand or by another version: almost anything
             took_s = time.monotonic() - started
-            self._retry_at = inf if _lasting(error) else started + (1 + PAUSE) * took_s
+            self._retry_at = inf if _permanent(error) else started + (1 + RETRY_PAUSE) * took_s
             known = isinstance(error, UserError | OSError)
             where = ", ".join(map(str, self.paths))
             self._refuse(str(error) if known else f"{where}: cannot be loaded ({error!r})")
@@ -115,7 +115,7 @@ class Models:
         log.info("model loaded", extra={"model": _labels(served)})
 
 
-def _lasting(error: Exception) -> bool:
+def _permanent(error: Exception) -> bool:
     """Whether the same files will be refused again. Where reading failed, which `from None` hides
     from people only, or memory was short, which torch calls a RuntimeError, they may not be."""
     cause = error.__context__
@@ -127,7 +127,7 @@ def _labels(served: Served) -> dict[str, str]:
     return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
 
 
-def _times(directory: Path) -> list[float | None]:
+def _written_at(directory: Path) -> list[float | None]:
     """When its files were written: what was missing or damaged may be put right in place, and an
     index of training pictures may be built after the model was loaded."""
     names = "about.json", "model.safetensors", f"{FOLDER}/about.json"

@@ -11,6 +11,22 @@ from alexnet.classes import ClassLabel
 from alexnet.config import AlexNetConfig
 from alexnet.guess import Guess
 
+EXAMPLE_PROBLEM: dict[str, Any] = {
+    "type": "about:blank", "title": "Content Too Large", "status": 413, "code": "too-large",
+    "detail": "the image has 81,000,000 pixels; the limit is 50,000,000",
+    "request_id": "0f3a9c1e5b7d4f60",
+    "limit": 50000000, "seen": 81000000, "setting": "SERVING_MAX_PIXELS",
+}  # fmt: skip
+EXAMPLE_GUESSES: list[Any] = [
+    {"id": "n02102040", "label": "English springer", "probability": 0.9713},
+    {"id": "n01440764", "label": "tench, Tinca tinca", "probability": 0.0121},
+]
+EXAMPLE_CLASSIFICATION: dict[str, Any] = {
+    "results": [{"index": 0, "guesses": EXAMPLE_GUESSES}],
+    "views": 10,
+    "model": {"name": "dogs", "step": 888, "sha256": "5f1c0b8e…"},
+}
+
 
 class Described(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)  # into the OpenAPI document
@@ -46,23 +62,7 @@ class Vote(Described):
 class Problem(Described):
     """An error, as RFC 9457 describes it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "about:blank",
-                    "title": "Content Too Large",
-                    "status": 413,
-                    "code": "too-large",
-                    "detail": "the image has 81,000,000 pixels; the limit is 50,000,000",
-                    "request_id": "0f3a9c1e5b7d4f60",
-                    "limit": 50000000,
-                    "seen": 81000000,
-                    "setting": "SERVING_MAX_PIXELS",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_PROBLEM]})
 
     type: str = "about:blank"
     title: str
@@ -94,33 +94,7 @@ class Result(Described):
 
 
 class Classification(Described):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "results": [
-                        {
-                            "index": 0,
-                            "guesses": [
-                                {
-                                    "id": "n02102040",
-                                    "label": "English springer",
-                                    "probability": 0.9713,
-                                },
-                                {
-                                    "id": "n01440764",
-                                    "label": "tench, Tinca tinca",
-                                    "probability": 0.0121,
-                                },
-                            ],
-                        }
-                    ],
-                    "views": 10,
-                    "model": {"name": "dogs", "step": 888, "sha256": "5f1c0b8e…"},
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_CLASSIFICATION]})
 
     results: list[Result]
     """One for each image, in the order of the request."""

@@ -19,6 +19,7 @@ from serving.models import Models, Served
 from serving.neighbours import Neighbours
 from serving.occlusion import PATCHES, occlusion
 from serving.settings import Settings
+from serving.visualization import overlay
 
 log = logging.getLogger("serving")
 
@@ -70,11 +71,8 @@ class Service:
         """For each file the probabilities by each view, (V, K), or why it is no image to us: one
         bad file spoils nothing for the others."""
 
-        async def vote(data: bytes) -> Tensor | PictureError:
-            try:
-                image_3SS = _tensor(await self._image(served, data))
-            except PictureError as error:
-                return error
+        async def vote(data: bytes) -> Tensor:
+            image_3SS = _tensor(await self._image(served, data))
             return await self.batcher(served.predictor.classify, image_3SS, views, int(views))
 
         with self.batcher.room(views * len(files)):
@@ -103,9 +101,9 @@ class Service:
 
     async def explain(
         self, served: Served, data: bytes, label: int | None
-    ) -> tuple[np.ndarray, Tensor, int, float]:
-        """The image, (S, S, 3) uint8, an occlusion map over it, (H, W), the label that it is for,
-        by default the most probable one, and its probability. Raises PictureError."""
+    ) -> tuple[bytes, int, float]:
+        """An occlusion map over the image (PNG), the label that it is for, by default the most
+        probable one, and that label's probability. Raises PictureError."""
         cost = PATCHES**2 + 1
         with self.batcher.room(VIEWS + cost):
             image_SS3 = await self._image(served, data)
@@ -115,7 +113,8 @@ class Service:
             label = int(probability_K.argmax()) if label is None else label
             map_HW = await self.batcher(occlusion, image_3SS, cost, served.predictor, label)
         metrics.PICTURES.labels("/explain").inc()
-        return image_SS3, map_HW, label, float(probability_K[label])
+        png = await asyncio.to_thread(overlay, image_SS3, map_HW)
+        return png, label, float(probability_K[label])
 
     async def _image(self, served: Served, data: bytes) -> np.ndarray:
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -226,6 +227,14 @@ def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:
             pass
     assert len(files) > 600
     assert decoded > len(files) / 4
+
+
+def test_the_size_of_what_pillow_itself_refuses_is_known() -> None:
+    data = bytearray(encoded(Image.new("RGB", (1, 1)), "BMP"))
+    struct.pack_into("<ii", data, 18, 60_000, 60_000)
+    with pytest.raises(PictureError, match="has 3,600,000,000 pixels; the limit is") as refused:
+        whole_picture(bytes(data), 64)
+    assert (refused.value.kind, refused.value.seen) == ("too-large", 3_600_000_000)
 
 
 def test_importing_any_module_leaves_pillow_and_warnings_as_they_were() -> None:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
 from alexnet import checkpoint
 from alexnet.command import UserError
-from serving.index import build
+from serving.index import _reserve, build
 from serving.neighbours import FOLDER, Neighbours
 
 
@@ -80,7 +81,7 @@ import json, os, signal, sys
 from itertools import count
 from pathlib import Path
 from alexnet.checkpoint import load
-from serving.index import build
+from serving.index import _reserve, build
 from serving.neighbours import Neighbours
 
 step, dataset, sync = Path(sys.argv[1]), Path(sys.argv[2]), os.fsync
@@ -193,7 +194,7 @@ def test_a_dataset_that_does_not_fit_is_refused(
 @pytest.mark.parametrize(
     ("factory", "text"),
     [
-        ("Cloud9", "--factory Cloud9: .* see `alexnet index --help`"),
+        ("Cloud9", "^--factory Cloud9: could not parse index string Cloud9; see `alexnet index -"),
         ("IVF4096,Flat", "--factory IVF4096,Flat: .*should be at least as large as number of clus"),
         ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see `alexnet ind"),
     ],
@@ -204,6 +205,15 @@ def test_an_index_that_faiss_cannot_make_is_refused(
     with pytest.raises(UserError, match=text):
         build(bare, dataset, factory)
     assert Neighbours.open(bare, checkpoint.load(bare).about) is None
+
+
+def test_memory_is_reserved_for_all_vectors_at_once() -> None:
+    index = faiss.index_factory(8, "Flat")
+    _reserve(index, 1000)
+    place = int(index.codes.owned_data.data())
+    for _ in range(1000):
+        index.add(np.ones((1, 8), np.float32))
+    assert int(index.codes.owned_data.data()) == place
 
 
 def test_the_command(

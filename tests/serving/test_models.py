@@ -20,7 +20,7 @@ WRITTEN = 1_000_000_000
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("serving.models.PAUSE", 0)
+    monkeypatch.setattr("serving.models.RETRY_PAUSE", 0)
     return checkpoint.current(publish(tmp_path))
 
 
