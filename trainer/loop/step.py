@@ -36,21 +36,21 @@ def train_step(
     *,
     world: int,
     precision: str,
-    micro: int | None = None,
+    micro_batch: int | None = None,
 ) -> Tensor:
     """Gradient of the mean loss over the global batch, one update.
 
-    `world` workers share the batch; data-parallel gradients are averaged over them. With `micro`
-    the worker's rows pass in parts of at most so many: less memory, the same update.
+    `world` workers share the batch; data-parallel gradients are averaged over them. With
+    `micro_batch` the worker's rows pass in parts of at most so many: less memory, the same update.
     Returns (sum of losses, right labels, samples) of this worker's real rows, float64 (3,).
     """
     rows = len(batch.label_N)
-    micro = micro or rows
+    most = micro_batch or rows
     counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
     optimizer.zero_grad(set_to_none=True)
-    for start in range(0, rows, micro):
-        part = Batch(*(field[start : start + micro] for field in batch))
-        last = start + micro >= rows
+    for start in range(0, rows, most):
+        part = Batch(*(field[start : start + most] for field in batch))
+        last = start + most >= rows
         parallel = isinstance(model, DistributedDataParallel)
         with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
             seed_dropout(model, place, place.first + start)

@@ -2,14 +2,14 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
-from pipeline.cluster import cluster, is_own
+from pipeline.cluster import is_own
 from trainer.on_ray.progress import Progress
 from trainer.on_ray.resources import Resources, resources
 from trainer.run import Run, RunError
@@ -26,18 +26,16 @@ class Outcome(NamedTuple):
     """Directory of the last one."""
 
 
-def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
-    """Train what `plan` makes of the cluster's resources; Ctrl-C saves a checkpoint and ends.
+def launch(ray: ModuleType, run: Run) -> Outcome:
+    """Train a run on the cluster that `ray` is connected to; Ctrl-C saves a checkpoint and ends.
 
     Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
-    with an error of its own, or too often, and whatever `plan` raises.
+    with an error of its own, or too often.
     """
-    with cluster() as ray:
-        run = plan(resources(ray))
-        with run.held():
-            run.stop.unlink(missing_ok=True)
-            with Progress(run) as progress, _stopping_on_signal(run, progress):
-                return run, _attempts(ray, run, progress)
+    with run.held():
+        run.stop.unlink(missing_ok=True)
+        with Progress(run) as progress, _stopping_on_signal(run, progress):
+            return _attempts(ray, run, progress)
 
 
 def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:

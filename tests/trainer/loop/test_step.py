@@ -73,14 +73,14 @@ def test_shares_of_two_workers_average_to_the_whole_batch(config: AlexNetConfig)
     torch.testing.assert_close((parts[1] + parts[2]) / 2, parts[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("micro", [1, 3, 4])
-def test_a_batch_in_parts_is_the_batch(micro: int) -> None:
-    """Gradient accumulation: ten rows, two of them padding, at most `micro` at a time."""
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_a_batch_in_parts_is_the_batch(micro_batch: int) -> None:
+    """Gradient accumulation: ten rows, two of them padding, at most `micro_batch` at a time."""
     results = []
-    for most in (None, micro):
+    for most in (None, micro_batch):
         model, optimizer = fresh(TINY)
         counts = train_step(
-            model, optimizer, batch(10, 8), place(8), world=1, precision="fp32", micro=most
+            model, optimizer, batch(10, 8), place(8), world=1, precision="fp32", micro_batch=most
         )
         results.append((counts, torch.cat([p.flatten() for p in model.parameters()])))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
