@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from alexnet.model import Dropout2012
+from alexnet.model import Draw
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
@@ -53,9 +53,9 @@ def train_step(
         last = start + most >= rows
         parallel = isinstance(model, DistributedDataParallel)
         with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
-            seed_dropout(model, place, place.first + start)
+            masks = draw(place, place.first + start, part.image_NCHW.device)
             with autocast(precision, part.image_NCHW.device):
-                logit_NK = model(part.image_NCHW)
+                logit_NK = model(part.image_NCHW, masks)
             logit_NK = logit_NK.float()
             loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
             (loss_N.sum() * (world / place.real)).backward()
@@ -68,11 +68,10 @@ def train_step(
     return counts_3
 
 
-def seed_dropout(model: nn.Module, place: Place, first: int) -> None:
-    """Make the masks of the next pass, of rows from `first` on, depend on where the run stands:
+def draw(place: Place, first: int, device: torch.device) -> Draw:
+    """How to draw the masks of a pass of rows from `first` on: they depend on where the run stands,
     neither on the past nor on how many workers share the batch."""
-    seed = np.random.SeedSequence((place.seed, place.epoch, place.position))
-    torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
-    for module in model.modules():
-        if isinstance(module, Dropout2012):
-            module.rows = (first, place.real)
+    words = np.random.SeedSequence((place.seed, place.epoch, place.position))
+    generator = torch.Generator(device)
+    generator.manual_seed(int(words.generate_state(1, np.uint64)[0]))
+    return Draw(generator, first, place.real)
