@@ -106,7 +106,7 @@ def _packed(options: Train, size: int) -> Path:
 
 
 def _check_workers(run: Run, resources: Resources) -> None:
-    """Ray would wait for what the cluster does not have."""
+    """Refuse what the cluster does not have: Ray would wait for it."""
     fewest, most = run.workers
     room = resources.room(run.gpu)
     if run.parallelism == "towers":

@@ -22,7 +22,7 @@ class RunError(UserError):
 
 
 class Run(BaseModel):
-    """As it is saved beside its checkpoints."""
+    """What a run was asked to do, as it is saved beside its checkpoints."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
@@ -44,7 +44,7 @@ class Run(BaseModel):
     micro_batch: int | None = Field(None, ge=1, alias="micro")
     """Most samples of a worker's in one pass; None: all its share of the batch."""
     save_every_s: float = Field(120, ge=0)
-    """Between checkpoints within an epoch: what a killed worker can cost."""
+    """Seconds between the checkpoints within an epoch: what a killed worker can cost."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept for their accuracy, besides the last."""
     retries: int = Field(3, ge=0)
