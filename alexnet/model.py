@@ -5,6 +5,7 @@ Shapes: N images, C channels, H rows, W columns, T towers, K classes.
 """
 
 from math import ceil, sqrt
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,20 @@ from torch import Tensor, nn
 from alexnet.config import AlexNetConfig
 from alexnet.convolution import Convolution
 from alexnet.norm import LocalResponseNorm
+
+
+class Draw(NamedTuple):
+    """How the dropout masks of one forward pass in training are drawn.
+
+    Every worker draws the mask of the whole batch, so that their number changes nothing.
+    """
+
+    generator: torch.Generator
+    """On the device of the input."""
+    first: int
+    """Row of the whole batch that is the input's first."""
+    whole: int
+    """Rows of the whole batch."""
 
 
 class Dropout2012(nn.Module):
@@ -25,23 +40,22 @@ class Dropout2012(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.rows: tuple[int, int] | None = None
-        """(first, of how many) rows of the whole batch that the input is, if it is not all of it:
-        every worker draws the mask of the whole batch, so that their number changes nothing."""
         self.tower = (0, 1)
         """(index, count), where the input is one tower's share of the units."""
 
-    def forward(self, x_NH: Tensor) -> Tensor:
-        """(N, H) -> (N, H)."""
+    def forward(self, x_NH: Tensor, draw: Draw | None = None) -> Tensor:
+        """(N, H) -> (N, H). Without `draw` the input is the whole batch, and its mask comes from
+        torch's own generator."""
         if not self.training:
             return x_NH * (1 - self.p)
-        return x_NH * self._mask(x_NH)
+        return x_NH * self._mask(x_NH, draw)
 
-    def _mask(self, x_NH: Tensor) -> Tensor:
+    def _mask(self, x_NH: Tensor, draw: Draw | None) -> Tensor:
         rows, units = x_NH.shape
-        first, whole = self.rows or (0, rows)
+        generator, first, whole = draw or (None, 0, rows)
         index, towers = self.tower
-        mask_BH = x_NH.new_empty(whole, towers * units).bernoulli_(1 - self.p)
+        mask_BH = x_NH.new_empty(whole, towers * units)
+        mask_BH.bernoulli_(1 - self.p, generator=generator)
         mask_NH = mask_BH[first : first + rows, index * units : (index + 1) * units]
         return F.pad(mask_NH, (0, 0, 0, rows - len(mask_NH)))  # rows beyond are padding
 
@@ -81,18 +95,18 @@ class AlexNet(nn.Module):
         self.fc8 = nn.Linear(hidden, config.classes)
         self._initialise(side)
 
-    def forward(self, image_NCHW: Tensor) -> Tensor:
-        """(N, 3, crop, crop) float -> (N, classes) logits."""
-        return self.fc8(self.features(image_NCHW))
+    def forward(self, image_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
+        """(N, 3, crop, crop) float -> (N, classes) logits. `draw` is for training alone."""
+        return self.fc8(self.features(image_NCHW, draw))
 
-    def features(self, image_NCHW: Tensor) -> Tensor:
+    def features(self, image_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
         """(N, 3, crop, crop) float -> (N, H), the last hidden layer, 4096 units at full width.
 
         Pictures are alike where their Euclidean distance is small here (§6.1, Figure 4).
         """
-        return self.features_from_conv1(self.conv1(self.pad(image_NCHW)))
+        return self.features_from_conv1(self.conv1(self.pad(image_NCHW)), draw)
 
-    def features_from_conv1(self, x_NCHW: Tensor) -> Tensor:
+    def features_from_conv1(self, x_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
         """The same from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
         x = self._pool(self._norm(self.activation(x_NCHW)))  # §3.1, §3.3, §3.4
         x = self._pool(self._norm(self.activation(self.conv2(x))))
@@ -101,8 +115,8 @@ class AlexNet(nn.Module):
         x = self._pool(self.activation(self.conv5(x)))
         if self.conv6 is not None:
             x = self.activation(self.conv6(x))
-        x = self.dropout(self.activation(self.fc6(x.flatten(1))))  # §4.2
-        return self.dropout(self.activation(self.fc7(x)))
+        x = self.dropout(self.activation(self.fc6(x.flatten(1))), draw)  # §4.2
+        return self.dropout(self.activation(self.fc7(x)), draw)
 
     def pad(self, image_NCHW: Tensor) -> Tensor:
         """Add zeros at the right and bottom until conv1's last window is full: 224 + 3 give 55x55.

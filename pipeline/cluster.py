@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -71,8 +72,12 @@ def cluster() -> Iterator[ModuleType]:
     """Ray for the length of a block: the cluster at RAY_ADDRESS, else one of its own.
 
     Yields the module `ray`, which reads its environment once, on import: import nothing of Ray
-    before. What the environment sets already stays as it is.
+    before. What the environment sets already stays as it is. A block within a block has the
+    cluster of the outer one.
     """
+    if (started := sys.modules.get("ray")) and started.is_initialized():
+        yield started
+        return
     own = is_own()
     with _environment(ENVIRONMENT | (UNWATCHED if own else WATCHED), own):
         import ray

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from alexnet import atomic, console
+from pipeline.cluster import cluster
 from trainer.arguments import (
     COMMANDS,
     Evaluate,
@@ -22,21 +23,29 @@ from trainer.arguments import (
 )
 from trainer.on_ray.jobs import VARIABLE, Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
-from trainer.plan import planned
+from trainer.on_ray.resources import resources
+from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, starting_model
 from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
 from trainer.publishing.publish import publish
 from trainer.recipe import resolve
 from trainer.report import draw_curves
-from trainer.run import RunError, ask_to_stop, find_run
+from trainer.run import RunError, ask_to_stop, find_run, open_run
 
 
 def train(options: Train) -> int:
-    done, outcome = launch(planned(options))
+    recipe = resolve(options.recipe, os.environ, recipe_changes(options))
+    dataset = find_dataset(options, recipe.size)
+    init_from = starting_model(options, recipe.network)
+    with cluster() as ray:
+        dataset = dataset or pack_dataset(options, recipe.size)
+        run = make_run(options, recipe, dataset, init_from, resources(ray))
+        open_run(run, options.resumption)
+        outcome = launch(ray, run)
     if not outcome.finished:
-        print(f"stopped; to go on: the same command with --resume (run {done.name})")
+        print(f"stopped; to go on: the same command with --resume (run {run.name})")
         return 0
-    return _published(publish(done, outcome.checkpoint, options.models))
+    return _published(publish(run, outcome.checkpoint, options.models))
 
 
 def stop(options: Stop) -> int:

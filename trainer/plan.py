@@ -1,11 +1,10 @@
 """What the command line asks for -> a run."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from alexnet.checkpoint import current
+from alexnet.config import AlexNetConfig
 from alexnet.model import AlexNet
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
@@ -18,83 +17,96 @@ from trainer.arguments import Train
 from trainer.loop import towers
 from trainer.loop.state import adopt
 from trainer.on_ray.resources import Resources
-from trainer.recipe import Recipe, resolve
-from trainer.run import Run, RunError, open_run
+from trainer.recipe import Recipe
+from trainer.run import Run, RunError
 
 
-def planned(options: Train) -> Callable[[Resources], Run]:
-    """What makes a run of the options of `train`, once the cluster is known. Either raises
-    UserError."""
-    recipe = resolve(options.recipe, os.environ, _changes(options))
-    dataset = _dataset(options, recipe.size)
-    recipe = _fitted(recipe, dataset)
-    start = options.init_from and current(options.init_from).absolute()
-    if start:
-        adopt(AlexNet(recipe.network), start)  # here, where a mistake shows at once
-
-    def plan(resources: Resources) -> Run:
-        gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
-        by_itself = max(1, resources.room(gpu) if gpu else len(resources.hosts(gpu)))
-        run = Run(
-            name=options.name,
-            recipe=recipe,
-            data=dataset.directory.absolute(),
-            dataset=dataset.digest,
-            runs=options.runs.absolute(),
-            workers=options.workers or (by_itself, by_itself),
-            gpu=gpu,
-            parallelism=options.parallelism,
-            micro=options.micro_batch,
-            save_every_s=options.save_every,
-            keep=options.keep,
-            retries=options.retries,
-            init_from=start,
-            damage=options.damage,
-            hw_load=options.hw_decoder_load,
-        )
-        _check_workers(run, resources)
-        return open_run(run, options.resumption)
-
-    return plan
-
-
-def _changes(options: Train) -> list[tuple[str, Any]]:
-    """What the command line changes in the recipe."""
+def recipe_changes(options: Train) -> list[tuple[str, Any]]:
+    """What the command line changes in the recipe, for `resolve`."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
-    if options.schedule:
-        short["schedule.kind"] = options.schedule
+    short["schedule.kind"] = options.schedule
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
-def _dataset(options: Train, size: int) -> Dataset:
-    """A packed dataset, one that is packed now, or the photographs of a folder as one."""
-    data: Path = options.data
-    if str(data) in WORDS and not data.exists():
-        packed = options.datasets / f"{data}-{size}"
-        if not (packed / "manifest.json").exists():
-            pack(open_source(str(data), VAL_FRACTION, None), packed, size, MAX_QUARANTINED)
-        return Dataset(packed)
+def starting_model(options: Train, network: AlexNetConfig) -> Path | None:
+    """The published model, at its current step, whose layers `network` starts with. Raises
+    UserError where it has others."""
+    if options.init_from is None:
+        return None
+    published = current(options.init_from).absolute()
+    adopt(AlexNet(network), published)
+    return published
+
+
+def find_dataset(options: Train, size: int) -> Dataset | None:
+    """A packed dataset, or the photographs of a folder as one; None for a word whose dataset has
+    not been packed. Raises RunError where the images have not `size` rows and columns."""
+    data = options.data
+    if _is_word(data):
+        data = _packed(options, size)
+        if not (data / "manifest.json").exists():
+            return None
     marks = ("manifest.json", RECORDS)
     if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
-        return Dataset(data)
-    directory = options.runs / options.name / "photographs"
-    return index_photographs(folder_source(data, VAL_FRACTION, {}), directory, size)
-
-
-def _fitted(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe for the classes of the dataset. Raises RunError where its pictures are others."""
-    if dataset.manifest.size != recipe.size:
+        dataset = Dataset(data)
+    else:
+        listing = options.runs / options.name / "photographs"
+        dataset = index_photographs(folder_source(data, VAL_FRACTION, {}), listing, size)
+    if dataset.manifest.size != size:
         raise RunError(
             f"{dataset.directory}: the images have {dataset.manifest.size} x "
-            f"{dataset.manifest.size} pixels, but the recipe {recipe.name} takes {recipe.size}; "
-            f"pack them with --size {recipe.size}"
+            f"{dataset.manifest.size} pixels, but the recipe {options.recipe} takes {size}; "
+            f"pack them with --size {size}"
         )
-    classes = {"classes": len(dataset.manifest.classes)}
-    return recipe.model_copy(update={"network": recipe.network.model_copy(update=classes)})
+    return dataset
+
+
+def pack_dataset(options: Train, size: int) -> Dataset:
+    """The dataset of a word, packed now. Raises UserError."""
+    packed = _packed(options, size)
+    pack(open_source(str(options.data), VAL_FRACTION, None), packed, size, MAX_QUARANTINED)
+    return Dataset(packed)
+
+
+def make_run(
+    options: Train, recipe: Recipe, dataset: Dataset, init_from: Path | None, resources: Resources
+) -> Run:
+    """A run of the recipe, for the classes of the dataset, on what the cluster has. Raises RunError
+    where the workers that are asked for do not fit the cluster, the batch or the network."""
+    gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
+    by_itself = max(1, resources.room(gpu) if gpu else len(resources.hosts(gpu)))
+    network = recipe.network.model_copy(update={"classes": len(dataset.manifest.classes)})
+    run = Run(
+        name=options.name,
+        recipe=recipe.model_copy(update={"network": network}),
+        data=dataset.directory.absolute(),
+        dataset=dataset.digest,
+        runs=options.runs.absolute(),
+        workers=options.workers or (by_itself, by_itself),
+        gpu=gpu,
+        parallelism=options.parallelism,
+        micro_batch=options.micro_batch,
+        save_every_s=options.save_every,
+        keep=options.keep,
+        retries=options.retries,
+        init_from=init_from,
+        damage=options.damage,
+        hw_decoder_load=options.hw_decoder_load,
+    )
+    _check_workers(run, resources)
+    return run
+
+
+def _is_word(data: Path) -> bool:
+    return str(data) in WORDS and not data.exists()
+
+
+def _packed(options: Train, size: int) -> Path:
+    return options.datasets / f"{options.data}-{size}"
 
 
 def _check_workers(run: Run, resources: Resources) -> None:
-    """Ray would wait for what the cluster does not have."""
+    """Refuse what the cluster does not have: Ray would wait for it."""
     fewest, most = run.workers
     room = resources.room(run.gpu)
     if run.parallelism == "towers":

@@ -33,10 +33,10 @@ class Recipe(BaseModel):
     """Samples per step over all workers (§5)."""
     epochs: int = Field(ge=1, lt=2**31)
     rate: float = Field(0.01, gt=0)
-    """Of the weights, at the start; biases learn twice as fast."""
+    """Learning rate of the weights at the start; biases learn twice as fast."""
     schedule: Annotated[Schedule, Field(discriminator="kind")]
     warmup: float = Field(0, ge=0)
-    """Epochs over which the rate first rises to its full size."""
+    """Epochs over which the learning rate first rises to its full size."""
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
     """Of the weights; biases do not decay."""
@@ -45,7 +45,7 @@ class Recipe(BaseModel):
     colour_until: float = Field(1, ge=0, le=1)
     """Part of the run after which pictures keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
-    """Part of the run after which conv1 rests; late in 2012."""
+    """Part of the run after which conv1 is frozen; late in 2012."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast on hardware that multiplies in it, else float32."""
     gradients: Literal["fp32", "bf16"] = "fp32"

@@ -22,9 +22,11 @@ class RunError(UserError):
 
 
 class Run(BaseModel):
-    """As it is saved beside its checkpoints."""
+    """What a run was asked to do, as it is saved beside its checkpoints."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True
+    )
 
     name: str = Field(pattern=NAME)
     recipe: Recipe
@@ -39,10 +41,10 @@ class Run(BaseModel):
     gpu: bool
     parallelism: Literal["data", "towers"] = "data"
     """towers: pairs of workers, each with one tower of the network (§3.2)."""
-    micro: int | None = Field(None, ge=1)
+    micro_batch: int | None = Field(None, ge=1, alias="micro")
     """Most samples of a worker's in one pass; None: all its share of the batch."""
     save_every_s: float = Field(120, ge=0)
-    """Between checkpoints within an epoch: what a killed worker can cost."""
+    """Seconds between the checkpoints within an epoch: what a killed worker can cost."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept for their accuracy, besides the last."""
     retries: int = Field(3, ge=0)
@@ -51,7 +53,7 @@ class Run(BaseModel):
     """A published model whose layers, but for the classifier, the run starts with."""
     damage: Damage = "error"
     """What to do about a picture that cannot be decoded."""
-    hw_load: float | None = Field(None, ge=0, le=1)
+    hw_decoder_load: float | None = Field(None, ge=0, le=1, alias="hw_load")
     """Share of a GPU's decoding for its JPEG engines; None: each worker tries which is fastest."""
 
     @property

@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Drops = tuple[tuple[float, float], ...]
-"""(part of the run from which on, factor of the first rate), rising."""
+"""(part of the run from which on, factor of the first learning rate), rising."""
 
 
 class Rates(NamedTuple):
-    """Factors of the recipe's rate."""
+    """Factors of the recipe's learning rate."""
 
     weights: float
     biases: float

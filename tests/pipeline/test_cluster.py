@@ -47,6 +47,8 @@ before = dict(os.environ)
 for _ in range(2):
     with cluster() as ray:
         assert os.environ["RAY_AUTH_MODE"] == "token"
+        with cluster() as inner:
+            assert inner is ray
         assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
     changed = {name for name, _ in os.environ.items() ^ before.items()}
     assert not changed, changed

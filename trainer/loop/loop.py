@@ -105,7 +105,7 @@ class Loop:
         return Data(self.network, self.worker.rank, self.worker.world, compress=compress)
 
     def _decoding(self) -> Decoding:
-        threads, hw_load = max(1, torch.get_num_threads()), self.run.hw_load
+        threads, hw_load = max(1, torch.get_num_threads()), self.run.hw_decoder_load
         if self.worker.device_id is not None and hw_load is None:
             hw_load = best_hw_load(self.dataset, self.shard, threads)
         return Decoding(threads, self.run.damage, Decoding.hw_load if hw_load is None else hw_load)
@@ -164,7 +164,7 @@ class Loop:
                 ),
                 world=self.parallel.count,
                 precision=self.precision,
-                micro=self.run.micro,
+                micro_batch=self.run.micro_batch,
             )
             progress.position += real
             progress.step += 1

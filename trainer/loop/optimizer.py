@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 BIAS_RATE = 2.0
-"""Factor on the rate of all biases."""
+"""Factor on the learning rate of all biases."""
 
 
 class SGD2012(torch.optim.SGD):
@@ -36,7 +36,8 @@ class SGD2012(torch.optim.SGD):
 
     @torch.no_grad()
     def set_rates(self, weights: float, biases: float) -> None:
-        """Of the weights and of the biases, above zero, from the next step on."""
+        """Set the learning rates of the weights and of the biases, above zero, from the next step
+        on."""
         for group, new in zip(self.param_groups, (weights, biases), strict=True):
             if new == group["lr"]:
                 continue
@@ -47,12 +48,13 @@ class SGD2012(torch.optim.SGD):
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Of the weights and of the biases."""
+        """The learning rates of the weights and of the biases."""
         weights, biases = self.param_groups
         return weights["lr"], biases["lr"]
 
     def velocity(self) -> dict[str, Tensor]:
-        """Velocity over minus the rate, by the parameter's name; empty before the first step."""
+        """The velocity divided by minus the learning rate, by the parameter's name; empty before
+        the first step."""
         buffers = {
             name: self.state[p].get("momentum_buffer")
             for name, p in self._named.items()
@@ -61,7 +63,7 @@ class SGD2012(torch.optim.SGD):
         return {name: buffer for name, buffer in buffers.items() if buffer is not None}
 
     def set_velocity(self, velocity: dict[str, Tensor], rates: tuple[float, float]) -> None:
-        """Go on from `velocity`, as of when the rates were these: bit for bit."""
+        """Go on from what `velocity` returned when the learning rates were these: bit for bit."""
         for group, rate in zip(self.param_groups, rates, strict=True):
             group["lr"] = rate
         for name, tensor in velocity.items():

@@ -17,22 +17,23 @@ class Parallel(Protocol):
     """What a worker holds of the network and of each batch."""
 
     module: nn.Module
-    """What it learns."""
+    """The layers that it trains."""
     model: nn.Module
-    """The same, to be called: its backward pass adds up what the workers learn from their rows."""
+    """The same layers, to be called: the backward pass averages the workers' gradients."""
     index: int
+    """Which share of each batch the worker learns from."""
     count: int
-    """Its share of each batch, and how many there are."""
+    """How many shares a batch has."""
 
     @property
     def counts(self) -> bool:
         """Whether its logits are the network's, so that what it counts is to be added."""
 
     def freeze(self, layer: str) -> None:
-        """Let a layer rest from the next step on: neither rate, nor decay, nor gradient."""
+        """Train a layer no further, from the next step on: no gradient, no weight decay."""
 
     def own(self, whole: Named) -> Named:
-        """Its part of the whole network's tensors."""
+        """The worker's part of the whole network's tensors."""
 
     def gather(self, own: Named) -> Named:
         """The whole network's tensors; every worker calls it with its part."""
@@ -50,7 +51,7 @@ class Data:
         self.model = averaged(network, count, None, compress=compress)
 
     def freeze(self, layer: str) -> None:
-        if rest(self.module, layer):
+        if freeze(self.module, layer):
             self.model = averaged(self.module, self.count, None, compress=self._compress)
 
     def own(self, whole: Named) -> Named:
@@ -87,11 +88,11 @@ def _in_16_bits(group: ProcessGroup | None, bucket: GradBucket) -> Future[Tensor
     return summed.then(lambda done: gradient.copy_(done.value()[0]))
 
 
-def rest(module: nn.Module, layer: str) -> bool:
-    """Take the gradients of a layer away: SGD leaves its weights and velocity alone, as a rate of
-    zero did in 2012 (src/weights.cu). False if that has been done already."""
+def freeze(module: nn.Module, layer: str) -> bool:
+    """Take the gradients of a layer away: SGD leaves its weights and velocity alone, as a learning
+    rate of zero did in 2012 (src/weights.cu). Returns False if that has been done already."""
     parameters = list(module.get_submodule(layer).parameters())
-    awake = any(parameter.requires_grad for parameter in parameters)
+    trained = any(parameter.requires_grad for parameter in parameters)
     for parameter in parameters:
         parameter.requires_grad_(False)
-    return awake
+    return trained

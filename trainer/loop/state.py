@@ -43,7 +43,7 @@ class Saved(BaseModel):
     velocity: dict[str, Tensor]
     """By the parameter's name, as `SGD2012.velocity` gives it."""
     rates: tuple[float, float]
-    """Of weights and biases, at the last step."""
+    """The learning rates of weights and biases at the last step."""
 
     def write(self, directory: Path) -> None:
         """Raises RunError where the disk is full."""

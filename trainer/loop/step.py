@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from alexnet.model import Dropout2012
+from alexnet.model import Draw
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
@@ -36,26 +36,26 @@ def train_step(
     *,
     world: int,
     precision: str,
-    micro: int | None = None,
+    micro_batch: int | None = None,
 ) -> Tensor:
     """Gradient of the mean loss over the global batch, one update.
 
-    `world` workers share the batch; data-parallel gradients are averaged over them. With `micro`
-    the worker's rows pass in parts of at most so many: less memory, the same update.
+    `world` workers share the batch; data-parallel gradients are averaged over them. With
+    `micro_batch` the worker's rows pass in parts of at most so many: less memory, the same update.
     Returns (sum of losses, right labels, samples) of this worker's real rows, float64 (3,).
     """
     rows = len(batch.label_N)
-    micro = micro or rows
+    most = micro_batch or rows
     counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
     optimizer.zero_grad(set_to_none=True)
-    for start in range(0, rows, micro):
-        part = Batch(*(field[start : start + micro] for field in batch))
-        last = start + micro >= rows
+    for start in range(0, rows, most):
+        part = Batch(*(field[start : start + most] for field in batch))
+        last = start + most >= rows
         parallel = isinstance(model, DistributedDataParallel)
         with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
-            seed_dropout(model, place, place.first + start)
+            masks = draw(place, place.first + start, part.image_NCHW.device)
             with autocast(precision, part.image_NCHW.device):
-                logit_NK = model(part.image_NCHW)
+                logit_NK = model(part.image_NCHW, masks)
             logit_NK = logit_NK.float()
             loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
             (loss_N.sum() * (world / place.real)).backward()
@@ -68,11 +68,10 @@ def train_step(
     return counts_3
 
 
-def seed_dropout(model: nn.Module, place: Place, first: int) -> None:
-    """Make the masks of the next pass, of rows from `first` on, depend on where the run stands:
+def draw(place: Place, first: int, device: torch.device) -> Draw:
+    """How to draw the masks of a pass of rows from `first` on: they depend on where the run stands,
     neither on the past nor on how many workers share the batch."""
-    seed = np.random.SeedSequence((place.seed, place.epoch, place.position))
-    torch.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
-    for module in model.modules():
-        if isinstance(module, Dropout2012):
-            module.rows = (first, place.real)
+    words = np.random.SeedSequence((place.seed, place.epoch, place.position))
+    generator = torch.Generator(device)
+    generator.manual_seed(int(words.generate_state(1, np.uint64)[0]))
+    return Draw(generator, first, place.real)

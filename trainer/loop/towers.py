@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from alexnet.model import AlexNet, AlexNetConfig
-from trainer.loop.parallel import Named, averaged, rest
+from trainer.loop.parallel import Named, averaged, freeze
 from trainer.run import RunError
 
 PAIR = 2
@@ -96,7 +96,7 @@ class Towers:
         return self.tower == 0
 
     def freeze(self, layer: str) -> None:
-        if rest(self.module, layer):
+        if freeze(self.module, layer):
             self.model = self._averaged()
 
     def own(self, whole: Named) -> Named:

@@ -2,15 +2,15 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
-from pipeline.cluster import cluster, is_own
-from trainer.on_ray.progress import Progress
+from pipeline.cluster import is_own
+from trainer.on_ray.progress import Display
 from trainer.on_ray.resources import Resources, resources
 from trainer.run import Run, RunError
 
@@ -26,48 +26,46 @@ class Outcome(NamedTuple):
     """Directory of the last one."""
 
 
-def launch(plan: Callable[[Resources], Run]) -> tuple[Run, Outcome]:
-    """Train what `plan` makes of the cluster's resources; Ctrl-C saves a checkpoint and ends.
+def launch(ray: ModuleType, run: Run) -> Outcome:
+    """Train a run on the cluster that `ray` is connected to; Ctrl-C saves a checkpoint and ends.
 
     Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
-    with an error of its own, or too often, and whatever `plan` raises.
+    with an error of its own, or too often.
     """
-    with cluster() as ray:
-        run = plan(resources(ray))
-        with run.held():
-            run.stop.unlink(missing_ok=True)
-            with Progress(run) as progress, _stopping_on_signal(run, progress):
-                return run, _attempts(ray, run, progress)
+    with run.held():
+        run.stop.unlink(missing_ok=True)
+        with Display(run) as display, _stopping_on_signal(run, display):
+            return _attempts(ray, run, display)
 
 
-def _attempts(ray: ModuleType, run: Run, progress: Progress) -> Outcome:
+def _attempts(ray: ModuleType, run: Run, display: Display) -> Outcome:
     failures = 0
     while True:
-        before = progress.step
-        result = _watched(run, resources(ray), progress)
+        before = display.step
+        result = _watched(run, resources(ray), display)
         if isinstance(result, Outcome):
             return result
         rank, cause = _cause(result)
         text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, ray, cause)
-        failures = 1 if progress.step > before else failures + 1
+        failures = 1 if display.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
         if run.stop.exists():
             raise RunError(
                 f"run {run.name} stopped without saving a checkpoint: {text}"
             ) from result
-        progress.say(
+        display.say(
             f"{text}; continuing from the last checkpoint (retry {failures} of {run.retries})"
         )
 
 
-def _watched(run: Run, found: Resources, progress: Progress) -> Outcome | BaseException:
+def _watched(run: Run, found: Resources, display: Display) -> Outcome | BaseException:
     results: list[Outcome | BaseException] = []
     fit = threading.Thread(target=lambda: results.append(_fit(run, found)), name="fit", daemon=True)
     fit.start()
     while fit.is_alive():
         fit.join(POLL_S)
-        progress.update()
+        display.update()
     return results[0]
 
 
@@ -142,14 +140,14 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
 
 
 @contextmanager
-def _stopping_on_signal(run: Run, progress: Progress) -> Iterator[None]:
+def _stopping_on_signal(run: Run, display: Display) -> Iterator[None]:
     """SIGINT and SIGTERM ask the workers to save and end; a second one ends at once."""
 
     def ask(number: int, frame: object) -> None:
         if run.stop.exists():
             raise KeyboardInterrupt
         run.stop.touch()
-        progress.say("saving a checkpoint, then stopping; press Ctrl-C again to stop at once")
+        display.say("saving a checkpoint, then stopping; press Ctrl-C again to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

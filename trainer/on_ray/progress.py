@@ -18,8 +18,8 @@ from trainer.run import Run
 LINE_INTERVAL_S = 10.0
 
 
-class Progress:
-    """Follows a run's metrics file. A context manager."""
+class Display:
+    """Follows a run's metrics file and shows what is new. A context manager."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -32,7 +32,7 @@ class Progress:
         self.step = 0
         """The last that was shown."""
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "Display":
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from trainer.loop.optimizer import SGD2012
-from trainer.loop.parallel import Data, rest
+from trainer.loop.parallel import Data, freeze
 from trainer.loop.step import Place, train_step
 
 STEPS, BATCH = 20, 15
@@ -21,7 +21,7 @@ NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
 
 def learn(shard: Shard, directory: Path, compress: bool) -> tuple[list[float], dict]:
     """Mean loss of each of 20 steps over two and a half epochs, and the weights after them. conv1
-    rests from the second epoch on."""
+    is frozen from the second epoch on."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dataset, losses = Dataset(directory), []
@@ -77,8 +77,8 @@ def test_two_workers_learn_what_one_does(dataset: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_a_layer_is_put_to_rest_once() -> None:
+def test_a_layer_is_frozen_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    assert rest(model, "0")
-    assert not rest(model, "0")
+    assert freeze(model, "0")
+    assert not freeze(model, "0")
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]

@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
-from trainer.loop.step import Place, seed_dropout, train_step
+from trainer.loop.step import Place, draw, train_step
 
 TINY = AlexNetConfig(classes=4, width=0.1, crop=64)
 PLAIN = TINY.model_copy(update={"dropout": 0.0})
@@ -73,14 +74,14 @@ def test_shares_of_two_workers_average_to_the_whole_batch(config: AlexNetConfig)
     torch.testing.assert_close((parts[1] + parts[2]) / 2, parts[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("micro", [1, 3, 4])
-def test_a_batch_in_parts_is_the_batch(micro: int) -> None:
-    """Gradient accumulation: ten rows, two of them padding, at most `micro` at a time."""
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_a_batch_in_parts_is_the_batch(micro_batch: int) -> None:
+    """Gradient accumulation: ten rows, two of them padding, at most `micro_batch` at a time."""
     results = []
-    for most in (None, micro):
+    for most in (None, micro_batch):
         model, optimizer = fresh(TINY)
         counts = train_step(
-            model, optimizer, batch(10, 8), place(8), world=1, precision="fp32", micro=most
+            model, optimizer, batch(10, 8), place(8), world=1, precision="fp32", micro_batch=most
         )
         results.append((counts, torch.cat([p.flatten() for p in model.parameters()])))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
@@ -100,13 +101,27 @@ def test_counts_are_those_of_the_real_rows() -> None:
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
+def test_masks_are_those_of_torchs_own_generator_which_stays_as_it_is() -> None:
+    """Two layers' masks, one after the other, for the last 20 of 50 rows."""
+    model, _ = fresh(TINY)
+    words = np.random.SeedSequence((3, 1, 128)).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0]))
+    expected = [torch.empty(50, 6).bernoulli_(0.5)[30:] for _ in range(2)]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    masks = draw(Place(3, 1, 128, real=50, first=30), 30, torch.device("cpu"))
+    for mask in expected:
+        assert torch.equal(model.dropout(torch.ones(20, 6), masks), mask)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_dropout_depends_on_place_and_row_not_on_the_past_or_the_other_rows() -> None:
     model, _ = fresh(TINY)
 
     def mask(*words: int, rows: int = 50) -> torch.Tensor:
         *where, first = words
-        seed_dropout(model, Place(*where, real=50, first=0), first)
-        return model.dropout(torch.ones(rows, 6))
+        masks = draw(Place(*where, real=50, first=0), first, torch.device("cpu"))
+        return model.dropout(torch.ones(rows, 6), masks)
 
     whole = mask(0, 1, 128, 0)
     torch.rand(1000)

@@ -34,7 +34,7 @@ class Case(NamedTuple):
     network: AlexNetConfig = TINY
     dtype: torch.dtype = torch.float64
     precision: str = "fp32"
-    micro: int | None = None
+    micro_batch: int | None = None
     memory_format: torch.memory_format = torch.channels_last
 
 
@@ -46,7 +46,7 @@ CASES = {
     ),
     "bf16": Case(dtype=torch.float32, precision="bf16"),
     "two pairs": Case(pairs=2),
-    "two pairs, small parts": Case(pairs=2, micro=4),
+    "two pairs, small parts": Case(pairs=2, micro_batch=4),
 }
 EXACT = [name for name, case in CASES.items() if case.dtype == torch.float64]
 
@@ -91,7 +91,7 @@ def steps(model: nn.Module, optimizer: SGD2012, case: Case, which: range, pair: 
                 place,
                 world=case.pairs,
                 precision=case.precision,
-                micro=case.micro,
+                micro_batch=case.micro_batch,
             )
         )
     return torch.stack(counts)
@@ -99,7 +99,7 @@ def steps(model: nn.Module, optimizer: SGD2012, case: Case, which: range, pair: 
 
 def learn_whole(case: Case) -> Learnt:
     """One worker, all rows, never interrupted."""
-    model, case = network(case), case._replace(pairs=1, micro=None)
+    model, case = network(case), case._replace(pairs=1, micro_batch=None)
     optimizer = SGD2012(model, RATES[0])
     counts_S3 = steps(model, optimizer, case, range(len(RATES)))
     return Learnt(counts_S3, model.state_dict(), optimizer.velocity(), Counter())

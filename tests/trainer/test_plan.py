@@ -1,0 +1,85 @@
+"""What is asked for becomes a run of the cluster's resources, or is refused at once."""
+
+from pathlib import Path
+
+import pytest
+
+from alexnet.command import UserError
+from pipeline.dataset import Dataset
+from trainer.arguments import Train
+from trainer.on_ray.resources import Machine, Resources
+from trainer.plan import find_dataset, make_run, recipe_changes, starting_model
+from trainer.recipe import resolve
+from trainer.run import Run, RunError
+
+PLAIN = Resources((Machine(0, 0), Machine(4, 0), Machine(8, 0)))
+GPUS = Resources((Machine(16, 0), Machine(32, 2), Machine(32, 4)))
+
+
+def planned(photographs: Path, folder: Path, resources: Resources, **changes: object) -> Run:
+    options = Train.model_validate(
+        {"data": photographs, "name": "r", "runs": folder, "recipe": "small", **changes}
+    )
+    recipe = resolve(options.recipe, {}, recipe_changes(options))
+    dataset = find_dataset(options, recipe.size)
+    assert dataset
+    return make_run(options, recipe, dataset, None, resources)
+
+
+def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
+    changes = {"micro_batch": 8, "keep": 3, "retries": 5, "damage": "replace",
+               "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2"}  # fmt: skip
+    run = planned(photographs, tmp_path, PLAIN, save_every=9, epochs=7, **changes)
+    assert run.save_every_s == 9
+    assert {name: getattr(run, name) for name in changes} == changes | {"workers": (2, 2)}
+    assert (run.recipe.epochs, run.recipe.network.classes) == (7, 3)
+    listed = Dataset(tmp_path / "r" / "photographs")
+    assert (run.data, run.dataset) == (listed.directory, listed.digest)
+    assert Run.model_validate_json(run.model_dump_json()) == run
+    assert {"micro", "hw_load"} < run.model_dump(mode="json").keys()  # as in runs of before
+
+
+def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -> None:
+    for resources, device, workers in (
+        (PLAIN, "auto", 2), (GPUS, "auto", 6), (GPUS, "cpu", 3),
+        (Resources((Machine(4, 0), Machine(2, 8))), "gpu", 2),
+    ):  # fmt: skip
+        run = planned(photographs, tmp_path, resources, device=device)
+        assert run.workers == (workers, workers)
+        assert run.gpu == (resources is not PLAIN and device != "cpu")
+
+
+@pytest.mark.parametrize(
+    ("resources", "changes", "text"),
+    [
+        (PLAIN, {"workers": "13"}, "--workers is 13, this cluster has 12 CPUs"),
+        (PLAIN, {"device": "gpu"}, r"1 GPU\(s\) asked for, this cluster has 0"),
+        (GPUS, {"workers": "7"}, r"7 GPU\(s\) asked for, this cluster has 6"),
+        (
+            Resources((Machine(4, 0), Machine(0, 2))),
+            {"workers": "2"},
+            r"2 worker\(s\) asked for, each with a GPU and a CPU of one machine, .* for 0; lower",
+        ),
+        (GPUS, {"workers": "3", "batch": 2}, "--workers is 3, more than the 2 images of a batch"),
+        (GPUS, {"workers": "2:4", "parallelism": "towers"}, "give --workers one number"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    photographs: Path, tmp_path: Path, resources: Resources, changes: dict, text: str
+) -> None:
+    with pytest.raises(RunError, match=text):
+        planned(photographs, tmp_path, resources, **changes)
+
+
+def test_a_word_is_packed_later(tmp_path: Path) -> None:
+    options = Train(data=Path("builtin"), name="r", datasets=tmp_path)
+    assert find_dataset(options, 64) is None
+
+
+def test_a_model_that_does_not_fit_is_refused(two_models: tuple[Path, Path]) -> None:
+    options = Train(data=Path("d"), name="r", init_from=two_models[0])
+    network = resolve("small", {}, [("network.width", 0.1), ("network.crop", 112)]).network
+    assert starting_model(options, network) == two_models[0] / "00000007"
+    with pytest.raises(UserError, match="this network needs"):
+        starting_model(options, network.model_copy(update={"crop": 144}))
+    assert starting_model(Train(data=Path("d"), name="r"), network) is None
