@@ -177,7 +177,7 @@ def current(directory: Path) -> Path:
         return directory
     raise CheckpointError(
         f"{directory}: there is no published model (neither current.json nor about.json); "
-        "to train one, see `alexnet train --help`"
+        "check the name, or train one: `alexnet train`, or with Compose `submit train`"
     )
 
 

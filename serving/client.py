@@ -60,7 +60,7 @@ def _wait_until_ready(client: httpx.Client, wait_s: float) -> None:
                 return
         except httpx.HTTPError:
             pass
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:

@@ -29,7 +29,7 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 QUIET = {"/livez", "/readyz", "/startupz", "/metrics"}
-"""Asked every few seconds; in the log only where they fail."""
+"""Asked every few seconds, by who waits for the server: metrics count them, the log does not."""
 
 AT_ONCE = 16
 """Requests of the largest size whose bodies are held in memory together."""
@@ -88,7 +88,7 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "other")
         metrics.REQUESTS.labels(route, _method(scope), status).inc()
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)
-        if route in QUIET and status < 400:
+        if route in QUIET:
             return
         log.info(
             "request",
