@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 from alexnet.command import UserError
@@ -68,15 +67,14 @@ def is_own() -> bool:
 
 
 @contextmanager
-def cluster() -> Iterator[ModuleType]:
+def cluster() -> Iterator[None]:
     """Ray for the length of a block: the cluster at RAY_ADDRESS, else one of its own.
 
-    Yields the module `ray`, which reads its environment once, on import: import nothing of Ray
-    before. What the environment sets already stays as it is. A block within a block has the
-    cluster of the outer one.
+    Ray reads its environment once, on import: import nothing of it before. What the environment
+    sets already stays as it is. A block within a block has the cluster of the outer one.
     """
     if (started := sys.modules.get("ray")) and started.is_initialized():
-        yield started
+        yield
         return
     own = is_own()
     with _environment(ENVIRONMENT | (UNWATCHED if own else WATCHED), own):
@@ -92,7 +90,7 @@ def cluster() -> Iterator[ModuleType]:
             logging_level=logging.WARNING,
         )
         try:
-            yield ray
+            yield
         finally:
             ray.shutdown()
 

@@ -108,7 +108,9 @@ def _run(
     source: Source, jobs: list[Job], directory: Path, total: int, sums: Sums
 ) -> Iterator[Finished]:
     """Every job as a Ray task, in whatever order they end; adds up the training sums."""
-    with cluster() as ray, Progress("pack", total, "images") as progress:
+    with cluster(), Progress("pack", total, "images") as progress:
+        import ray
+
         task = ray.remote(num_cpus=1, num_returns=2)(pack_shard)
         reader, waiting = ray.put(source.reader), iter(jobs)
         running: dict = {}  # {reference to a shard: (its job, reference to its sums)}

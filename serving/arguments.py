@@ -15,7 +15,7 @@ URL = "http://127.0.0.1:8000"
 class Classify(Options):
     """Ask a running server what is in photographs."""
 
-    photos: Annotated[tuple[Path, ...], Argument(metavar="PHOTO...")] = Field(min_length=1)
+    photos: Annotated[tuple[Path, ...], Argument(metavar="PHOTO")] = Field(min_length=1)
     """The files to ask about."""
     url: Annotated[str, Option(metavar="URL")] = URL
     """Where the server is."""

@@ -161,7 +161,7 @@ class Train(OfModels, OfRuns, OfRecipe):
 class Evaluate(Options):
     """Report the errors of published models, one by one and together."""
 
-    models: Annotated[tuple[Path, ...], Argument(metavar="MODEL...")] = Field(min_length=1)
+    models: Annotated[tuple[Path, ...], Argument(metavar="MODEL")] = Field(min_length=1)
     """Published models, each as models/NAME or models/NAME/STEP."""
     data: Path | None = None
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""

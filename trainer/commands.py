@@ -37,11 +37,11 @@ def train(options: Train) -> int:
     recipe = resolve(options.recipe, os.environ, recipe_changes(options))
     dataset = find_dataset(options, recipe.size)
     init_from = starting_model(options, recipe.network)
-    with cluster() as ray:
+    with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
-        run = make_run(options, recipe, dataset, init_from, resources(ray))
+        run = make_run(options, recipe, dataset, init_from, resources())
         open_run(run, options.resumption)
-        outcome = launch(ray, run)
+        outcome = launch(run)
     if not outcome.finished:
         print(f"stopped; to go on: the same command with --resume (run {run.name})")
         return 0

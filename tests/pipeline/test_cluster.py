@@ -45,10 +45,13 @@ from pipeline.cluster import cluster
 
 before = dict(os.environ)
 for _ in range(2):
-    with cluster() as ray:
+    with cluster():
+        import ray
+
         assert os.environ["RAY_AUTH_MODE"] == "token"
-        with cluster() as inner:
-            assert inner is ray
+        node = ray.nodes()[0]["NodeID"]
+        with cluster():
+            assert ray.nodes()[0]["NodeID"] == node
         assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
     changed = {name for name, _ in os.environ.items() ^ before.items()}
     assert not changed, changed

@@ -159,11 +159,11 @@ def _answers(
 ) -> list[Answers]:
     """What all models answer to each exam."""
     directories, classes = [m.directory for m in models], len(models[0].about.classes)
-    with cluster() as ray:
-        team = Workers.of(resources(ray), workers, device)
+    with cluster():
+        team = Workers.of(resources(), workers, device)
         return [
             assemble(
-                ask(ray, exam.pictures, directories, views, team),
+                ask(exam.pictures, directories, views, team),
                 len(exam.pictures),
                 classes=classes,
                 models=len(models),

@@ -9,7 +9,6 @@ Shapes: M models, V of 1 and 10 views, N pictures, K classes, S rows and columns
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -178,13 +177,14 @@ class Workers:
 
 
 def ask(
-    ray: ModuleType,
     pictures: Pictures,
     models: Sequence[Path],
     views: Sequence[int],
     workers: Workers,
 ) -> Iterator[Part]:
-    """The parts of all shards, one task a worker, as they come."""
+    """The parts of all shards, one task a worker, as they come; within a `cluster`."""
+    import ray
+
     # No more tasks than there are batches.
     count = min(workers.count, -(-len(pictures) // (VIEWS_PER_FORWARD // max(views))))
     task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), num_returns="streaming")(

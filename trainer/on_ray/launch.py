@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
@@ -26,8 +25,8 @@ class Outcome(NamedTuple):
     """Directory of the last one."""
 
 
-def launch(ray: ModuleType, run: Run) -> Outcome:
-    """Train a run on the cluster that `ray` is connected to; Ctrl-C saves a checkpoint and ends.
+def launch(run: Run) -> Outcome:
+    """Train a run within a `cluster`; Ctrl-C saves a checkpoint and ends.
 
     Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
     with an error of its own, or too often.
@@ -35,18 +34,18 @@ def launch(ray: ModuleType, run: Run) -> Outcome:
     with run.held():
         run.stop.unlink(missing_ok=True)
         with Display(run) as display, _stopping_on_signal(run, display):
-            return _attempts(ray, run, display)
+            return _attempts(run, display)
 
 
-def _attempts(ray: ModuleType, run: Run, display: Display) -> Outcome:
+def _attempts(run: Run, display: Display) -> Outcome:
     failures = 0
     while True:
         before = display.step
-        result = _watched(run, resources(ray), display)
+        result = _watched(run, resources(), display)
         if isinstance(result, Outcome):
             return result
         rank, cause = _cause(result)
-        text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, ray, cause)
+        text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, cause)
         failures = 1 if display.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
@@ -170,12 +169,12 @@ def _cause(error: BaseException) -> tuple[int | None, BaseException]:
     return next(iter(causes.items()))
 
 
-def _no_room(run: Run, ray: ModuleType, cause: BaseException) -> str:
+def _no_room(run: Run, cause: BaseException) -> str:
     """Why Ray's controller gave up."""
     if type(cause).__name__ != "WorkerGroupStartupTimeoutError":
         return _line(cause)
     return (
-        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {resources(ray)}, and "
+        f"the cluster cannot start {run.workers[0]} worker(s) now: it has {resources()}, and "
         "other work may hold them; lower --workers, or wait and continue with --resume"
     )
 

@@ -1,6 +1,5 @@
 """What the machines of a cluster have, and how much of it a worker may ask for."""
 
-from types import ModuleType
 from typing import NamedTuple
 
 
@@ -46,7 +45,9 @@ class Resources(NamedTuple):
         return f"{self.cpus} CPUs and {self.gpus} GPUs"
 
 
-def resources(ray: ModuleType) -> Resources:
+def resources() -> Resources:
     """What the machines have that are in the cluster now, whether it is in use or not."""
+    import ray
+
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(tuple(Machine(int(r.get("CPU", 0)), int(r.get("GPU", 0))) for r in alive))
