@@ -32,7 +32,7 @@ class Model(NamedTuple):
     about: About
 
 
-class Exam(NamedTuple):
+class TestSet(NamedTuple):
     """What the models are asked."""
 
     kind: Kind
@@ -40,7 +40,7 @@ class Exam(NamedTuple):
     pictures: Pictures
     label_N: np.ndarray
     packed_N: np.ndarray | None = None
-    """Which picture of the first exam each one was packed as."""
+    """Which picture of the first test set each one was packed as."""
 
 
 def evaluate_models(
@@ -74,11 +74,11 @@ def evaluate_models(
             f"{len(about.classes)} classes; leave it out"
         )
     dataset = Dataset(data) if data else None
-    exams = _exams(models[0], dataset, originals)
-    answers = _answers(exams, models, views, workers, device)
+    test_sets = _test_sets(models[0], dataset, originals)
+    answers = _answers(test_sets, models, views, workers, device)
 
     # The search of 2012 read what `--test-out` wrote: ten views, where they were asked for.
-    label_N, probability_MNK = exams[0].label_N, answers[0].probability_MVNK[:, -1]
+    label_N, probability_MNK = test_sets[0].label_N, answers[0].probability_MVNK[:, -1]
     names = [f"{model.about.name}, step {model.about.step}" for model in models]
     rows = mixtures(names, probability_MNK, torch.from_numpy(label_N), search)
     return Results(
@@ -97,18 +97,18 @@ def evaluate_models(
         duplicates=dataset.manifest.duplicates if dataset else None,
         sections=tuple(
             section(
-                exam.kind,
-                exam.place,
+                test_set.kind,
+                test_set.place,
                 answer,
-                torch.from_numpy(exam.label_N),
+                torch.from_numpy(test_set.label_N),
                 mixtures=rows,
                 views=views,
                 classes=about.classes,
                 packed_MVNK=None
-                if exam.packed_N is None
-                else answers[0].probability_MVNK[:, :, exam.packed_N],
+                if test_set.packed_N is None
+                else answers[0].probability_MVNK[:, :, test_set.packed_N],
             )
-            for exam, answer in zip(exams, answers, strict=True)
+            for test_set, answer in zip(test_sets, answers, strict=True)
         ),
     )
 
@@ -133,41 +133,41 @@ def _check_agree(model: Model, what: str, classes: tuple[ClassLabel, ...], size:
         )
 
 
-def _exams(model: Model, dataset: Dataset | None, originals: Path | None) -> list[Exam]:
-    exams = []
+def _test_sets(model: Model, dataset: Dataset | None, originals: Path | None) -> list[TestSet]:
+    test_sets = []
     if dataset:
         manifest, place = dataset.manifest, dataset.directory
         _check_agree(model, str(place), manifest.classes, manifest.size)
         label_N = dataset.val.label(np.arange(len(dataset.val)))
-        exams.append(Exam("packed", place, Validation(place.absolute()), label_N))
+        test_sets.append(TestSet("packed", place, Validation(place.absolute()), label_N))
     if originals:
         listed = list_originals(originals, model.about, dataset)
-        exams.append(Exam("served", originals, *listed))
-    if not exams:
+        test_sets.append(TestSet("served", originals, *listed))
+    if not test_sets:
         raise UserError(
             "there is nothing to evaluate on; give --data DATASET, --originals FOLDER, or both"
         )
-    return exams
+    return test_sets
 
 
 def _answers(
-    exams: Sequence[Exam],
+    test_sets: Sequence[TestSet],
     models: Sequence[Model],
     views: Sequence[int],
     workers: int | None,
     device: str,
 ) -> list[Answers]:
-    """What all models answer to each exam."""
+    """What all models answer to each test set."""
     directories, classes = [m.directory for m in models], len(models[0].about.classes)
     with cluster():
         team = Workers.of(resources(), workers, device)
         return [
             assemble(
-                ask(exam.pictures, directories, views, team),
-                len(exam.pictures),
+                ask(test_set.pictures, directories, views, team),
+                len(test_set.pictures),
                 classes=classes,
                 models=len(models),
                 views=len(views),
             )
-            for exam in exams
+            for test_set in test_sets
         ]

@@ -17,7 +17,7 @@ from pipeline.order import Shard, share
 from pipeline.sources.folder import class_pictures
 from pipeline.sources.source import Sample
 from pipeline.split import PackedSplit
-from trainer.evaluation.probabilities import Few, Refused
+from trainer.evaluation.probabilities import Decoded, Refused
 
 ONE = "give either --data or --originals"
 
@@ -34,7 +34,7 @@ class Originals:
     def __len__(self) -> int:
         return len(self.files)
 
-    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """What cannot be read or decoded is refused, with the words that the server has for it."""
         batch = shard.count * rows
         with ThreadPoolExecutor(threads) as pool:
@@ -45,7 +45,7 @@ class Originals:
                 refused = tuple(p for p in found if isinstance(p, Refused))
                 size = self.size
                 picture_NSS3 = np.array([*pictures.values()], np.uint8).reshape(-1, size, size, 3)
-                yield Few(
+                yield Decoded(
                     torch.from_numpy(picture_NSS3).permute(0, 3, 1, 2),
                     np.array([*pictures], np.int64),
                     refused,

@@ -36,7 +36,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-class Few(NamedTuple):
+class Decoded(NamedTuple):
     """As many pictures as a worker takes at once; no padding among them."""
 
     picture_N3SS: Tensor
@@ -48,7 +48,7 @@ class Few(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Answers about `Few` pictures."""
+    """Answers about `Decoded` pictures."""
 
     probability_MVNK: np.ndarray
     """float32."""
@@ -72,7 +72,7 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """This shard's pictures, up to `rows` at once; which ones are together depends on `rows`
         alone."""
 
@@ -87,11 +87,11 @@ class Validation:
     def __len__(self) -> int:
         return len(Dataset(self.directory).val)
 
-    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Few]:
+    def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """Raises DatasetError where a picture cannot be decoded."""
         decoding, batch = Decoding(threads), shard.count * rows
         for part in whole_batches(Dataset(self.directory), "val", shard, decoding, batch=batch):
-            yield Few(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())
+            yield Decoded(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())
 
 
 class Network:

@@ -22,7 +22,7 @@ from trainer.loop.optimizer import BIAS_RATE, SGD2012
 from trainer.loop.parallel import Data, Parallel
 from trainer.loop.precision import resolve_precision
 from trainer.loop.state import Progress, Saved, begin
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 from trainer.loop.towers import Towers
 from trainer.run import Run, RunError
 
@@ -159,7 +159,7 @@ class Loop:
                 self.parallel.model,
                 self.optimizer,
                 batch,
-                Place(
+                StepPosition(
                     recipe.seed, progress.epoch, progress.position, real, first - progress.position
                 ),
                 world=self.parallel.count,

@@ -15,7 +15,7 @@ from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
 
 
-class Place(NamedTuple):
+class StepPosition(NamedTuple):
     """Where a worker's rows stand in the run."""
 
     seed: int
@@ -32,7 +32,7 @@ def train_step(
     model: nn.Module,
     optimizer: SGD2012,
     batch: Batch,
-    place: Place,
+    place: StepPosition,
     *,
     world: int,
     precision: str,
@@ -68,7 +68,7 @@ def train_step(
     return counts_3
 
 
-def draw(place: Place, first: int, device: torch.device) -> Draw:
+def draw(place: StepPosition, first: int, device: torch.device) -> Draw:
     """How to draw the masks of a pass of rows from `first` on: they depend on where the run stands,
     neither on the past nor on how many workers share the batch."""
     words = np.random.SeedSequence((place.seed, place.epoch, place.position))

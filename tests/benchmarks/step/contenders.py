@@ -16,7 +16,7 @@ from pipeline.batches import Batch
 from tests.benchmarks.network import plain
 from trainer.loop.optimizer import BIAS_RATE, SGD2012
 from trainer.loop.precision import autocast, resolve_precision
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 
 CPU = torch.device("cpu")
 RATE, MOMENTUM, DECAY = 1e-4, 0.9, 0.0005
@@ -66,7 +66,7 @@ def ours(task: Task) -> Iterator[Tensor]:
     if not task.step:
         yield from _forward(model, batch.image_NCHW, precision)
     optimizer = SGD2012(model, RATE, MOMENTUM, DECAY)
-    place = Place(seed=0, epoch=0, position=0, real=task.batch, first=0)
+    place = StepPosition(seed=0, epoch=0, position=0, real=task.batch, first=0)
     while True:
         train_step(model, optimizer, batch, place, world=1, precision=precision)
         yield batch.label_N

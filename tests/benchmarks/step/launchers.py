@@ -26,7 +26,7 @@ from tests.benchmarks.harness import own_bytes
 from tests.benchmarks.step.contenders import CPU, RATE, noise, our_network
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import resolve_precision
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 
 WORKERS = 2
 PATIENCE = timedelta(minutes=10)
@@ -109,7 +109,7 @@ def work(settings: dict[str, Any]) -> None:
     parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
     rows = settings["batch"] // WORKERS
     batch = noise(network, rows)
-    place = Place(seed=0, epoch=0, position=0, real=rows * WORKERS, first=rows * rank)
+    place = StepPosition(seed=0, epoch=0, position=0, real=rows * WORKERS, first=rows * rank)
     precision = resolve_precision("auto", CPU)
     for number in count():
         if store.get(f"go {number}") == b"end":

@@ -20,7 +20,7 @@ from tests.benchmarks.step.contenders import (
 )
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 
 VIEWS = 64
 """Images whose logits are compared."""
@@ -65,7 +65,7 @@ def compare(network: AlexNetConfig, steps: int, batch: int) -> Parity:
     losses = []
     for step in range(steps):
         part = data[step % len(data)]
-        place = Place(seed=0, epoch=0, position=step * batch, real=batch, first=0)
+        place = StepPosition(seed=0, epoch=0, position=step * batch, real=batch, first=0)
         total, _, _ = train_step(
             ours, optimizers[0], part, place, world=1, precision="fp32"
         ).tolist()

@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.parallel import Data, freeze
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 
 STEPS, BATCH = 20, 15
 NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
@@ -37,7 +37,7 @@ def learn(shard: Shard, directory: Path, compress: bool) -> tuple[list[float], d
         )
         for position, batch in zip(range(0, samples, BATCH), batches, strict=True):
             real = min(BATCH, samples - position)
-            place = Place(
+            place = StepPosition(
                 1, epoch, position, real, share(samples, position, BATCH, shard)[0] - position
             )
             counts_3 = train_step(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
-from trainer.loop.step import Place, draw, train_step
+from trainer.loop.step import StepPosition, draw, train_step
 
 TINY = AlexNetConfig(classes=4, width=0.1, crop=64)
 PLAIN = TINY.model_copy(update={"dropout": 0.0})
@@ -32,8 +32,8 @@ def fresh(config: AlexNetConfig) -> tuple[AlexNet, SGD2012]:
     return model, SGD2012(model, 0.01)
 
 
-def place(real: int, first: int = 0) -> Place:
-    return Place(seed=0, epoch=0, position=0, real=real, first=first)
+def place(real: int, first: int = 0) -> StepPosition:
+    return StepPosition(seed=0, epoch=0, position=0, real=real, first=first)
 
 
 def test_sixteen_pictures_are_learnt() -> None:
@@ -109,7 +109,7 @@ def test_masks_are_those_of_torchs_own_generator_which_stays_as_it_is() -> None:
     expected = [torch.empty(50, 6).bernoulli_(0.5)[30:] for _ in range(2)]
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    masks = draw(Place(3, 1, 128, real=50, first=30), 30, torch.device("cpu"))
+    masks = draw(StepPosition(3, 1, 128, real=50, first=30), 30, torch.device("cpu"))
     for mask in expected:
         assert torch.equal(model.dropout(torch.ones(20, 6), masks), mask)
     assert torch.equal(torch.get_rng_state(), before)
@@ -120,7 +120,7 @@ def test_dropout_depends_on_place_and_row_not_on_the_past_or_the_other_rows() ->
 
     def mask(*words: int, rows: int = 50) -> torch.Tensor:
         *where, first = words
-        masks = draw(Place(*where, real=50, first=0), first, torch.device("cpu"))
+        masks = draw(StepPosition(*where, real=50, first=0), first, torch.device("cpu"))
         return model.dropout(torch.ones(rows, 6), masks)
 
     whole = mask(0, 1, 128, 0)

@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
-from trainer.loop.step import Place, train_step
+from trainer.loop.step import StepPosition, train_step
 from trainer.loop.towers import Towers, check, join, split
 from trainer.run import RunError
 
@@ -81,7 +81,7 @@ def steps(model: nn.Module, optimizer: SGD2012, case: Case, which: range, pair: 
     counts = []
     for step in which:
         optimizer.set_rates(RATES[step], 2 * RATES[step])
-        place = Place(0, 0, step * REAL, real=REAL, first=pair * ROWS // case.pairs)
+        place = StepPosition(0, 0, step * REAL, real=REAL, first=pair * ROWS // case.pairs)
         data = batch(case, step, pair)
         counts.append(
             train_step(
