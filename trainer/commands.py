@@ -43,7 +43,8 @@ def train(options: Train) -> int:
         open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:
-        print(f"stopped; to go on: the same command with --resume (run {run.name})")
+        again = "the same command" + ("" if options.resume_if_any else " with --resume")
+        print(f"stopped; to go on: {again} (run {run.name})")
         return 0
     return _published(publish(run, outcome.checkpoint, options.models))
 

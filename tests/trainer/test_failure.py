@@ -90,13 +90,14 @@ def test_a_killed_worker_changes_no_bit(
     assert undisturbed.returncode == 0, output
 
     process = start([*arguments("killed", dataset, tmp_path), *options])
-    steps = sorted(random.sample(range(30, 25 * epochs), kills))
+    draw = random.Random(kills)
+    steps = sorted(draw.sample(range(30, 25 * epochs), kills))
     for number, least in enumerate(steps):
         # A second death before the step of the first would be one too many without progress.
         wait_for_step(process, tmp_path, "killed", max(least, step(tmp_path, "killed") + 1))
         workers = train_workers(process)
         assert len(workers) == 2, (number, workers)
-        random.choice(workers).kill()
+        draw.choice(workers).kill()
         seen = len(events(tmp_path, "killed"))
         while process.poll() is None and len(events(tmp_path, "killed")) <= seen + 1:
             time.sleep(0.02)
@@ -147,7 +148,8 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
         cluster.kill(second)
         wait_for_step(process, tmp_path, "elastic", step(tmp_path, "elastic") + 60)
         cluster.start(cpus=1)
-        time.sleep(30)
+        while process.poll() is None and events(tmp_path, "elastic")[-1].get("workers") != 2:
+            time.sleep(0.1)
         wait_for_step(process, tmp_path, "elastic", step(tmp_path, "elastic") + 60)
         cluster.drain(deadline_s=10)
         output, _ = process.communicate(timeout=400)

@@ -146,7 +146,7 @@ def _stopping_on_signal(run: Run, display: Display) -> Iterator[None]:
         if run.stop.exists():
             raise KeyboardInterrupt
         run.stop.touch()
-        display.say("saving a checkpoint, then stopping; press Ctrl-C again to stop at once")
+        display.say("saving a checkpoint, then stopping; a second Ctrl-C stops at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
