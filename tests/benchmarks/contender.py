@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from torch import Tensor
 
 from alexnet.command import UserError
@@ -109,10 +110,19 @@ def _work(
 
 def _measure(deliveries: Iterator[Delivery], seconds: float) -> Window:
     here = psutil.Process()
+    wait_for_gpu()
     images, before_s, start = 0, cpu_s(here), time.perf_counter()
-    while (wall_s := time.perf_counter() - start) < seconds:
+    while time.perf_counter() - start < seconds:
         images += len(next(deliveries))
+    wait_for_gpu()
+    wall_s = time.perf_counter() - start
     return Window(images, wall_s, cpu_s(here) - before_s)
+
+
+def wait_for_gpu() -> None:
+    """Until it has done what it was given, where one is used."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def _rest() -> None:

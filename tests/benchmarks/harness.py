@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import psutil
 from pydantic import Field
@@ -30,6 +30,7 @@ PACKAGES = (
     "uvicorn", "litserve", "faiss-cpu",
 )  # fmt: skip
 Result = TypeVar("Result")
+Device = Literal["cpu", "cuda"]
 
 
 class Network(Options):

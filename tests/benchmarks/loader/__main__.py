@@ -23,7 +23,7 @@ from pipeline.sources.source import VAL_FRACTION
 from tests.benchmarks.contender import Contender, compete
 from tests.benchmarks.harness import Goal, Spread, Windows, report, run
 from tests.benchmarks.loader import contenders
-from tests.benchmarks.loader.contenders import ALONE, Task, decoded
+from tests.benchmarks.loader.contenders import ALONE, Task, decoded, file_name, write_files
 from trainer.report import save
 
 WARM_UP_BATCHES = 4
@@ -95,7 +95,7 @@ def bench(options: Loader) -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="bench.") as temporary, ExitStack() as stack:
         files = Path(temporary) / "train"
-        _write_files(dataset, files)
+        write_files(dataset, files)
         task = Task(options.dataset, files, options.batch, options.crop, options.threads)
         taking_part = [] if options.packing_only else list(_loaders(task))
         if options.source:
@@ -129,19 +129,6 @@ def _packers(folder: Path, temporary: Path, size: int) -> Iterator[Contender]:
     yield Contender("Pillow loop, packing", 1, *pillow, environment={})
 
 
-def _write_files(dataset: Dataset, folder: Path) -> None:
-    """The training JPEGs as they are, one file each, in class folders."""
-    for name in dataset.manifest.classes:
-        (folder / name.id).mkdir(parents=True)
-    for sample, label in enumerate(dataset.train.index["label"]):
-        path = folder / dataset.manifest.classes[label].id / _file_name(sample)
-        dataset.train.jpeg(sample).tofile(path)
-
-
-def _file_name(sample: int) -> str:
-    return f"{sample:08d}.jpg"
-
-
 def _check_parity(taking_part: list[Contender], dataset: Dataset, task: Task) -> None:
     """Raises UserError unless ours and the peers deliver the same kind of picture."""
     kinds = {contender.name: contender.kind for contender in taking_part}
@@ -149,7 +136,7 @@ def _check_parity(taking_part: list[Contender], dataset: Dataset, task: Task) ->
         if kinds.get(ours) != kinds.get(peer):
             raise UserError(f"{ours} delivers {kinds[ours]}, but {peer} {kinds[peer]}")
     first = next(whole_batches(dataset, "train", ALONE, Decoding(threads=1), batch=1))
-    path = next(task.files.glob(f"*/{_file_name(0)}"))
+    path = next(task.files.glob(f"*/{file_name(0)}"))
     if (first.image_NCHW[0].permute(1, 2, 0).numpy() != np.asarray(decoded(path))).any():
         raise UserError(f"{path.name}: our decoder and Pillow give different pixels")
 

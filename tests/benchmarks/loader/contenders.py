@@ -47,6 +47,8 @@ class Task:
     """Rows and columns."""
     threads: int
     """Or worker processes."""
+    device: str = "cpu"
+    """Where batches are delivered; or cuda."""
 
     @property
     def mean_3(self) -> list[float]:
@@ -54,16 +56,18 @@ class Task:
         return list(Dataset(self.dataset).manifest.colour.mean)
 
 
-def ours(task: Task, output: Output) -> Iterator[Tensor]:
+def ours(task: Task, output: Output, hw_load: float = Decoding.hw_load) -> Iterator[Tensor]:
     """Epoch after epoch, as in training; without the padding, which comes last in a batch. In
     float32 the mean picture is subtracted and colour noise added."""
-    dataset, decoding = Dataset(task.dataset), Decoding(task.threads)
+    dataset, decoding = Dataset(task.dataset), Decoding(task.threads, hw_load=hw_load)
+    shard, samples = Shard(0, 1, 0) if task.device == "cuda" else ALONE, len(dataset.train)
     for epoch in count():
-        for batch in train_batches(
-            dataset, ALONE, decoding, seed=0, epoch=epoch, start=0,
+        batches = train_batches(
+            dataset, shard, decoding, seed=0, epoch=epoch, start=0,
             batch=task.batch, crop=task.crop, output=output,
-        ):  # fmt: skip
-            yield batch.image_NCHW[: int(batch.real_N.sum())]
+        )  # fmt: skip
+        for number, batch in enumerate(batches):
+            yield batch.image_NCHW[: samples - number * task.batch]
 
 
 class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -92,6 +96,19 @@ class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return image_3HW, self.label[path.parent.name]
 
 
+def write_files(dataset: Dataset, folder: Path) -> None:
+    """The training JPEGs as they are, one file each, in class folders."""
+    for name in dataset.manifest.classes:
+        (folder / name.id).mkdir(parents=True)
+    for sample, label in enumerate(dataset.train.index["label"]):
+        path = folder / dataset.manifest.classes[label].id / file_name(sample)
+        dataset.train.jpeg(sample).tofile(path)
+
+
+def file_name(sample: int) -> str:
+    return f"{sample:08d}.jpg"
+
+
 def decoded(path: Path) -> Image.Image:
     return Image.open(path).convert("RGB")
 
@@ -107,7 +124,19 @@ def data_loader(task: Task, output: Output) -> Iterator[Tensor]:
     )
     while True:
         for image_NCHW, _ in loader:
-            yield image_NCHW
+            yield image_NCHW.to(task.device)
+
+
+def torchvision_cuda(task: Task) -> Iterator[Tensor]:
+    """JPEGs in memory, decoded by torchvision on the GPU, the same crop of each; uint8."""
+    from torchvision.io import decode_jpeg
+
+    split = Dataset(task.dataset).train
+    jpegs = [torch.from_numpy(split.jpeg(sample).copy()) for sample in range(len(split))]
+    while True:
+        for first in range(0, len(jpegs), task.batch):
+            images = decode_jpeg(jpegs[first : first + task.batch], device="cuda")
+            yield torch.stack(images)[..., : task.crop, : task.crop]
 
 
 def simplejpeg_alone(task: Task) -> Iterator[np.ndarray]:
@@ -135,10 +164,14 @@ def simplejpeg_alone(task: Task) -> Iterator[np.ndarray]:
 
 
 @pipeline_def
-def _graph(task: Task, dtype: types.DALIDataType, mean: list[float]) -> tuple[DataNode, DataNode]:
-    """As in DALI's guide to class folders and PyTorch, all on the CPU."""
+def _graph(
+    task: Task, dtype: types.DALIDataType, mean: list[float], hw_load: float
+) -> tuple[DataNode, DataNode]:
+    """As in DALI's guide to class folders and PyTorch."""
     jpeg, label = fn.readers.file(file_root=str(task.files), random_shuffle=True, name="train")
-    image = fn.decoders.image(jpeg, device="cpu", output_type=types.RGB)
+    on_gpu = {"device": "mixed", "hw_decoder_load": hw_load}
+    how = on_gpu if task.device == "cuda" else {"device": "cpu"}
+    image = fn.decoders.image(jpeg, output_type=types.RGB, **how)
     image = fn.crop_mirror_normalize(
         image,
         crop=(task.crop, task.crop),
@@ -152,9 +185,14 @@ def _graph(task: Task, dtype: types.DALIDataType, mean: list[float]) -> tuple[Da
     return image, label
 
 
-def dali(task: Task, output: Output) -> Iterator[Tensor]:
-    dtype, mean = (types.FLOAT, task.mean_3) if output == "float32" else (types.UINT8, [0.0])
-    graph = _graph(task, dtype, mean, batch_size=task.batch, num_threads=task.threads)
+def dali(task: Task, output: Output, hw_load: float = Decoding.hw_load) -> Iterator[Tensor]:
+    dtype = {"float32": types.FLOAT, "float16": types.FLOAT16, "uint8": types.UINT8}[output]
+    mean = [0.0] if output == "uint8" else task.mean_3
+    graph = _graph(
+        task, dtype, mean, hw_load,
+        batch_size=task.batch, num_threads=task.threads,
+        device_id=0 if task.device == "cuda" else None,
+    )  # fmt: skip
     loader = DALIClassificationIterator(graph, reader_name="train")
     while True:
         for (batch,) in loader:

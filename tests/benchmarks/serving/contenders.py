@@ -21,6 +21,7 @@ from typer import Option
 
 from alexnet.checkpoint import About, current, load, read_about
 from alexnet.pixels import whole_picture
+from alexnet.predictor import default_device
 from alexnet.views import five_places
 from tests.benchmarks.network import plain
 from tests.benchmarks.serving.load import HOST
@@ -49,12 +50,14 @@ class Guesses(BaseModel):
 
 
 class Typical:
-    """A published model from what torch.nn and Pillow have, in float32."""
+    """A published model from what torch.nn and Pillow have, in float32; on the GPU where there is
+    one, as our server's."""
 
     def __init__(self, model: Path) -> None:
         checkpoint = load(model)
         self.about = checkpoint.about
-        self.network = plain(checkpoint.model)
+        self.device = default_device()
+        self.network = plain(checkpoint.model).to(self.device)
         self.mean_3HW = checkpoint.mean_3HW
 
     def views(self, jpeg: bytes) -> Tensor:
@@ -84,8 +87,8 @@ class Typical:
     @torch.no_grad()
     def probabilities(self, image_NV3HW: Tensor) -> Tensor:
         """(N, V, 3, crop, crop) -> (N, K), the mean over the views."""
-        logits_MK = self.network(image_NV3HW.flatten(0, 1))
-        return logits_MK.softmax(1).unflatten(0, image_NV3HW.shape[:2]).mean(1)
+        logits_MK = self.network(image_NV3HW.flatten(0, 1).to(self.device))
+        return logits_MK.softmax(1).unflatten(0, image_NV3HW.shape[:2]).mean(1).cpu()
 
 
 def naive(model: Path) -> FastAPI:

@@ -88,12 +88,17 @@ class Truth:
         """What is wrong with it, if anything is."""
         if refused := refusal(answer):
             return refused
-        probability_K = self._probability_NK[answer.request]
-        for guess in _guesses(json.loads(answer.body)):
-            found, true = guess["probability"], float(probability_K[self._column[guess["id"]]])
-            if abs(found - true) > TOLERANCE:
-                return f"photograph {answer.request}: {guess['id']} has {found:.6f}, not {true:.6f}"
+        if (difference := self.difference(answer)) > TOLERANCE:
+            return f"photograph {answer.request}: a probability is wrong by {difference:.6f}"
         return None
+
+    def difference(self, answer: Answer) -> float:
+        """The largest between a probability of an answer and the true one."""
+        probability_K = self._probability_NK[answer.request]
+        return max(
+            abs(guess["probability"] - float(probability_K[self._column[guess["id"]]]))
+            for guess in _guesses(json.loads(answer.body))
+        )
 
 
 def refusal(answer: Answer) -> str | None:

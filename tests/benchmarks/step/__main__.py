@@ -15,9 +15,9 @@ from typer import Argument
 
 from pipeline.cluster import MEMORY
 from tests.benchmarks.contender import Contender, compete
-from tests.benchmarks.harness import Goal, Network, Window, report, run
+from tests.benchmarks.harness import Device, Goal, Network, Window, report, run
 from tests.benchmarks.step import contenders
-from tests.benchmarks.step.contenders import CPU, Task, flops_per_image
+from tests.benchmarks.step.contenders import Task, flops_per_image
 from tests.benchmarks.step.launchers import WORKERS, Pair, ray_train, torchrun
 from tests.benchmarks.step.parity import compare
 from trainer.loop.precision import resolve_precision
@@ -48,6 +48,9 @@ GOALS = (
     Goal("Ray Train, 2 workers", "torchrun, 2 workers", 0.97),
 )
 
+GPU_GOALS = tuple(Goal(goal.first, goal.second, None, "per_s", "per second") for goal in GOALS)
+"""Of a GPU the processor's time says nothing."""
+
 Part = Literal["parity", "forward", "step", "launchers"]
 
 
@@ -68,6 +71,8 @@ class Step(Network):
     """Threads of each contender."""
     batch: int = Field(64, ge=1)
     """Images of a batch."""
+    device: Device = "cpu"
+    """Where the network computes; on cuda neither parity nor launchers are measured."""
     curve_steps: int = Field(50, ge=1)
     """Steps whose losses are compared."""
     curve_batch: int = Field(32, ge=1)
@@ -85,19 +90,21 @@ def bench(options: Step) -> int:
     network = options.network
     obstacle = _obstacle_to_compiling()
     parity = None
-    if "parity" in options.parts:
+    gpu = options.device == "cuda"
+    if "parity" in options.parts and not gpu:
         print("comparing logits and losses", flush=True)
         parity = compare(network, options.curve_steps, options.curve_batch)
     windows: dict[str, list[Window]] = {}
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
         for kind in ("forward", "step"):
             if kind in options.parts:
-                task = Task(network, options.batch, options.threads, kind == "step")
+                step = kind == "step"
+                task = Task(network, options.batch, options.threads, step, options.device)
                 windows |= _measure(_contenders(kind, task, obstacle), options)
-        if "launchers" in options.parts:
+        if "launchers" in options.parts and not gpu:
             windows |= _measure(_pairs(folder), options)
         memory = {path.stem: json.loads(path.read_bytes()) for path in Path(folder).glob("*.json")}
-    precision = resolve_precision("auto", CPU)
+    precision = resolve_precision("auto", torch.device(options.device))
     flops = {kind: flops_per_image(network, kind == "step") for kind in ("forward", "step")}
     texts = [
         f"ours, {COMPILED} and the matrix products in {precision}",
@@ -108,8 +115,9 @@ def bench(options: Step) -> int:
         texts.append(f"{COMPILED} is left out, since it does not work here ({obstacle})")
     if parity:
         texts.append(str(parity))
+    goals = GPU_GOALS if gpu else GOALS
     report(
-        "images", windows, GOALS, options, texts, precision=precision, flops_per_image=flops,
+        "images", windows, goals, options, texts, precision=precision, flops_per_image=flops,
         memory_bytes=memory, left_out={COMPILED: obstacle} if obstacle else {},
         parity=parity and parity.model_dump(),
     )  # fmt: skip

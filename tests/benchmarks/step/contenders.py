@@ -33,36 +33,43 @@ class Task:
     threads: int
     step: bool
     """A training step, else a forward pass."""
+    device: str = "cpu"
+    """Or cuda."""
+
+    @property
+    def on(self) -> torch.device:
+        return torch.device(self.device)
 
     def begin(self) -> Batch:
         """Noise with labels, the same each time; also sets this process's threads and seed."""
         torch.set_num_threads(self.threads)
         torch.manual_seed(0)
-        return noise(self.network, self.batch)
+        return noise(self.network, self.batch, self.on)
 
 
-def noise(network: AlexNetConfig, batch: int) -> Batch:
-    """Images of the size and the spread of a photograph's; memory as the loader gives it."""
+def noise(network: AlexNetConfig, batch: int, device: torch.device = CPU) -> Batch:
+    """Images of the size and the spread of a photograph's; type and memory as the loader's."""
     image_NCHW = 70 * torch.randn(batch, 3, network.crop, network.crop)
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
     return Batch(
-        image_NCHW.to(memory_format=torch.channels_last),
-        torch.randint(0, network.classes, (batch,)),
-        torch.ones(batch, dtype=torch.bool),
-        torch.arange(batch),
+        image_NCHW.to(device, dtype, memory_format=torch.channels_last),
+        torch.randint(0, network.classes, (batch,)).to(device),
+        torch.ones(batch, dtype=torch.bool, device=device),
+        torch.arange(batch, device=device),
     )
 
 
-def our_network(config: AlexNetConfig) -> AlexNet:
+def our_network(config: AlexNetConfig, device: torch.device = CPU) -> AlexNet:
     """With its memory in the order that is fastest."""
     model = AlexNet(config)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def ours(task: Task) -> Iterator[Tensor]:
     """Logits (N, K) or, of a step, labels (N,), without end; so are all that follow."""
     batch = task.begin()
-    model = our_network(task.network).train(task.step)
-    precision = resolve_precision("auto", CPU)
+    model = our_network(task.network, task.on).train(task.step)
+    precision = resolve_precision("auto", task.on)
     if not task.step:
         yield from _forward(model, batch.image_NCHW, precision)
     optimizer = SGD2012(model, RATE, MOMENTUM, DECAY)
@@ -72,12 +79,16 @@ def ours(task: Task) -> Iterator[Tensor]:
         yield batch.label_N
 
 
-def eager(task: Task, precision: str, compiled: bool = False) -> Iterator[Tensor]:
+def eager(
+    task: Task, precision: str, compiled: bool = False, channels_last: bool = False
+) -> Iterator[Tensor]:
     """torch's own layers and SGD; if compiled, with frozen weights in the forward pass."""
     batch = task.begin()
-    image_NCHW = batch.image_NCHW.contiguous()
-    precision = resolve_precision(precision, CPU)
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    image_NCHW = batch.image_NCHW.float().contiguous(memory_format=form)
+    precision = resolve_precision(precision, task.on)
     network = plain(AlexNet(task.network).train(task.step))
+    network = network.to(task.on, memory_format=form)  # type: ignore[call-overload]
     model: Callable[[Tensor], Tensor] = network
     if compiled:
         model = torch.compile(network, options={"freezing": not task.step})
@@ -92,8 +103,8 @@ def eager(task: Task, precision: str, compiled: bool = False) -> Iterator[Tensor
 def products(task: Task) -> Iterator[Tensor]:
     """As many multiplications as the direct method takes for a batch, in matrix products alone."""
     task.begin()
-    dtype = torch.bfloat16 if resolve_precision("auto", CPU) == "bf16" else torch.float32
-    a, b = (torch.randn(MATRIX, MATRIX).to(dtype) for _ in range(2))
+    dtype = torch.bfloat16 if resolve_precision("auto", task.on) == "bf16" else torch.float32
+    a, b = (torch.randn(MATRIX, MATRIX).to(task.on, dtype) for _ in range(2))
     done, per_batch = 0, task.batch * flops_per_image(task.network, task.step)
     result = torch.empty_like(a)
     while True:
@@ -140,7 +151,7 @@ def plain_step(
 ) -> float:
     """The mean loss before the step."""
     optimizer.zero_grad()
-    with autocast(precision, CPU):
+    with autocast(precision, image_NCHW.device):
         loss = F.cross_entropy(model(image_NCHW), label_N)
     loss.backward()
     optimizer.step()
@@ -151,5 +162,5 @@ def _forward(
     model: Callable[[Tensor], Tensor], image_NCHW: Tensor, precision: str
 ) -> Iterator[Tensor]:
     while True:
-        with torch.inference_mode(), autocast(precision, CPU):
+        with torch.inference_mode(), autocast(precision, image_NCHW.device):
             yield model(image_NCHW)

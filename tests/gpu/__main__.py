@@ -1,0 +1,112 @@
+"""python -m tests.gpu: what runs on a GPU, held to what a CPU computes, and how fast it is.
+
+Every check is a process with a time limit. Its findings are printed as JSON, one a line, as they
+come, and appended to results.jsonl; a table of all comes last.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument
+
+from alexnet.command import UserError
+from alexnet.console import Options
+from tests.benchmarks.harness import run as run_command
+from tests.benchmarks.harness import table
+from tests.gpu import answers, batches, ceilings, network, runs, speed, workers
+from tests.gpu.check import Check, Outcome, Setup, run
+
+PACKED = Check(batches.packed, 300)
+"""Before all others."""
+CORRECT = (
+    Check(ceilings.machine, 60),
+    Check(batches.whole_images, 60),
+    Check(batches.train_images, 60),
+    Check(batches.whole_epoch, 60),
+    Check(batches.held_batches, 60),
+    Check(batches.damaged_files, 60),
+    Check(network.logits_and_gradients, 90),
+    Check(network.norm, 60),
+    Check(network.dropout_masks, 60),
+    Check(network.losses, 120),
+    Check(workers.averaged_gradients, 60),
+    Check(workers.repeated_bits, 60),
+    Check(runs.killed_and_resumed, 240),
+    Check(answers.predictor, 120),
+    Check(answers.server, 120),
+)
+SPEED = (
+    Check(ceilings.ceilings, 60),
+    Check(speed.step, 120),
+    Check(speed.compiled_step, 180),
+    Check(speed.operations, 60),
+    Check(speed.loader, 180),
+    Check(speed.validation, 60),
+    Check(speed.run, 180),
+    Check(speed.server, 180),
+)
+SETS = {"correct": CORRECT, "speed": SPEED, "all": CORRECT + SPEED}
+
+
+class Kit(Options):
+    """Hold what runs on a GPU to what a CPU computes, and measure how fast it is."""
+
+    set: Annotated[Literal["correct", "speed", "all"], Argument()] = "all"
+    """Which checks."""
+    device: Literal["cuda", "cpu"] = "cuda"
+    """cpu rehearses every check at small size."""
+    only: tuple[str, ...] = ()
+    """Checks to run, by name; can be repeated."""
+    photographs: Path | None = None
+    """Class folders to train and test on, instead of drawn images."""
+    folder: Path = Path("gpu")
+    """For the dataset, the runs, the logs and results.jsonl. The dataset is packed once."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command("gpu", Kit, work, arguments, "correct --device cpu")
+
+
+def work(options: Kit) -> int:
+    """The status is 1 where a check has failed."""
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    setup = Setup(options.device, folder, options.photographs)
+    todo = [check for check in SETS[options.set] if not options.only or check.name in options.only]
+    if not todo:
+        names = ", ".join(check.name for check in SETS[options.set])
+        raise UserError(f"--only {' '.join(options.only)}: there are {names}")
+
+    def say(word: dict) -> None:
+        line = json.dumps(word)
+        print(line, flush=True)
+        with (folder / "results.jsonl").open("a") as file:
+            file.write(f"{line}\n")
+
+    outcomes = []
+    if not (setup.dataset / "manifest.json").exists():
+        outcomes.append(run(PACKED, setup, say))
+    outcomes += [run(check, setup, say) for check in todo if not outcomes or outcomes[0].passed]
+    print(f"\n{table(('check', 'case', 'value', 'bound', ''), _rows(outcomes))}")
+    failed = [outcome.check for outcome in outcomes if not outcome.passed]
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} passed in {seconds:.0f} s", *failed)
+    return 1 if failed else 0
+
+
+def _rows(outcomes: list[Outcome]) -> Iterator[tuple[str, ...]]:
+    for outcome in outcomes:
+        for finding in outcome.findings:
+            bound = "" if finding.at_most is None else f"{finding.at_most:g}"
+            value = f"{finding.value:,.4g} {finding.unit}".strip()
+            verdict = "" if finding.at_most is None else ("ok" if finding.passed else "FAILED")
+            yield outcome.check, finding.case, value, bound, verdict
+        if outcome.error:
+            yield outcome.check, outcome.error.splitlines()[0][:200], "", "", "FAILED"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

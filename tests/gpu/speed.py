@@ -1,0 +1,244 @@
+"""How fast the parts are on a GPU, beside what others would write, in interleaved rounds.
+
+On a GPU images per second count, not those per core-second: a processor that waits for it works.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alexnet.config import AlexNetConfig
+from alexnet.model import AlexNet
+from pipeline.batches import Decoding
+from pipeline.dataset import Dataset
+from pipeline.graph import Output
+from pipeline.order import Shard
+from tests.benchmarks.contender import wait_for_gpu
+from tests.benchmarks.loader import contenders as loaders
+from tests.benchmarks.loader.contenders import write_files
+from tests.benchmarks.serving import trial
+from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart, open_loop
+from tests.benchmarks.serving.process import Server
+from tests.benchmarks.step import contenders as steps
+from tests.gpu.check import Finding, Setup
+from tests.gpu.runs import ROOT, command
+from trainer.evaluation.validation import evaluate
+
+ROUNDS = 5
+Deliver = Callable[[], Iterator[Any]]
+
+
+def step(setup: Setup) -> Iterator[Finding]:
+    """The training step at the paper's batch and at a large one, beside torch's own layers."""
+    for batch in (128, 1024) if setup.gpu else (4,):
+        task = _step_task(setup, batch)
+        eager = partial(steps.eager, task, "bf16" if setup.gpu else "fp32")
+        contenders: dict[str, Deliver] = {
+            "ours": partial(steps.ours, task),
+            "eager, contiguous": eager,
+            "eager, channels_last": partial(eager, channels_last=True),
+            "matrix products alone": partial(steps.products, task),
+        }
+        yield from _compared(setup, contenders, f"batch {batch}: ", seconds=0.4)
+
+
+def compiled_step(setup: Setup) -> Iterator[Finding]:
+    """The same beside what torch.compile makes of torch's own layers, and of ours."""
+    batch = 128 if setup.gpu else 4
+    task = _step_task(setup, batch)
+    contenders: dict[str, Deliver] = {
+        "ours": partial(steps.ours, task),
+        "torch.compile, channels_last": partial(
+            steps.eager, task, "auto", compiled=True, channels_last=True
+        ),
+    }
+    yield from _compared(setup, contenders, f"batch {batch}: ", seconds=0.4)
+
+
+def operations(setup: Setup) -> Iterator[Finding]:
+    """What a step launches, and where its time goes: profile.txt in the folder."""
+    from torch.profiler import ProfilerActivity, profile
+
+    running = steps.ours(_step_task(setup, 128 if setup.gpu else 4))
+    for _ in range(5):
+        next(running)
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * setup.gpu
+    with profile(activities=kinds) as profiler:
+        next(running)
+        wait_for_gpu()
+    events = profiler.events()
+    for name in ("cudaLaunchKernel", "cudaMemcpyAsync", "cudaStreamSynchronize", "aten::copy_"):
+        yield Finding(f"{name} in a step", sum(event.name == name for event in events))
+    averages = profiler.key_averages()
+    by = "self_cuda_time_total" if setup.gpu else "self_cpu_time_total"
+    written = averages.table(sort_by=by, row_limit=50, max_name_column_width=90)
+    (setup.folder / "profile.txt").write_text(written)
+
+
+def loader(setup: Setup) -> Iterator[Finding]:
+    """Training images on the device: each way to decode them, then the best beside its peers."""
+    data = Dataset(setup.dataset)
+    crop = data.manifest.size * 7 // 8
+    files = setup.folder / "files"
+    if not files.exists():
+        write_files(data, files)
+    cores = len(os.sched_getaffinity(0))
+    output: Output = "float16" if setup.gpu else "float32"
+    fastest: tuple[float, float, int] = (0.0, 0.0, 1)
+    for threads in sorted({4, cores // 2, cores - 2}) if setup.gpu else (1,):
+        for load in (0.0, 0.3, 0.65, 1.0) if setup.gpu else (0.0,):
+            task = loaders.Task(setup.dataset, files, 128, crop, threads, setup.device)
+            rate = _rate(loaders.ours(task, output, load), 1.0)
+            yield Finding(f"{threads} threads, engines' share {load:g}", rate, unit="images/s")
+            fastest = max(fastest, (rate, load, threads))
+    _, load, threads = fastest
+    task = loaders.Task(setup.dataset, files, 128, crop, threads, setup.device)
+    contenders: dict[str, Deliver] = {
+        "ours": partial(loaders.ours, task, output, load),
+        "ours, decoded on the CPU": partial(_on_cpu, task),
+        "DALI from files": partial(loaders.dali, task, output, load),
+        "DataLoader and Pillow": partial(loaders.data_loader, task, "float32"),
+    }
+    if setup.gpu:
+        contenders["torchvision on the GPU, uint8"] = partial(loaders.torchvision_cuda, task)
+    yield from _compared(setup, contenders, "", seconds=1.0, rounds=3)
+
+
+def _on_cpu(task: loaders.Task) -> Iterator[Tensor]:
+    """uint8 from a CPU's graph, uploaded; neither colour nor mean."""
+    here = loaders.Task(task.dataset, task.files, task.batch, task.crop, task.threads)
+    for image_NCHW in loaders.ours(here, "uint8"):
+        yield image_NCHW.to(task.device)
+
+
+def validation(setup: Setup) -> Iterator[Finding]:
+    """The validation images by one view and by ten, as after an epoch and after a run."""
+    data = Dataset(setup.dataset)
+    crop, width = data.manifest.size * 7 // 8, 1.0 if setup.gpu else 0.25
+    config = AlexNetConfig(classes=len(data.manifest.classes), crop=crop, width=width)
+    model = AlexNet(config).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean_3HW = torch.full((3, crop, crop), 120.0, device=setup.device)
+    precision = "bf16" if setup.gpu else "fp32"
+    for views in (1, 10):
+        for turn in ("first", "again"):
+            began = time.perf_counter()
+            accuracy = evaluate(
+                model, mean_3HW, data, Shard(0, 1, setup.device_id), views=views,
+                precision=precision, decoding=Decoding(8),
+            )  # fmt: skip
+            rate = accuracy.pictures / (time.perf_counter() - began)
+            yield Finding(f"{views} views, {turn}", rate, unit="images/s")
+
+
+def run(setup: Setup) -> Iterator[Finding]:
+    """A run at the paper's batch: images a second, and the share of its time without images."""
+    data, epochs = Dataset(setup.dataset), 20 if setup.gpu else 1
+    batch = 128 if setup.gpu else 16
+    words = command(setup, data, "second", epochs, batch)
+    began = time.monotonic()
+    subprocess.run(words, cwd=ROOT, check=True)
+    yield Finding("whole run", time.monotonic() - began, unit="s")
+    lines = (setup.folder / "runs/second/metrics.jsonl").read_text().splitlines()
+    events = [event for event in map(json.loads, lines) if event["kind"] == "train"]
+    later = events[len(events) // 2 :]
+    yield Finding("images/s, median", median(event["images_per_s"] for event in later))
+    yield Finding("waiting for images", 100 * median(e["wait"] for e in later), unit="%")
+    span = later[-1]["time"] - later[0]["time"]
+    if span:
+        samples = sum(event["samples"] for event in later[1:])
+        yield Finding("images/s over epochs, validation and checkpoints", samples / span)
+
+
+def server(setup: Setup) -> Iterator[Finding]:
+    """Classification by ten views: closed loop, then open loop at half of what that gave; beside
+    the plain endpoint."""
+    config = AlexNetConfig() if setup.gpu else AlexNetConfig(width=0.1, crop=112)
+    trial.publish(setup.folder / "models", config, seed=0)
+    model = setup.folder / "models" / trial.NAME
+    requests = [multipart("/classify", jpeg) for jpeg in trial.photographs()]
+    cores = len(os.sched_getaffinity(0))
+    peers = "tests.benchmarks.serving.contenders"
+    servers = {
+        "ours": (("serving",), "/readyz"),
+        "ours, 4 processes": (("serving", "--workers", min(4, cores)), "/readyz"),
+        "plain endpoint": ((peers, "naive"), "/openapi.json"),
+    }
+    for name, (words, ready) in servers.items():
+        with Server(*words, "--model", model, ready=ready) as running:
+            ask(closed_loop(running.port, requests, 16, 2.0))
+            rate = 0.0
+            for connections in (1, 16, 64) if setup.gpu else (4,):
+                answers = ask(closed_loop(running.port, requests, connections, 3.0))
+                case = f"{name}, {connections} connections"
+                yield from _answered(case, answers, 3.0)
+                rate = max(rate, sum(a.status == 200 for a in answers) / 3.0)
+            answers = ask(open_loop(running.port, requests, rate / 2, 4.0, seed=0))
+            yield from _answered(f"{name}, open loop at half", answers, 4.0)
+
+
+def _answered(case: str, answers: list[Answer], seconds: float) -> Iterator[Finding]:
+    latencies = sorted(answer.latency_s for answer in answers if answer.status == 200)
+    yield Finding(f"{case}: answers", len(latencies) / seconds, unit="/s")
+    if latencies:
+        yield Finding(f"{case}: median", 1e3 * median(latencies), unit="ms")
+        yield Finding(f"{case}: p99", 1e3 * latencies[int(0.99 * len(latencies))], unit="ms")
+    if refused := len(answers) - len(latencies):
+        yield Finding(f"{case}: refused", refused)
+
+
+def _step_task(setup: Setup, batch: int) -> steps.Task:
+    network = AlexNetConfig() if setup.gpu else AlexNetConfig(width=0.25, crop=112)
+    return steps.Task(network, batch, torch.get_num_threads(), step=True, device=setup.device)
+
+
+def _compared(
+    setup: Setup,
+    contenders: Mapping[str, Deliver],
+    prefix: str,
+    seconds: float,
+    rounds: int = ROUNDS,
+) -> Iterator[Finding]:
+    """Rates in the median of interleaved rounds, and the median of the ratios of ours, the first,
+    to each other within a round."""
+    running = {}
+    for name, deliver in contenders.items():
+        try:
+            running[name] = deliver()
+            _rate(running[name], 0.0)
+        except Exception as error:  # of a peer that does not work here
+            if not running or name == next(iter(contenders)):
+                raise
+            del running[name]
+            print(f"{name} is left out: {error!r}", file=sys.stderr)
+            yield Finding(f"{prefix}{name} does not work here: {type(error).__name__}", 0)
+    rates: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(rounds if setup.gpu else 1):
+        for name, deliveries in running.items():
+            rates[name].append(_rate(deliveries, seconds))
+    ours, *others = rates
+    for name, own in rates.items():
+        yield Finding(f"{prefix}{name}", median(own), unit="images/s")
+    for name in others:
+        ratio = median(a / b for a, b in zip(rates[ours], rates[name], strict=True))
+        yield Finding(f"{prefix}{ours} : {name}", ratio)
+
+
+def _rate(deliveries: Iterator[Any], seconds: float) -> float:
+    """Images a second, after some that are not counted."""
+    for _ in range(8):
+        next(deliveries)
+    wait_for_gpu()
+    images, began = 0, time.perf_counter()
+    while not images or time.perf_counter() - began < seconds:
+        images += len(next(deliveries))
+    wait_for_gpu()
+    return images / (time.perf_counter() - began)
