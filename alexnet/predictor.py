@@ -4,9 +4,11 @@ Shapes: N pictures, S rows and columns of each, V views, K classes, H hidden uni
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from alexnet import golden
 from alexnet.checkpoint import Checkpoint, CheckpointError
@@ -15,7 +17,7 @@ from alexnet.model import AlexNet
 from alexnet.views import centre_input, view_probabilities
 
 BATCH_VIEWS = {"cpu": 80, "cuda": 640}
-"""Views of one forward pass: beyond these it takes longer and does no more a second."""
+"""Views of one forward pass. On a CPU more of them take longer and do no more a second."""
 
 
 def default_device() -> torch.device:
@@ -29,16 +31,30 @@ def centre_features(model: AlexNet, picture_N3SS: Tensor, mean_3HW: Tensor) -> T
     return model.features(centre_input(picture_N3SS, mean_3HW))
 
 
+def padded_rows(rows: int, most: int) -> int:
+    """How many pictures `rows` of them are padded to, so that few numbers occur: powers of two, the
+    middles between them (1, 2, 3, 4, 6, 8, 12, ...) and `most`; `rows` itself beyond `most`."""
+    step = 1 << max(0, (rows - 1).bit_length() - 2)
+    return max(rows, min(-(-rows // step) * step, most))
+
+
 class Predictor:
     """A loaded model, or several as one, on a device; has answered once already.
 
     `device` is "cpu", "cuda" or "cuda:1"; by default the GPU where there is one. Raises UserError
     where there is no such device, and where the models do not fit together, or compute something
     else here than they did where they were published.
+
+    On a CPU all is computed in float32. On a GPU the convolutions round what they multiply to TF32,
+    ten bits after the point, unless `torch.backends.cudnn.allow_tf32` is False; the rest is float32
+    as torch's defaults have it. There the probabilities of the built-in test image may differ from
+    a CPU's by `golden.TOLERANCE`; a model that is further off is refused.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint], device: str | None = None) -> None:
         self.device = default_device() if device is None else _device(device)
+        self.pads = self.device.type == "cuda"
+        """Whether batches are padded: CUDA's libraries plan anew for each number of pictures."""
         self.abouts = [checkpoint.about for checkpoint in checkpoints]
         self.about = self.abouts[0]
         for other in self.abouts[1:]:
@@ -70,19 +86,61 @@ class Predictor:
         """Rows and columns of the first member's views."""
         return self.mean_3HW.shape[-1]
 
+    @property
+    def device_name(self) -> str:
+        """`cpu`, or a GPU as CUDA names it: `cuda: NVIDIA H100 80GB HBM3`."""
+        if self.device.type == "cpu":
+            return "cpu"
+        return f"{self.device.type}: {torch.cuda.get_device_name(self.device)}"
+
+    def warm(self) -> None:
+        """Answer every number of pictures that padding leaves, in the thread that calls.
+
+        CUDA's libraries plan their work when a thread first meets a number. Without padding nothing
+        is done.
+        """
+        for views in (10, 1) if self.pads else ():
+            most, size = self._most(views), self.about.size
+            picture_N3SS = torch.zeros(most, 3, size, size, dtype=torch.uint8)
+            # The largest first: the others find room in its memory.
+            for rows in sorted({padded_rows(n + 1, most) for n in range(most)}, reverse=True):
+                with suppress(torch.OutOfMemoryError):  # who asks for so many deals with it
+                    self.classify(picture_N3SS[:rows], views)
+
     @torch.inference_mode()
     def classify(self, picture_N3SS: Tensor, views: int) -> Tensor:
         """(N, 3, S, S) uint8 -> (N, V, K) float32 on the CPU, of 1 or 10 views (§4.1)."""
-        picture_N3SS = picture_N3SS.to(self.device)
+        picture_M3SS = self._uploaded(picture_N3SS, views)
         member_MNVK = [
-            view_probabilities(model, picture_N3SS, mean_3HW, views)
+            view_probabilities(model, picture_M3SS, mean_3HW, views)
             for model, mean_3HW in self._members
         ]
-        return torch.stack(member_MNVK).mean(dim=0).cpu()
+        return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(picture_N3SS)])
 
     def features(self, picture_N3SS: Tensor) -> Tensor:
         """Of the first member's last hidden layer, centre view: (N, 3, S, S) -> (N, H)."""
-        return centre_features(self.network, picture_N3SS.to(self.device), self.mean_3HW).cpu()
+        picture_M3SS = self._uploaded(picture_N3SS, views=1)
+        feature_MH = centre_features(self.network, picture_M3SS, self.mean_3HW)
+        return self._downloaded(feature_MH[: len(picture_N3SS)])
+
+    def _uploaded(self, picture_N3SS: Tensor, views: int) -> Tensor:
+        """On the device, with black pictures after them where there is padding."""
+        rows = len(picture_N3SS)
+        if self.device.type == "cuda":  # from other memory a copy would hold up the thread
+            picture_N3SS = picture_N3SS.pin_memory()
+        picture_N3SS = picture_N3SS.to(self.device, non_blocking=True)
+        black = padded_rows(rows, self._most(views)) - rows if self.pads else 0
+        return pad(picture_N3SS, (0,) * 7 + (black,)) if black else picture_N3SS
+
+    def _downloaded(self, answer: Tensor) -> Tensor:
+        answer = answer.to("cpu", non_blocking=True)
+        if self.device.type == "cuda":  # the one wait of a batch
+            torch.cuda.current_stream(self.device).synchronize()
+        return answer
+
+    def _most(self, views: int) -> int:
+        """Pictures of one forward pass."""
+        return BATCH_VIEWS[self.device.type] // views
 
 
 def _device(name: str) -> torch.device:

@@ -36,7 +36,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
         _drain_on_signals(service)
-        metrics.CAPACITY_VIEWS.set(VIEWS * settings.queue_pictures)
+        metrics.CAPACITY_VIEWS.set(VIEWS * service.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
         starting = asyncio.create_task(service.decoder.start())
         service.tasks = [

@@ -5,23 +5,27 @@ bounded; what its sender no longer waits for leaves it.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from alexnet.predictor import default_device
 from serving import metrics
 
 VIEWS = 10
 """Views of one image (§4.1), the unit that the queue counts in."""
 SMOOTHING = 0.2
 """Weight of the latest batch in the mean time of a view."""
+
+log = logging.getLogger("serving")
 
 
 class QueueFullError(Exception):
@@ -51,7 +55,7 @@ class Batcher:
     """
 
     def __init__(self, lanes: int, threads: int, batch_views: int, capacity_views: int) -> None:
-        self._lanes, self._threads = lanes, threads
+        self._lanes = [ThreadPoolExecutor(1, "model", _begin, (threads,)) for _ in range(lanes)]
         self._batch_views, self._capacity_views = batch_views, capacity_views
         self._queue: deque[_Job] = deque()
         self._held_views = 0
@@ -60,12 +64,15 @@ class Batcher:
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        with ThreadPoolExecutor(
-            self._lanes, "model", torch.set_num_threads, (self._threads,)
-        ) as executor:
+        with ExitStack() as stack:
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(self._lanes):
-                    lanes.create_task(self._lane(executor))
+                for thread in self._lanes:
+                    lanes.create_task(self._lane(stack.enter_context(thread)))
+
+    async def in_each_lane(self, function: Callable[[], None]) -> None:
+        """Run `function` in every thread, each after the batch that it has under way."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(lane, function) for lane in self._lanes))
 
     def check_room(self) -> None:
         """Raises QueueFullError where not even one more view would be taken."""
@@ -103,10 +110,10 @@ class Batcher:
 
     def _check_capacity(self, views: int) -> None:
         if (would_be := self._held_views + views) > self._capacity_views:
-            wait_s = self._held_views * self._view_s / self._lanes
+            wait_s = self._held_views * self._view_s / len(self._lanes)
             raise QueueFullError(self._capacity_views, would_be, max(1, math.ceil(wait_s)))
 
-    async def _lane(self, executor: ThreadPoolExecutor) -> None:
+    async def _lane(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             while not self._queue:
@@ -117,8 +124,15 @@ class Batcher:
             metrics.BATCH_VIEWS.observe(views)
             started = time.perf_counter()
             try:
-                rows = await loop.run_in_executor(executor, _run, batch)
+                rows = await loop.run_in_executor(thread, _run, batch)
             except Exception as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    error.__traceback__ = None  # its frames hold tensors of the failed batch
+                    log.error(
+                        "the GPU has no memory left, even for half a batch; nvidia-smi lists what "
+                        "holds it: end other processes there, or lower SERVING_WORKERS (a shorter "
+                        "queue does not help)"
+                    )
                 for job in batch:
                     if not job.answer.done():
                         job.answer.set_exception(error)
@@ -145,6 +159,23 @@ class Batcher:
         return batch
 
 
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    if default_device().type == "cuda":  # or else the lanes would wait for each other's work
+        torch.cuda.set_stream(torch.cuda.Stream())
+
+
 def _run(batch: list[_Job]) -> Tensor:
+    """Raises torch.OutOfMemoryError where the GPU lacks memory even for half of it."""
+    try:
+        return _answered(batch)
+    except torch.OutOfMemoryError:
+        log.warning("the GPU has no memory left for a batch; trying its halves")
+    torch.cuda.empty_cache()  # only here: until its handler ends, the error holds tensors
+    half = -(-len(batch) // 2)
+    return torch.cat([_answered(part) for part in (batch[:half], batch[half:]) if part])
+
+
+def _answered(batch: list[_Job]) -> Tensor:
     image_N3HW = torch.stack([job.image_3HW for job in batch])
     return batch[0].function(image_N3HW, *batch[0].arguments)

@@ -5,7 +5,7 @@ from serving.service import Service
 
 LIMITS = (
     "max_upload_bytes", "max_files", "max_pixels", "max_aspect", "max_frames", "formats",
-    "queue_pictures", "read_s", "deadline_s",
+    "read_s", "deadline_s",
 )  # fmt: skip
 
 
@@ -25,11 +25,12 @@ def card(service: Service) -> Card:
         trained_at=about.trained_at,
         versions=about.versions,
         picture=Input(size=about.size, crop=predictor.crop, framing=about.rule.framing),
-        device=predictor.device.type,
+        device=predictor.device_name,
         similar=IndexName(pictures=neighbours.about.pictures, dataset=neighbours.about.dataset)
         if neighbours
         else None,
         keys=service.keys is not None,
-        limits=service.settings.model_dump(mode="json", include=set(LIMITS)),
+        limits=service.settings.model_dump(mode="json", include=set(LIMITS))
+        | {"queue_pictures": service.queue_pictures},
         reload=Reload(loaded_at=served.loaded_at, failed=service.models.failed),
     )

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -26,7 +27,7 @@ STATUS = {
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
     "fault": 500,
-    "dead": 503, "draining": 503, "not-ready": 503,
+    "dead": 503, "draining": 503, "not-ready": 503, "out-of-memory": 503,
     "deadline": 504,
 }  # fmt: skip
 """{code: HTTP status} of all refusals."""
@@ -93,7 +94,7 @@ def install(app: FastAPI) -> None:
 
     for kind in (
         RefusedError, PictureError, QueueFullError, NotReadyError, HTTPException,
-        RequestValidationError,
+        RequestValidationError, torch.OutOfMemoryError,
     ):  # fmt: skip
         app.add_exception_handler(kind, refused)
 
@@ -112,6 +113,10 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
             )  # fmt: skip
         case NotReadyError():
             return RefusedError("not-ready", f"not ready: {error}", retry_after_s=2)
+        case torch.OutOfMemoryError():
+            return RefusedError(
+                "out-of-memory", "the GPU has no memory left; try again in 2 s", retry_after_s=2
+            )
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
             place = f"{request.method} {request.url.path[:128]}"

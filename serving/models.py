@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
@@ -49,6 +50,8 @@ class Models:
     def __init__(self, paths: tuple[Path, ...], served: Served | None = None) -> None:
         self.paths = paths
         self.served = served
+        self.prepare: Callable[[Served], Awaitable[None]] | None = None
+        """Awaited for each model that is loaded, before it answers."""
         self.failed: str | None = None
         """Why the newest published model does not answer."""
         self.looked = asyncio.Event()
@@ -86,6 +89,8 @@ class Models:
                 return
             loop = asyncio.get_running_loop()
             served = await loop.run_in_executor(self._loader, Served.load, directories)
+            if self.prepare:
+                await self.prepare(served)
         except Exception as error:  # of a model by hand or by another version: almost anything
             took_s = time.monotonic() - started
             self._retry_at = inf if _permanent(error) else started + (1 + RETRY_PAUSE) * took_s

@@ -188,6 +188,7 @@ class Card(Described):
     versions: dict[str, str]
     picture: Input
     device: str
+    """Where the model answers: `cpu`, or a GPU, as in `cuda: NVIDIA H100 80GB HBM3`."""
     similar: IndexName | None
     keys: bool
     """Whether requests need an API key."""

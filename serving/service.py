@@ -21,6 +21,11 @@ from serving.occlusion import PATCHES, occlusion
 from serving.settings import Settings
 from serving.visualization import overlay
 
+QUEUE_BATCHES = 8
+"""Batches of ten views that the queue holds where the settings leave it open."""
+GPU_LANES = 2
+"""One gathers and uploads its batch while the GPU computes the other's."""
+
 log = logging.getLogger("serving")
 
 
@@ -43,12 +48,17 @@ class Service:
         self.tasks: list[asyncio.Task[None]] = []
         """What runs beside requests, for as long as the server lives."""
         kind = default_device().type
+        self.queue_pictures = settings.queue_pictures or max(
+            QUEUE_BATCHES * BATCH_VIEWS[kind] // VIEWS, settings.max_files
+        )
+        """Images that may wait for an answer; those of the largest request always fit."""
         self.batcher = Batcher(
-            lanes=settings.lanes if kind == "cpu" else 1,
+            lanes=settings.lanes if kind == "cpu" else GPU_LANES,
             threads=settings.pass_threads,
             batch_views=BATCH_VIEWS[kind],
-            capacity_views=VIEWS * settings.queue_pictures,
+            capacity_views=VIEWS * self.queue_pictures,
         )
+        models.prepare = lambda served: self.batcher.in_each_lane(served.predictor.warm)
         self.decoder = Decoder(
             settings.decoders or settings.cores,
             settings.formats,

@@ -89,7 +89,10 @@ def test_the_example_of_a_command_is_one(room: Commands, name: str, command: Com
         ("train --data d --name x --set a=[", "--set a: '[' is not valid YAML"),
         ("pack a b --val-fraction 1", "--val-fraction is 1: expected less than 1"),
         ("import f --from keras --name x", "'keras' is not one of 'torchvision', 'caffe'"),
-        ("serve --model m --max-files 65", "max_files (65) exceeds queue_pictures (64)"),
+        (
+            "serve --model m --max-files 65 --queue-pictures 64",
+            "max_files (65) exceeds queue_pictures (64)",
+        ),
         ("serve --model m --port 99999", "--port or SERVING_PORT is 99999"),
         ("submit train --data d", "Missing option '--name'; see alexnet train --help"),
     ],

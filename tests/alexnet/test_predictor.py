@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alexnet.checkpoint import Checkpoint, CheckpointError, load
 from alexnet.command import UserError
-from alexnet.predictor import Predictor
+from alexnet.predictor import BATCH_VIEWS, Predictor, padded_rows
 from alexnet.views import one_view, view_probabilities
 from tests.serving.conftest import SIZE, publish
 
@@ -39,6 +39,53 @@ def test_features_are_the_last_hidden_layer(checkpoint: Checkpoint, pictures: Te
     logits = checkpoint.model.fc8(features)
     view = one_view(pictures, 64)[:, 0] - checkpoint.mean_3HW
     torch.testing.assert_close(logits, checkpoint.model(view), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [8, 64, 640])
+def test_padding_leaves_few_numbers_and_adds_less_than_half(most: int) -> None:
+    numbers = range(1, most + 1)
+    padded = [padded_rows(rows, most) for rows in numbers]
+    assert all(rows <= found <= most for rows, found in zip(numbers, padded, strict=True))
+    assert all(2 * (found - rows) < rows for rows, found in zip(numbers, padded, strict=True))
+    assert len(set(padded)) <= 2 * most.bit_length()
+    assert [padded_rows(found, most) for found in padded] == padded
+    assert padded_rows(most + 1, most) == most + 1
+
+
+@pytest.mark.parametrize("views", [10, 1])
+def test_padded_batches_get_the_same_answers_in_sizes_that_are_warm(
+    checkpoint: Checkpoint, views: int
+) -> None:
+    """Padded as on a GPU, but on the CPU."""
+    plain, padding = (Predictor([checkpoint], "cpu") for _ in range(2))
+    padding.pads = True
+    seen: list[int] = []
+    hook = checkpoint.model.fc8.register_forward_pre_hook(
+        lambda _, arguments: seen.append(len(arguments[0]))
+    )
+    padding.warm()
+    warm, most = set(seen), BATCH_VIEWS["cpu"] // views
+    random = torch.Generator().manual_seed(1)
+    for rows in {1, 2, 3, 5, 7, most - 1, most}:
+        shape = rows, 3, SIZE, SIZE
+        picture_N3SS = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        expected = plain.classify(picture_N3SS, views)
+        seen.clear()
+        found = padding.classify(picture_N3SS, views)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        assert warm.issuperset(seen)
+    hook.remove()
+    features = padding.features(picture_N3SS[:5])
+    torch.testing.assert_close(features, plain.features(picture_N3SS[:5]), rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_cpu_nothing_is_padded_nor_warmed(checkpoint: Checkpoint) -> None:
+    predictor = Predictor([checkpoint], "cpu")
+    assert (predictor.pads, predictor.device_name) == (False, "cpu")
+    seen: list[object] = []
+    with checkpoint.model.fc8.register_forward_pre_hook(lambda *_: seen.append(_)):
+        predictor.warm()
+    assert not seen
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,9 @@ def test_the_card(client: TestClient, checkpoint: Checkpoint) -> None:
     assert [known["id"] for known in card["classes"]] == [f"n{i}" for i in range(7)]
     assert card["dataset"] == about.dataset
     assert card["picture"] == {"size": 72, "crop": 64, "framing": "crop"}
+    assert card["device"] == "cpu"
     assert card["limits"]["max_upload_bytes"] == 300_000
+    assert card["limits"]["queue_pictures"] == 64
     assert card["reload"]["failed"] is None
     assert (card["keys"], card["similar"]) == (False, None)
 
@@ -312,6 +314,20 @@ def test_a_server_of_which_a_part_has_died_says_so(checkpoint: Checkpoint) -> No
         while client.get("/livez").is_success and time.monotonic() < deadline:
             time.sleep(0.02)
         assert client.get("/livez").json()["code"] == "dead"
+
+
+def test_a_gpu_without_memory_is_not_a_fault(
+    client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory; secret")
+
+    served = client.app.state.service.models.served  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(served.predictor), "classify", short)
+    response = post(client, jpeg)
+    assert (response.status_code, response.json()["code"]) == (503, "out-of-memory")
+    assert int(response.headers["retry-after"]) >= 1
+    assert "secret" not in response.text
 
 
 def test_a_fault_is_told_without_its_details(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from threading import get_ident
 
 import pytest
 import torch
@@ -127,6 +128,60 @@ def test_a_failing_batch_fails_its_own_and_no_other() -> None:
         assert int(await batcher(model, picture(2), 10)) == 2
 
     run(test)
+
+
+def test_a_batch_without_memory_is_tried_once_more_in_halves() -> None:
+    async def test(batcher: Batcher) -> None:
+        model, sizes = Model(), list[int]()
+
+        def short(picture_N3HW: Tensor) -> Tensor:
+            sizes.append(len(picture_N3HW))
+            if len(sizes) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return picture_N3HW[:, 0, 0, 0]
+
+        first = asyncio.create_task(batcher(model, picture(9), 10))  # while it runs they queue up
+        await until(lambda: model.batches)
+        tasks = [asyncio.create_task(batcher(short, picture(n), 10)) for n in range(3)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        assert [int(answer) for answer in await asyncio.gather(first, *tasks)] == [9, 0, 1, 2]
+        assert sizes == [3, 2, 1]
+
+    run(test)
+
+
+def test_where_not_even_half_a_batch_has_memory_the_log_names_the_remedy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def short(picture_N3HW: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        model.go.set()
+        with pytest.raises(torch.OutOfMemoryError):
+            await batcher(short, picture(1), 10)
+        assert int(await batcher(model, picture(2), 10)) == 2
+
+    run(test)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert "nvidia-smi lists what holds it" in caplog.text
+
+
+def test_a_function_runs_once_in_each_lane_after_its_batch() -> None:
+    async def test(batcher: Batcher) -> None:
+        model, threads = Model(), list[int]()
+        batches = [asyncio.create_task(batcher(model, picture(n), 40)) for n in range(2)]
+        await until(lambda: len(model.batches) == 2)
+        ran = asyncio.create_task(batcher.in_each_lane(lambda: threads.append(get_ident())))
+        await asyncio.sleep(0.01)
+        assert not threads
+        model.go.set()
+        await asyncio.gather(ran, *batches)
+        assert len(set(threads)) == len(threads) == 2
+
+    run(test, lanes=2)
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet import checkpoint
-from serving.models import Models
+from serving.models import Models, Served
 from tests.serving.conftest import publish
 
 WEIGHTS, ABOUT = "model.safetensors", "about.json"
@@ -22,6 +22,20 @@ WRITTEN = 1_000_000_000
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("serving.models.RETRY_PAUSE", 0)
     return checkpoint.current(publish(tmp_path))
+
+
+def test_a_model_is_prepared_before_it_answers(step: Path) -> None:
+    answering: list[Served | None] = []
+
+    async def prepare(served: Served) -> None:
+        assert isinstance(served, Served)
+        answering.append(models.served)
+
+    models = Models((step,))
+    models.prepare = prepare
+    asyncio.run(models.look())
+    assert answering == [None]
+    assert models.served
 
 
 def unreadable(path: Path) -> None:

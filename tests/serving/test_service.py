@@ -16,6 +16,25 @@ from serving.settings import Settings
 from tests.serving.conftest import PATIENCE_S
 
 
+@pytest.mark.parametrize(
+    ("device", "settings", "pictures"),
+    [
+        ("cpu", {}, 64),
+        ("cuda", {}, 512),
+        ("cpu", {"max_files": 65}, 65),
+        ("cuda", {"queue_pictures": 40}, 40),
+    ],
+)
+def test_the_queue_holds_eight_batches_of_the_device_or_what_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, device: str, settings: dict[str, int], pictures: int
+) -> None:
+    monkeypatch.setattr("serving.service.default_device", lambda: torch.device(device))
+    service = Service(Settings(model=("unused",), **settings), Models(()))
+    assert service.queue_pictures == pictures
+    with service.batcher.room(10 * pictures), pytest.raises(QueueFullError):
+        service.batcher.check_room()
+
+
 def test_where_one_image_fails_in_the_model_room_is_held_until_all_have_ended(
     checkpoint: Checkpoint, jpeg: bytes
 ) -> None:
