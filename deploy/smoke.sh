@@ -73,12 +73,13 @@ finish() {
 trap finish EXIT
 
 configurations() {
-  local override
-  for override in docker-compose.yml docker-compose.yml:docker-compose.gpu.yml; do
+  local override gpus=docker-compose.yml:docker-compose.gpu.yml
+  for override in docker-compose.yml $gpus; do
     for profile in '' commands monitoring tensorboard '*'; do
       COMPOSE_FILE=$override COMPOSE_PROFILES=$profile docker compose config --quiet
     done
   done
+  GPU_COUNT=all COMPOSE_FILE=$gpus docker compose config --quiet
   diff <(grep -oE '^(# )?[A-Z_]+=' .env.example | tr -d '# =' | grep -v SERVING_ | sort -u) \
     <(grep -ohE '\$\{[A-Z_]+' docker-compose*.yml | tr -d '${' | sort -u) ||
     fail ".env.example and the compose files know other settings"

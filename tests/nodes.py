@@ -59,8 +59,8 @@ class Cluster:
         self.outside = token | {"RAY_API_SERVER_ADDRESS": self._url}
         """Of commands that talk to its dashboard."""
 
-    def start(self, cpus: int) -> subprocess.Popen:
-        """Another node; the first is the head."""
+    def start(self, cpus: int, gpus: int = 0) -> subprocess.Popen:
+        """Another node; the first is the head. With `gpus` it claims so many, there or not."""
         port = self.address.split(":")[1]
         dashboard = (
             [f"--dashboard-port={self._dashboard}"]
@@ -78,9 +78,10 @@ class Cluster:
                 f"--ray-client-server-port={_free_port()}",
             ]
         )
+        claimed = [f"--num-gpus={gpus}"] if gpus else []
         # An agent whose usual port another cluster has takes no jobs.
         command = [
-            RAY, "start", "--block", f"--num-cpus={cpus}",
+            RAY, "start", "--block", f"--num-cpus={cpus}", *claimed,
             f"--dashboard-agent-listen-port={_free_port()}", *place,
         ]  # fmt: skip
         for _ in range(ATTEMPTS):

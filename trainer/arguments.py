@@ -115,7 +115,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     parallelism: Literal["data", "towers"] = _of_run("parallelism")
     """What workers share: batches, or in pairs the two towers of the network as in 2012."""
     device: Device = "auto"
-    """auto takes GPUs where there are any."""
+    """auto takes GPUs where there are any that torch can use."""
     epochs: PositiveInt | None = None
     """Passes over the training images, instead of the recipe's number."""
     batch: PositiveInt | None = None
@@ -178,7 +178,7 @@ class Evaluate(Options):
     workers: PositiveInt | None = None
     """Tasks at once. If not given: one for each GPU, or for each processor where there is none."""
     device: Device = "auto"
-    """auto takes GPUs where there are any."""
+    """auto takes GPUs where there are any that torch can use."""
 
 
 class Import(OfModels):

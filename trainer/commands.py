@@ -23,7 +23,7 @@ from trainer.arguments import (
 )
 from trainer.on_ray.jobs import VARIABLE, Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
-from trainer.on_ray.resources import resources
+from trainer.on_ray.probe import usable_resources
 from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, starting_model
 from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
@@ -39,7 +39,8 @@ def train(options: Train) -> int:
     init_from = starting_model(options, recipe.network)
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
-        run = make_run(options, recipe, dataset, init_from, resources())
+        found = usable_resources(options.device)
+        run = make_run(options, recipe, dataset, init_from, found)
         open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:

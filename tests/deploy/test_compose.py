@@ -1,5 +1,6 @@
 """What docker-compose.yml may not lose: deploy/smoke.sh tries all of it in running containers."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from tests.conftest import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+GPU: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())[
+    "services"
+]
 RAY = {"token", "ray-head", "ray-worker", "submit", "jobs", "pack"}
 
 
@@ -42,12 +46,35 @@ def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
 
 
 def test_images_with_cuda_have_names_of_their_own() -> None:
-    cuda = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
-    assert cuda.keys() == {*RAY, "api", "tensorboard"}
-    for name, service in cuda.items():
+    assert GPU.keys() == {*RAY, "api", "tensorboard"}
+    for name, service in GPU.items():
         assert service["image"] == SERVICES[name]["image"] + ":cuda"
         built = {"args": {"TORCH_INDEX": ""}} if "build" in SERVICES[name] else None
         assert service.get("build") == built
+
+
+def test_gpus_are_those_of_one_worker_container() -> None:
+    """Docker counts the GPUs of each container from the first: two containers would share them."""
+    deployed = {name: each["deploy"] for name, each in GPU.items() if "deploy" in each}
+    assert deployed["ray-worker"]["replicas"] == 1
+    counts = {}
+    for name, deploy in deployed.items():
+        (device,) = deploy["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
+        counts[name] = device["count"]
+    assert counts == {"ray-worker": "${GPU_COUNT:-1}", "api": 1}
+
+
+def test_the_jpeg_engines_come_with_the_gpus() -> None:
+    """Their libnvcuvid is among what NVIDIA calls video, which is not mounted unasked."""
+    (asked,) = re.findall(
+        r"^ENV NVIDIA_DRIVER_CAPABILITIES=(.*)$",
+        (ROOT / "deploy/Dockerfile").read_text().split("AS ray")[1].split("\nFROM")[0],
+        re.MULTILINE,
+    )
+    assert set(asked.split(",")) == {"compute", "utility", "video"}
+    (device,) = GPU["ray-worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu", *asked.split(",")]
 
 
 def test_an_image_is_built_by_one_service() -> None:

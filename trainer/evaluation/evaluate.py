@@ -23,7 +23,7 @@ from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.originals import list_originals
 from trainer.evaluation.probabilities import Answers, Pictures, Validation, Workers, ask, assemble
 from trainer.evaluation.results import Kind, ModelName, Results, section
-from trainer.on_ray.resources import resources
+from trainer.on_ray.probe import usable_resources
 
 
 class Model(NamedTuple):
@@ -160,7 +160,7 @@ def _answers(
     """What all models answer to each test set."""
     directories, classes = [m.directory for m in models], len(models[0].about.classes)
     with cluster():
-        team = Workers.of(resources(), workers, device)
+        team = Workers.of(usable_resources(device), workers, device)
         return [
             assemble(
                 ask(test_set.pictures, directories, views, team),

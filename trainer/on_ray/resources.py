@@ -41,6 +41,9 @@ class Resources(NamedTuple):
         fitting = (c for c in range(smallest, 1, -1) if self.room(gpu, c) >= workers)
         return next(fitting, 1)
 
+    def without_gpus(self) -> "Resources":
+        return Resources(tuple(machine._replace(gpus=0) for machine in self.machines))
+
     def __str__(self) -> str:
         return f"{self.cpus} CPUs and {self.gpus} GPUs"
 
