@@ -56,8 +56,8 @@ def train(options: Train) -> int:
         print(f"stopped; to go on: {again} (run {run.name})")
         return 0
     directory = publish(run, outcome.checkpoint, options.models)
-    status = _published(directory)
-    return _indexed(directory, run.data) if options.index else status
+    _published(directory)
+    return _indexed(directory, run.data) if options.index else 0
 
 
 def _indexed(model: Path, data: Path) -> int:
