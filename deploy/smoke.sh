@@ -119,7 +119,7 @@ up() {
 train() {
   local head
   head=$(docker compose ps -q ray-head)
-  submit --detach train "${tiny[@]}" --name demo --epochs 7
+  submit --detach train "${tiny[@]}" --name demo --epochs 7 --index
   is "$head" "$(docker compose ps -q ray-head)" || fail "submit replaced the head"
   intruders # meanwhile
   jobs logs demo | tee "$work/train"
@@ -142,6 +142,30 @@ classify() {
   done
   echo "$right of 20 right"
   [ $right -ge 19 ] || fail "top-1 below 95 %"
+}
+
+finds_itself() { # finds_itself NUMBER IMAGE: of the training images, it is nearest to itself
+  curl -sf -F "file=@$2" "$api/similar?k=2" | python3 -c 'import json, sys
+itself, other = json.load(sys.stdin)["neighbours"]
+print(itself, other)
+assert itself["thumbnail"] == "/thumbnails/" + sys.argv[1], "another image is nearer"
+assert itself["distance"] < 0.01 * other["distance"], "not at distance 0"' "$1"
+}
+
+similar() {
+  local image
+  docker compose cp ray-head:/app/datasets/builtin-160/train/00000.tar "$work/train.tar"
+  mkdir "$work/training"
+  tar -xf "$work/train.tar" -C "$work/training" --wildcards '*.jpg'
+  tar -tf "$work/train.tar" | grep 'jpg$' >"$work/numbered" # line 1 is image 0 of the index
+  image=$work/training/$(sed -n 8p "$work/numbered")
+  within 60 has_status 200 -F "file=@$image" $api/similar
+  finds_itself 7 "$image" || fail "a training image is not its own nearest"
+  is 200 "$(status $api/thumbnails/7)" || fail "no thumbnail"
+  # For a model that has been published: another kind of index, in place of the first.
+  submit index models/demo --data datasets/builtin-160 --factory SQfp16 | tee "$work/index"
+  grep -q 'demo.index.1: succeeded' "$work/index" || fail "no index"
+  in_ray sh -c 'grep -q SQfp16 models/demo/*/similar/about.json' || fail "the index was not replaced"
 }
 
 # reach SERVICE HOST...: prints which of Ray's ports, and of the dashboard's here, a container reaches.
@@ -328,6 +352,7 @@ stage "rules and alerts" rules
 stage "up, healthy" up
 stage "train on two workers; intruders" train
 stage "20 held-out pictures" classify
+stage "similar images" similar
 stage "accidents; bad settings" accidents
 stage "head restarted" new_head
 stage down down

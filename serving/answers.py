@@ -12,6 +12,7 @@ from torch import Tensor
 from alexnet.guess import guesses
 from alexnet.pixels import PictureError
 from alexnet.predictor import Predictor
+from alexnet.similar import COMMAND
 from alexnet.views import five_places, one_place
 from serving.authentication import KeyRequired
 from serving.cancellation import unless_disconnected
@@ -239,7 +240,7 @@ def _neighbours(served: Served) -> Neighbours:
         raise RefusedError(
             "no-index",
             f"the model {served.predictor.about.name} has no index of its training images; "
-            "make one with `alexnet index MODEL DATASET`",
+            f"make one: `{COMMAND}`, or with Compose `submit index`",
         )
     return served.neighbours
 

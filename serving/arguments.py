@@ -1,4 +1,4 @@
-"""The commands that answer, ask and index, and their options."""
+"""The commands that answer and ask, and their options."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,34 +29,12 @@ class Classify(Options):
     """Print one line of JSON for each photograph."""
 
 
-class Index(Options):
-    """Index the training images of a model, to find similar ones.
-
-    Flat is exact and takes 4 bytes for each hidden unit: 16 KB for an image at full width. A search
-    reads all of it, which is right for up to some 100,000 images. SQfp16 takes half of that and
-    finds 99.9 % of the same six neighbours, SQ8 a quarter and 98.8 %. IVF1024,SQ8 codes the
-    difference from the centre of a list, which is finer: it reads a sixteenth of what SQ8 does and
-    finds 99.3 %. Each of its lists needs 39 images or more. For the 1.28 million images of ImageNet
-    take IVF4096,SQ8: 5.3 GB instead of 21.
-    """
-
-    model: Annotated[Path, Argument()]
-    """models/NAME or models/NAME/STEP."""
-    dataset: Annotated[Path, Argument()]
-    """The packed dataset that the model was trained on."""
-    factory: Annotated[str, Option(metavar="KIND")] = "Flat"
-    """The kind of index, as FAISS writes it."""
-
-
 COMMANDS = Commands(
     extra="serve",
     by_name={
         "serve": Command(Settings, "serving.commands:serve", "alexnet serve --model models/mine"),
         "classify": Command(
             Classify, "serving.commands:classify", "alexnet classify photo.jpg --wait 60"
-        ),
-        "index": Command(
-            Index, "serving.commands:index", "alexnet index models/mine datasets/mine"
         ),
     },
 )

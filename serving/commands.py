@@ -1,8 +1,6 @@
-"""What the commands `serve`, `classify` and `index` do; each returns its exit status."""
+"""What the commands `serve` and `classify` do; each returns its exit status."""
 
-import os
-
-from serving.arguments import Classify, Index
+from serving.arguments import Classify
 from serving.settings import Settings
 
 
@@ -24,13 +22,3 @@ def classify(options: Classify) -> int:
     from serving.client import classify
 
     return classify(options)
-
-
-def index(options: Index) -> int:
-    # By default threads that wait for each other spin: where other work has a core, they take up to
-    # ten times the time. The libraries read this when they are loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from serving.index import build
-
-    print(build(options.model, options.dataset, options.factory))
-    return 0

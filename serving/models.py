@@ -11,8 +11,9 @@ from pathlib import Path
 from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.predictor import Predictor
+from alexnet.similar import FOLDER
 from serving import metrics
-from serving.neighbours import FOLDER, Neighbours
+from serving.neighbours import Neighbours
 from serving.schemas import ModelName
 
 log = logging.getLogger("serving")

@@ -103,6 +103,30 @@ def dataset(
 
 
 @pytest.fixture(scope="session")
+def indexed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The step's directory of an untrained network for `dataset`, its training images indexed."""
+    # Loaded here, so that their libraries find the variables set above.
+    import torch
+
+    from alexnet.checkpoint import About, save
+    from alexnet.model import AlexNet, AlexNetConfig
+    from pipeline.dataset import Dataset
+    from trainer.publishing.similar_index import build
+
+    torch.manual_seed(0)
+    packed = Dataset(dataset)
+    network = AlexNetConfig(classes=len(packed.manifest.classes), width=0.1, crop=64)
+    about = About(
+        name="tiny", step=1, network=network, size=packed.manifest.size, dataset=packed.digest,
+        recipe={}, versions={}, classes=packed.manifest.classes, trained_at=None,
+    )  # fmt: skip
+    models = tmp_path_factory.mktemp("models")
+    step = save(AlexNet(network), torch.full((3, 64, 64), 110.0), about, models)
+    build(step.parent, dataset)
+    return step
+
+
+@pytest.fixture(scope="session")
 def test_data() -> Path:
     """Photographs that are not part of the project; its tests pass without them."""
     if "ALEXNET_TEST_DATA" not in os.environ:

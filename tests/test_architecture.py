@@ -14,7 +14,9 @@ from tests.conftest import ROOT
     [
         ("serving.app", ("ray", "nvidia", "pipeline", "trainer")),
         ("serving.client", ("torch", "fastapi")),  # the client starts at once
-        ("trainer.commands", ("serving", "fastapi")),
+        ("trainer.commands", ("serving", "fastapi", "faiss")),
+        ("trainer.index", ("torch",)),  # which reads a variable that this command sets
+        ("alexnet.similar", ("faiss",)),
         ("pipeline.commands", ("serving", "trainer", "nvidia", "ray")),
         ("pipeline.pack", ("torch", "nvidia", "ray")),  # tasks start at once and stay small
         ("alexnet", ("torch", "PIL", "numpy")),  # all rooms import it

@@ -72,8 +72,9 @@ def _commands(text: str) -> list[tuple[str, list[str]]]:
     lines = [line for part in code for line in part.replace("\\\n", " ").splitlines()]
     found = []
     for line in lines:
-        # A run that is submitted is a command of its own.
-        line = re.sub(r"alexnet submit (?=train)|docker compose run --rm submit ", "alexnet ", line)
+        # What is submitted is a command of its own.
+        sent = r"alexnet submit (?=train|index)|docker compose run --rm submit "
+        line = re.sub(sent, "alexnet ", line)
         for command, rest in re.findall(r"(?<![\w/.-])(?<!-n )alexnet ([a-z]+)\b([^#&|;]*)", line):
             found.append((command, re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)))
     return found

@@ -1,19 +1,24 @@
-"""What the program wrote on 2026-11-26 still loads: its model answers, its stopped run goes on.
+"""What the program wrote on 2026-11-26 still loads: its model answers, also about similar images,
+and its stopped run goes on.
 
 tests/earlier/ holds a packed dataset, a run of six epochs that was stopped after three of 48 steps,
-and the model that it published once it was resumed then.
+and the model that it published once it was resumed then, with an index of its training images.
 """
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import alexnet
-from alexnet.checkpoint import load
+from alexnet.checkpoint import current, load
+from alexnet.pixels import whole_picture
+from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
+from serving.neighbours import Neighbours
 
 EARLIER = Path(__file__).parent / "earlier"
 PUBLISHED = EARLIER / "published" / "tiny"
@@ -34,6 +39,17 @@ def test_a_published_model_answers_as_it_did() -> None:
     found_NK = alexnet.load(PUBLISHED).probabilities(images)
     # Another processor may round otherwise.
     torch.testing.assert_close(found_NK, torch.tensor(PROBABILITY_NK), rtol=0, atol=1e-5)
+
+
+def test_an_index_finds_each_image_itself() -> None:
+    model, train = Predictor([load(PUBLISHED)]), Dataset(EARLIER / "dataset").train
+    neighbours = Neighbours.open(current(PUBLISHED), model.about)
+    assert neighbours is not None
+    images = [whole_picture(train.jpeg(sample).tobytes(), 72) for sample in range(len(train))]
+    image_N3SS = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    distance_N2, number_N2 = neighbours.nearest(model.features(image_N3SS).numpy(), 2)
+    assert number_N2[:, 0].tolist() == list(range(len(train)))
+    assert (distance_N2[:, 0] < 1e-3 * distance_N2[:, 1]).all()
 
 
 @pytest.mark.slow

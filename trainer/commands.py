@@ -1,6 +1,9 @@
 """What the commands from `train` to `stop` do; each returns its exit status."""
 
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -12,6 +15,7 @@ from trainer.arguments import (
     Evaluate,
     Export,
     Import,
+    Index,
     Logs,
     Publish,
     Report,
@@ -36,6 +40,11 @@ from trainer.run import RunError, ask_to_stop, find_run, open_run
 def train(options: Train) -> int:
     recipe = resolve(options.recipe, os.environ, recipe_changes(options))
     dataset = find_dataset(options, recipe.size)
+    if options.index and dataset and dataset.manifest.original:
+        raise RunError(
+            f"--index needs a packed dataset; pack {options.data}: "
+            f"`alexnet pack {options.data} DATASET`, or leave --index out"
+        )
     init_from = starting_model(options, recipe.network)
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
@@ -47,7 +56,20 @@ def train(options: Train) -> int:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
         print(f"stopped; to go on: {again} (run {run.name})")
         return 0
-    return _published(publish(run, outcome.checkpoint, options.models))
+    directory = publish(run, outcome.checkpoint, options.models)
+    _published(directory)
+    return _indexed(directory, run.data) if options.index else 0
+
+
+def _indexed(model: Path, data: Path) -> int:
+    """Index the model's training images in a process of its own, which begins as trainer/index.py
+    says, and whose end is not that of the training. Returns its status."""
+    words = ["index", str(model), "--data", str(data)]
+    status = subprocess.call([sys.executable, "-m", "trainer", *words])
+    if status:
+        command = shlex.join(["alexnet", *words])
+        print(f"{model} is published, but without an index; to build it: {command}", flush=True)
+    return status
 
 
 def stop(options: Stop) -> int:
@@ -73,16 +95,22 @@ def submit(options: Submit) -> int:
     command = options.command
     if "--detach" in command:
         raise RunError("--detach belongs before train: alexnet submit --detach train ...")
-    if command[0] != "train":
-        raise RunError(f"{command[0]!r} cannot be submitted; only `train` with its options can")
-    asked = console.parsed("train", COMMANDS, command[1:])  # a mistake shows here and now
+    if command[0] not in ("train", "index"):
+        raise RunError(
+            f"{command[0]!r} cannot be submitted; only `train` and `index` with their options can"
+        )
+    asked = console.parsed(command[0], COMMANDS, command[1:])  # a mistake shows here and now
     if asked is None:
         return 0
-    assert isinstance(asked, Train)
-    if asked.resumption == "no":
-        command = (*command, "--resume-if-any")
+    if isinstance(asked, Index):
+        name = f"{asked.model.name}.index"
+    else:
+        assert isinstance(asked, Train)
+        name = asked.name
+        if asked.resumption == "no":
+            command = (*command, "--resume-if-any")
     jobs = Jobs()
-    job = jobs.send(asked.name, command)
+    job = jobs.send(name, command)
     print(f"{job.id}: sent to {jobs.address}", flush=True)
     return 0 if options.detach else _followed(jobs, job)
 
@@ -114,7 +142,9 @@ def publish_run(options: Publish) -> int:
 
 
 def _published(directory: Path) -> int:
-    print(f"published {directory}; to serve it: alexnet serve --model {directory.parent}")
+    print(
+        f"published {directory}; to serve it: alexnet serve --model {directory.parent}", flush=True
+    )
     return 0
 
 

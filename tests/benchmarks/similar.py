@@ -27,11 +27,12 @@ from typer import Argument
 from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.console import Options
-from serving.index import BATCH, features, make_index
-from serving.neighbours import FOLDER, INDEX, Neighbours, mapped, search
-from serving.packed_images import PackedImages
-from serving.thumbnails import JPEGS, ThumbnailWriter
+from alexnet.similar import FOLDER, INDEX
+from alexnet.thumbnails import JPEGS, ThumbnailWriter
+from pipeline.dataset import Dataset
+from serving.neighbours import Neighbours, mapped, search
 from tests.benchmarks.harness import in_own_process, own_bytes, run
+from trainer.publishing.similar_index import BATCH, features, make_index
 
 Part = Literal["pictures", "vectors", "runtimes"]
 NEIGHBOURS = 6
@@ -122,16 +123,17 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         copy = Path(folder) / step.name
         shutil.copytree(step, copy, ignore=shutil.ignore_patterns(FOLDER))
         loaded = checkpoint.load(copy)
-        words = [sys.executable, "-m", "serving", "index", str(copy), str(dataset)]
+        words = [sys.executable, "-m", "trainer", "index", str(copy), "--data", str(dataset)]
         before_s = _children_s()
         _, build_s, _ = _timed(subprocess.check_call, words)
         build_cpu_s = _children_s() - before_s
         exact, open_s, _ = _timed(Neighbours.open, copy, loaded.about)
         size = {name: (copy / FOLDER / name).stat().st_size for name in (INDEX, JPEGS)}
-        asked = PackedImages(dataset, loaded.about, "val")
+        asked = Dataset(dataset).val
         with ThumbnailWriter(Path(folder)) as thumbnails:
             feature_QH = np.concatenate(list(features(loaded, asked, thumbnails)))
-        label_P = np.array([exact.label(picture) for picture in range(len(exact))])
+        label_P = np.array([exact.label(number) for number in range(len(exact))])
+        label_Q = asked.label(np.arange(len(asked)))
         stored_PH = mapped(copy / FOLDER / INDEX).reconstruct_n(0, len(exact))
     result = {
         "pictures": len(exact), "units": feature_QH.shape[1], "asked": len(asked),
@@ -147,7 +149,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
     for kind in (*KINDS, "IVF128,SQ8"):
         index = make_index(kind, len(stored_PH[0]), len(stored_PH), _sliced(stored_PH))
         nearest_QN[kind] = search(index, feature_QH, NEIGHBOURS)[1]
-        same_QN = label_P[nearest_QN[kind]] == asked.label_P[:, None]
+        same_QN = label_P[nearest_QN[kind]] == label_Q[:, None]
         kinds[kind] = {
             "same_class": same_QN.mean(),
             "nearest_same_class": same_QN[:, 0].mean(),

@@ -249,7 +249,7 @@ def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, datas
 def test_without_an_index_the_command_is_named(client: TestClient, jpeg: bytes) -> None:
     refused = post(client, jpeg, path="/similar")
     assert refused.status_code == 404
-    assert "alexnet index MODEL DATASET" in refused.json()["detail"]
+    assert "alexnet index MODEL --data DATASET" in refused.json()["detail"]
     assert client.get("/thumbnails/0").json()["code"] == "no-index"
 
 

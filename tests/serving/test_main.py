@@ -16,7 +16,7 @@ import pytest
             "--port or SERVING_PORT is 99999: expected at most",
         ),
         (("--modle", "m"), "No such option: --modle (Possible options: --model)"),
-        (("index", "nowhere", "dataset"), "nowhere: there is no published model"),
+        (("index", "models/x", "d"), "is now `alexnet index MODEL --data DATASET`, with the extra"),
         (("classify", "none.jpg", "--url", "http://127.0.0.1:9"), "none.jpg: No such file"),
         (("classify", "Makefile", "--url", "http://127.0.0.1:9"), "is the server running?"),
     ],

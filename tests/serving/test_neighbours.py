@@ -1,4 +1,4 @@
-"""Neighbours against every distance written out, and what must not be opened."""
+"""Neighbours against every distance written out, and what FAISS cannot open."""
 
 import hashlib
 import io
@@ -17,9 +17,10 @@ from PIL import Image
 from alexnet import checkpoint
 from alexnet.command import UserError
 from alexnet.pixels import whole_picture
+from alexnet.similar import FOLDER, INDEX
 from pipeline.dataset import Dataset
-from serving.index import BATCH, make_index
-from serving.neighbours import FILES, FOLDER, INDEX, Neighbours, search
+from serving.neighbours import Neighbours, search
+from trainer.publishing.similar_index import BATCH, make_index
 
 
 @pytest.fixture(scope="module")
@@ -129,54 +130,12 @@ def test_thumbnails_are_the_pictures(neighbours: Neighbours, dataset: Path) -> N
 def test_pictures_that_are_not_there(neighbours: Neighbours) -> None:
     for number in (-1, len(neighbours)):
         for ask in (neighbours.label, neighbours.thumbnail):
-            with pytest.raises(IndexError, match=f"picture {number}: the index has 0 to "):
+            with pytest.raises(IndexError, match=f"image {number}: the index has 0 to "):
                 ask(number)
 
 
-def test_a_model_without_an_index(indexed: Path, tmp_path: Path) -> None:
-    assert Neighbours.open(tmp_path, checkpoint.load(indexed).about) is None
-
-
-@pytest.fixture
-def copy(indexed: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(indexed, tmp_path / "copy")
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_or_a_missing_file_is_refused(copy: Path, name: str) -> None:
-    about, path = checkpoint.load(copy).about, copy / FOLDER / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(
-        UserError, match=rf"{name}: the file is damaged: its SHA-256 is .*; build the index again"
-    ):
-        Neighbours.open(copy, about)
-    path.unlink()
-    with pytest.raises(
-        UserError, match=rf"{name}: No such file or directory; build the index again"
-    ):
-        Neighbours.open(copy, about)
-
-
-def test_other_weights_are_refused(copy: Path) -> None:
-    about = checkpoint.load(copy).about.model_copy(update={"weights_sha256": "e" * 64})
-    with pytest.raises(
-        UserError, match=r"built for the weights .*, but the model's are eeeeeeeeeeee…"
-    ):
-        Neighbours.open(copy, about)
-
-
-def test_an_about_file_of_another_version_is_refused(copy: Path) -> None:
-    path = copy / FOLDER / "about.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(
-        UserError, match=r"about.json: version is 2: expected 1; build the index again"
-    ):
-        Neighbours.open(copy, checkpoint.load(copy).about)
-
-
-def test_an_index_of_another_faiss_is_refused(copy: Path) -> None:
+def test_an_index_of_another_faiss_is_refused(indexed: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(indexed, tmp_path / "copy")
     about, index = copy / FOLDER / "about.json", copy / FOLDER / INDEX
     was = hashlib.sha256(index.read_bytes()).hexdigest()
     index.write_bytes(b"IxXX" + index.read_bytes()[4:])

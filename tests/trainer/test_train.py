@@ -9,7 +9,8 @@ import torch
 from tensorboardX.proto import event_pb2
 
 from alexnet import console
-from alexnet.checkpoint import load
+from alexnet.checkpoint import current, load
+from alexnet.similar import read_about
 from pipeline.dataset import Dataset
 from trainer import report
 from trainer.arguments import COMMANDS
@@ -38,12 +39,14 @@ def events(folder: Path, name: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory, run: Callable) -> Path:
-    """A folder with one finished run, `whole`, and its published model."""
+    """A folder with one finished run, `whole`, and its published model with an index."""
     folder = tmp_path_factory.mktemp("trained")
-    done = run(*arguments("whole", dataset, folder))
+    done = run(*arguments("whole", dataset, folder), "--index")
     assert done.returncode == 0, done.stderr
     assert "validation accuracy top-1" in done.stdout
-    assert f"published {folder}/models/whole" in done.stdout
+    published, index = done.stdout.splitlines()[-3::2]
+    assert published.startswith(f"published {folder}/models/whole/00000081; ")
+    assert index == f"{folder}/models/whole/00000081/similar"
     return folder
 
 
@@ -62,6 +65,13 @@ def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: P
     assert about.dataset == packed.digest
     assert [label.id for label in about.classes] == ["disc", "ring", "square"]
     assert [(a.views, a.pictures) for a in about.accuracy] == [(1, 12), (10, 12)]
+
+
+def test_the_index_is_of_all_training_images(trained: Path, dataset: Path) -> None:
+    step = current(trained / "models" / "whole")
+    index = read_about(step, load(step).about)
+    assert index is not None
+    assert (index.pictures, index.dataset) == (108, Dataset(dataset).digest)
 
 
 def test_metrics_tell_of_every_sample_and_epoch(trained: Path) -> None:

@@ -1,6 +1,7 @@
 """Runs that are sent to a cluster with a dashboard and a token, as people send them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from alexnet.checkpoint import load
+from alexnet.checkpoint import current, load
+from alexnet.similar import FOLDER, read_about
 from tests.conftest import ROOT
 from tests.nodes import Cluster, ray_nodes
 from trainer.on_ray.jobs import VARIABLE
@@ -122,10 +124,25 @@ def test_sent_stopped_and_sent_again(
     assert load(tmp_path / "models/r").about.name == "r"
 
 
+def test_an_index_is_built_as_a_job(
+    ask: Callable, indexed: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(indexed.parent, tmp_path / "m", ignore=shutil.ignore_patterns(FOLDER))
+    done = ask("submit", "index", tmp_path / "m", "--data", dataset)
+    assert done.returncode == 0, done
+    assert done.stdout.startswith("m.index.1: sent to ")
+    assert done.stdout.endswith("m.index.1: succeeded\n")
+    step = current(tmp_path / "m")
+    assert read_about(step, load(step).about) is not None
+    gone = ask("submit", "index", tmp_path / "m", "--data", tmp_path / "gone")
+    assert gone.returncode == 1
+    assert "gone/manifest.json: No such file" in gone.stdout
+
+
 def test_mistakes_are_one_line(ask: Callable, train: list[str]) -> None:
     for words, environment, text in [
         (["submit", *train, "--epochs", "0"], {}, "--epochs is 0: expected more than 0"),
-        (["submit", "pack"], {}, "only `train` with its options can"),
+        (["submit", "pack"], {}, "only `train` and `index` with their options can"),
         (["submit", *train, "--detach"], {}, "alexnet submit --detach train"),
         (["logs", "none"], {}, "no job of a run none"),
         (["status"], {"RAY_AUTH_TOKEN": "wrong" * 8}, "Invalid authentication token"),

@@ -1,4 +1,4 @@
-"""Building an index: whole or not at all, of the right pictures, and refused in clear words."""
+"""Building an index: whole or not at all, of the right images, and refused in clear words."""
 
 import fcntl
 import json
@@ -15,8 +15,12 @@ import pytest
 
 from alexnet import checkpoint
 from alexnet.command import UserError
-from serving.index import _reserve, build
-from serving.neighbours import FOLDER, Neighbours
+from alexnet.similar import FOLDER
+from pipeline.dataset import Dataset
+from serving.neighbours import Neighbours
+from tests.serving.conftest import serve
+from trainer.commands import _indexed
+from trainer.publishing.similar_index import _reserve, build
 
 
 @pytest.fixture
@@ -81,8 +85,8 @@ import json, os, signal, sys
 from itertools import count
 from pathlib import Path
 from alexnet.checkpoint import load
-from serving.index import _reserve, build
 from serving.neighbours import Neighbours
+from trainer.publishing.similar_index import build
 
 step, dataset, sync = Path(sys.argv[1]), Path(sys.argv[2]), os.fsync
 about = load(step).about
@@ -156,8 +160,8 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
     ("damage", "text"),
     [
         (lambda d: (d / "manifest.json").unlink(), "No such file .*`alexnet pack SOURCE"),
-        (lambda d: (d / "manifest.json").write_text("{}"), "version is missing; pack the"),
-        (changed(version=7), "version is 7: expected 1; pack the source again"),
+        (lambda d: (d / "manifest.json").write_text("{}"), "size is missing; pack the"),
+        (changed(version=7), "has version 7, but this program reads version 1; pack"),
         (changed(original=True), "lists photographs that were not packed; pack"),
         (
             changed(size=96),
@@ -178,7 +182,7 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
         (one_label_less, r"index.npy: the file lists \d+ images, but the manifest says \d+; copy"),
         (
             a_broken_picture,
-            r"00000.tar, at byte \d+: the file is not an image .*JPEG.; copy the dataset",
+            r"00000.tar, at byte \d+: the file is not an image .*JPEG.; .*copy the dataset",
         ),
     ],
 )
@@ -216,11 +220,47 @@ def test_memory_is_reserved_for_all_vectors_at_once() -> None:
     assert int(index.codes.owned_data.data()) == place
 
 
+def test_a_server_finds_a_training_image_itself(bare: Path, dataset: Path, run: Callable) -> None:
+    """Built by the command and asked over HTTP: a process each."""
+    done = run("trainer", "index", bare.parent, "--data", dataset)
+    assert done.returncode == 0, done.stderr
+    train = Dataset(dataset).train
+    with serve("--model", bare.parent) as server:
+        for number in (0, 41, len(train) - 1):
+            answer = server.post("/similar", train.jpeg(number).tobytes()).raise_for_status().json()
+            itself, other, *_ = answer["neighbours"]
+            assert itself["thumbnail"] == f"/thumbnails/{number}"
+            assert itself["distance"] < 1e-3 * other["distance"]
+
+
+def test_a_model_whose_index_fails_stays_published(
+    bare: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    """What `train --index` does once it has published."""
+    assert _indexed(bare, tmp_path / "gone") == 2
+    said = capfd.readouterr()
+    assert f"python -m trainer index: {tmp_path}/gone/manifest.json: No such file" in said.err
+    command = f"alexnet index {bare} --data {tmp_path}/gone"
+    assert f"{bare} is published, but without an index; to build it: {command}" in said.out
+    assert checkpoint.load(bare.parent).about.name == "tiny"
+
+
+def test_photographs_that_are_not_packed_are_refused_before_training(
+    photographs: Path, tmp_path: Path, run: Callable
+) -> None:
+    done = run(
+        "trainer", "train", "--data", photographs, "--name", "r", "--index",
+        "--runs", tmp_path / "runs", "--models", tmp_path / "models",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"--index needs a packed dataset; pack {photographs}: `alexnet pack " in done.stderr
+
+
 def test_the_command(
     bare: Path, damaged: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     changed(quarantined=1)(damaged)
-    done = run("serving", "index", bare.parent, damaged, "--factory", "SQfp16")
+    done = run("trainer", "index", bare.parent, "--data", damaged, "--factory", "SQfp16")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(bare / FOLDER)
     total = len(opened(bare))

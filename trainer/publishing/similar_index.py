@@ -1,11 +1,9 @@
-"""alexnet index: a model's training pictures to an index of nearest neighbours."""
+"""A published model and its dataset -> an index of the training images, to find similar ones."""
 
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,26 +12,31 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
+from PIL import Image
 
-from alexnet import atomic, checkpoint
+from alexnet import atomic, checkpoint, similar
 from alexnet.checkpoint import About, Checkpoint
 from alexnet.command import UserError
-from alexnet.pixels import PACKED
-from alexnet.predictor import centre_features
-from serving.neighbours import FILES, FOLDER, INDEX, LABELS, AboutNeighbours
-from serving.packed_images import PackedImages
-from serving.thumbnails import ThumbnailWriter, shrunk
+from alexnet.pixels import PACKED, PictureError, whole_image
+from alexnet.predictor import centre_features, default_device
+from alexnet.similar import FOLDER, INDEX, LABELS
+from alexnet.thumbnails import ThumbnailWriter, shrunk
+from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
+from pipeline.progress import Progress
+from pipeline.split import Split
 
 BATCH = 64
 SAMPLE = 2500 * BATCH
-"""Pictures that an index learns its lists from: 39 for each of 4,096, fewer than which FAISS warns
+"""Images that an index learns its lists from: 39 for each of 4,096, fewer than which FAISS warns
 of. 2.6 GB of 4,096 units."""
 PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
 
 
-def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
-    """Index the training pictures of `dataset` under `model`'s step, in place of an index there.
+def build(model: Path, data: Path, factory: str = "Flat") -> Path:
+    """Index the training images of the dataset `data` under `model`'s step, in place of an index
+    there.
 
     Returns its directory. `factory` is a kind of index in FAISS's words. A reader finds the old
     index, none or the new one, never a part. Raises UserError: the dataset is damaged or does not
@@ -41,23 +44,22 @@ def build(model: Path, dataset: Path, factory: str = "Flat") -> Path:
     """
     step = checkpoint.current(model)
     loaded = checkpoint.load(step)
-    pictures = PackedImages(dataset, loaded.about)
-    for mismatch in _mismatches(pictures, loaded.about):
+    dataset = Dataset(data)
+    _check(dataset, loaded.about)
+    for mismatch in _mismatches(dataset, loaded.about):
         print(f"warning: {mismatch}", file=sys.stderr)
     with _locked(step) as partial:
         folder = partial / FOLDER
         folder.mkdir()
-        _fill(folder, loaded, pictures, factory)
+        _fill(folder, loaded, dataset, factory)
         if (step / FOLDER).exists():
             (step / FOLDER).rename(partial / "old")
         folder.rename(step / FOLDER)
     return step / FOLDER
 
 
-def make_index(
-    factory: str, units: int, pictures: int, batches: Iterator[np.ndarray]
-) -> faiss.Index:
-    """A FAISS index of the last hidden layers of all pictures.
+def make_index(factory: str, units: int, images: int, batches: Iterator[np.ndarray]) -> faiss.Index:
+    """A FAISS index of the last hidden layers of all images.
 
     They come in batches (BATCH, units) float32; besides the index only SAMPLE of them are ever in
     memory. Raises UserError.
@@ -66,9 +68,9 @@ def make_index(
     named = f"--factory {factory}", "see `alexnet index --help`"
     with _faiss_errors(*named):
         index = faiss.index_factory(units, factory)
-    _reserve(index, pictures)
-    # A packed dataset's order is random: its first pictures are a fair sample.
-    sample = min(pictures, BATCH if index.is_trained else SAMPLE)
+    _reserve(index, images)
+    # A packed dataset's order is random: its first images are a fair sample.
+    sample = min(images, BATCH if index.is_trained else SAMPLE)
     sample_PH = np.empty((sample, units), np.float32)
     for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
         sample_PH[start : start + BATCH] = feature_NH
@@ -84,74 +86,84 @@ def make_index(
     return index
 
 
-def _reserve(index: faiss.Index, pictures: int) -> None:
+def _reserve(index: faiss.Index, images: int) -> None:
     """Memory for all: a vector that grows is copied, and there twice meanwhile."""
     if isinstance(index, faiss.IndexFlatCodes) and hasattr(index.codes, "owned_data"):
         codes = index.codes.owned_data
-        codes.resize(pictures * index.code_size)
+        codes.resize(images * index.code_size)
         codes.resize(0)
 
 
-def _fill(folder: Path, loaded: Checkpoint, pictures: PackedImages, factory: str) -> None:
+def _fill(folder: Path, loaded: Checkpoint, dataset: Dataset, factory: str) -> None:
     """Write every file of an index, about.json last."""
-    units = loaded.model.fc7.out_features
+    units, images = loaded.model.fc7.out_features, len(dataset.train)
     with ThumbnailWriter(folder) as thumbnails:
-        batches = features(loaded, pictures, thumbnails)
-        index = make_index(factory, units, len(pictures), batches)
+        index = make_index(factory, units, images, features(loaded, dataset.train, thumbnails))
     with _faiss_errors(str(folder / INDEX), "free some disk space and run the same command again"):
         faiss.write_index(index, str(folder / INDEX))
-    atomic.write_array(folder / LABELS, pictures.label_P)
-    about = AboutNeighbours(
-        weights_sha256=loaded.about.weights_sha256,
-        dataset=pictures.digest,
-        pictures=len(pictures),
-        factory=factory,
-        built_at=checkpoint.now(),
-        sha256={name: _synced_digest(folder / name) for name in FILES},
-    )
-    atomic.write(folder / "about.json", about.model_dump_json(indent=2).encode())
+    atomic.write_array(folder / LABELS, dataset.train.label(np.arange(images)))
+    similar.write_about(folder, loaded.about.weights_sha256, dataset.digest, images, factory)
 
 
-def features(
-    loaded: Checkpoint, pictures: PackedImages, thumbnails: ThumbnailWriter
-) -> Iterator[np.ndarray]:
-    """The last hidden layer of all pictures, in order, in batches (N, H) float32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def features(loaded: Checkpoint, split: Split, thumbnails: ThumbnailWriter) -> Iterator[np.ndarray]:
+    """The last hidden layer of all images of a packed split, in order, in batches (N, H) float32.
+
+    Decoded and computed as the server does. Raises UserError where an image is damaged.
+    """
+    device, size = default_device(), loaded.about.size
     model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean_3WW = loaded.mean_3HW.to(device)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for numbers in _batches(len(pictures)):
-            images = list(pool.map(pictures.image, numbers))
+
+    def image(number: int) -> Image.Image:
+        try:
+            return whole_image(split.jpeg(number).tobytes(), size, ("JPEG",))
+        except PictureError as error:
+            raise DatasetError(f"{split.place(number)}: {error}; {split.remedy}") from None
+
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        Progress("index", len(split), "images") as progress,
+    ):
+        for first in range(0, len(split), BATCH):
+            images = list(pool.map(image, range(first, min(first + BATCH, len(split)))))
             for jpeg in pool.map(shrunk, images):
                 thumbnails.add(jpeg)
-            picture_NSS3 = torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(device)
-            yield centre_features(model, picture_NSS3.permute(0, 3, 1, 2), mean_3WW).cpu().numpy()
+            image_NSS3 = torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(device)
+            yield centre_features(model, image_NSS3.permute(0, 3, 1, 2), mean_3WW).cpu().numpy()
+            progress.advance(len(images))
 
 
-def _batches(total: int) -> Iterator[range]:
-    """0 to `total` in batches. Says how far the work is: a line that moves, or one each tenth."""
-    start, terminal = time.monotonic(), sys.stdout.isatty()
-    for first in range(0, total, BATCH):
-        done = min(first + BATCH, total)
-        yield range(first, done)
-        if not terminal and 10 * done // total == 10 * first // total:
-            continue
-        rate = done / (time.monotonic() - start)
-        print(
-            f"index: {done:,} of {total:,} images, {rate:,.0f} images/s, "
-            f"{(total - done) / rate:,.0f} s left",
-            end="\r" if terminal and done < total else "\n",
-            flush=True,
+def _check(dataset: Dataset, about: About) -> None:
+    """Raises DatasetError where the images are not packed for the classes and size of the model."""
+    path, manifest = dataset.directory / "manifest.json", dataset.manifest
+    if manifest.original:
+        raise DatasetError(
+            f"{path}: this dataset lists photographs that were not packed; pack them: "
+            "`alexnet pack SOURCE DATASET`"
+        )
+    if manifest.size != about.size:
+        raise DatasetError(
+            f"{path}: the images are {manifest.size} x {manifest.size} pixels, but the model "
+            f"{about.name} takes {about.size} x {about.size}; pack the source again with "
+            f"--size {about.size}"
+        )
+    here = [label.id for label in manifest.classes]
+    known = [label.id for label in about.classes]
+    if here != known:
+        differ = [*sorted(set(here) ^ set(known)), "their order"][0]
+        raise DatasetError(
+            f"{path}: its {len(here)} classes are not the {len(known)} classes of the model "
+            f"{about.name} (they differ in {differ}); give the dataset it was trained on"
         )
 
 
-def _mismatches(pictures: PackedImages, about: About) -> Iterator[str]:
-    """What is odd about these pictures for this model, and no reason to refuse them."""
-    if pictures.digest != about.dataset:
+def _mismatches(dataset: Dataset, about: About) -> Iterator[str]:
+    """What is odd about these images for this model, and no reason to refuse them."""
+    if dataset.digest != about.dataset:
         trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"
         yield (
             f"{about.name} was trained on {trained_on}, but this dataset is "
-            f"{pictures.digest[:12]}…; the model may never have seen the images of this index"
+            f"{dataset.digest[:12]}…; the model may never have seen the images of this index"
         )
     if about.rule != PACKED:
         yield (
@@ -197,10 +209,3 @@ def _faiss_errors(what: str, remedy: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise UserError(f"{what}: {str(error).rsplit(': ', 1)[-1]}; {remedy}") from None
-
-
-def _synced_digest(path: Path) -> str:
-    """SHA-256 of a file that has reached the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Small copies of an index's pictures, in two files: a server needs no dataset to show them.
+"""Small copies of an index's images, in two files: a server needs no dataset to show them.
 
 thumbnails       JPEGs, one after the other
 thumbnails.npy   where each begins, and where the last ends, (P + 1,) int64
@@ -24,9 +24,9 @@ class Thumbnails:
         self._data = np.memmap(folder / JPEGS, mode="r")
         self._offset = np.load(folder / OFFSETS, mmap_mode="r")
 
-    def __getitem__(self, picture: int) -> bytes:
+    def __getitem__(self, number: int) -> bytes:
         """JPEG."""
-        start, end = self._offset[picture : picture + 2]
+        start, end = self._offset[number : number + 2]
         return self._data[start:end].tobytes()
 
 
