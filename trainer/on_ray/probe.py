@@ -120,16 +120,17 @@ def try_gpu() -> Finding:
 
 
 def _driver() -> Driver | None:
+    version, cuda = ctypes.create_string_buffer(80), ctypes.c_int()
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
+        failed = (
+            nvml.nvmlInit_v2()
+            or nvml.nvmlSystemGetDriverVersion(version, len(version))
+            or nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(cuda))
+        )
+    except (OSError, AttributeError):  # no such library, or an old one without these functions
         return None
-    version, cuda = ctypes.create_string_buffer(80), ctypes.c_int()
-    if (
-        nvml.nvmlInit_v2()
-        or nvml.nvmlSystemGetDriverVersion(version, len(version))
-        or nvml.nvmlSystemGetCudaDriverVersion_v2(ctypes.byref(cuda))
-    ):
+    if failed:
         return None
     return Driver(version.value.decode(), f"{cuda.value // 1000}.{cuda.value % 1000 // 10}")
 
