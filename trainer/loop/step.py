@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from alexnet.model import Draw
+from alexnet.dropout import Draw
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
@@ -53,7 +53,7 @@ def train_step(
         last = start + most >= rows
         parallel = isinstance(model, DistributedDataParallel)
         with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
-            masks = draw(place, place.first + start, part.image_NCHW.device)
+            masks = draw(place, place.first + start)
             with autocast(precision, part.image_NCHW.device):
                 logit_NK = model(part.image_NCHW, masks)
             logit_NK = logit_NK.float()
@@ -68,10 +68,8 @@ def train_step(
     return counts_3
 
 
-def draw(place: StepPosition, first: int, device: torch.device) -> Draw:
-    """How to draw the masks of a pass of rows from `first` on: they depend on where the run stands,
-    neither on the past nor on how many workers share the batch."""
+def draw(place: StepPosition, first: int) -> Draw:
+    """Where the masks of a pass of rows from `first` on are found: it depends on where the run
+    stands, neither on the past nor on how many workers share the batch."""
     words = np.random.SeedSequence((place.seed, place.epoch, place.position))
-    generator = torch.Generator(device)
-    generator.manual_seed(int(words.generate_state(1, np.uint64)[0]))
-    return Draw(generator, first, place.real)
+    return Draw(int(words.generate_state(1, np.uint64)[0]), first)

@@ -2,7 +2,6 @@
 
 from math import log
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,7 +62,7 @@ def test_padding_changes_nothing() -> None:
 @pytest.mark.parametrize("config", [PLAIN, TINY], ids=["plain", "dropout"])
 def test_shares_of_two_workers_average_to_the_whole_batch(config: AlexNetConfig) -> None:
     """What DDP does: the mean of the workers' gradients is the gradient of the mean loss; with
-    dropout too, as each draws the mask of all ten rows."""
+    dropout too, whose masks know nothing of the shares."""
     data, parts = batch(10, 10), []
     for rows, world in ((slice(0, 10), 1), (slice(0, 4), 2), (slice(4, 10), 2)):
         model, optimizer = fresh(config)
@@ -101,31 +100,20 @@ def test_counts_are_those_of_the_real_rows() -> None:
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_masks_are_those_of_torchs_own_generator_which_stays_as_it_is() -> None:
-    """Two layers' masks, one after the other, for the last 20 of 50 rows."""
-    model, _ = fresh(TINY)
-    words = np.random.SeedSequence((3, 1, 128)).generate_state(1, np.uint64)
-    torch.manual_seed(int(words[0]))
-    expected = [torch.empty(50, 6).bernoulli_(0.5)[30:] for _ in range(2)]
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    masks = draw(StepPosition(3, 1, 128, real=50, first=30), 30, torch.device("cpu"))
-    for mask in expected:
-        assert torch.equal(model.dropout(torch.ones(20, 6), masks), mask)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_dropout_depends_on_place_and_row_not_on_the_past_or_the_other_rows() -> None:
+def test_masks_depend_on_the_place_alone_and_leave_torchs_generator_as_it_is() -> None:
+    """On neither the past nor the other rows, and of two layers they differ."""
     model, _ = fresh(TINY)
 
-    def mask(*words: int, rows: int = 50) -> torch.Tensor:
+    def masks(*words: int, rows: int = 50) -> torch.Tensor:
         *where, first = words
-        masks = draw(StepPosition(*where, real=50, first=0), first, torch.device("cpu"))
-        return model.dropout(torch.ones(rows, 6), masks)
+        drawn = draw(StepPosition(*where, real=50, first=0), first)
+        return torch.stack(model.dropout.masks(torch.ones(rows, 600), drawn))
 
-    whole = mask(0, 1, 128, 0)
+    before = torch.get_rng_state()
+    whole = masks(0, 1, 128, 0)
+    assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1000)
-    assert torch.equal(mask(0, 1, 128, 0), whole)
-    assert torch.equal(mask(0, 1, 128, 20, rows=10), whole[20:30])
-    for other in ((1, 1, 128, 0), (0, 2, 128, 0), (0, 1, 256, 0)):
-        assert not torch.equal(mask(*other), whole)
+    assert torch.equal(masks(0, 1, 128, 0), whole)
+    assert torch.equal(masks(0, 1, 128, 20, rows=10), whole[:, 20:30])
+    for other in (*(masks(*p, 0) for p in ((1, 1, 128), (0, 2, 128), (0, 1, 256))), whole.flip(0)):
+        assert (other == whole).double().mean().item() == pytest.approx(0.5, abs=0.01)
