@@ -46,7 +46,9 @@ def train_step(
     """
     rows = len(batch.label_N)
     most = micro_batch or rows
-    counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
+    weight_N = batch.real_N * (world / place.real)
+    counted_3N = torch.empty(3, rows, device=batch.image_NCHW.device)
+    counted_3N[2] = batch.real_N
     optimizer.zero_grad(set_to_none=True)
     for start in range(0, rows, most):
         part = Batch(*(field[start : start + most] for field in batch))
@@ -57,15 +59,15 @@ def train_step(
             with autocast(precision, part.image_NCHW.device):
                 logit_NK = model(part.image_NCHW, masks)
             logit_NK = logit_NK.float()
-            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
-            (loss_N.sum() * (world / place.real)).backward()
+            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none")
+            # The gradient of their weighted sum, which itself is not needed.
+            loss_N.backward(weight_N[start : start + most])
         with torch.no_grad():
-            right_N = (logit_NK.argmax(dim=1) == part.label_N) & part.real_N
-            counts_3 += torch.stack(
-                [loss_N.double().sum(), right_N.double().sum(), part.real_N.sum()]
-            )
+            torch.mul(loss_N, part.real_N, out=counted_3N[0, start : start + most])
+            right_N = logit_NK.argmax(dim=1) == part.label_N
+            torch.logical_and(right_N, part.real_N, out=counted_3N[1, start : start + most])
     optimizer.step()
-    return counts_3
+    return counted_3N.sum(dim=1, dtype=torch.float64)
 
 
 def draw(place: StepPosition, first: int) -> Draw:

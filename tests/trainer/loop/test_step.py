@@ -1,5 +1,6 @@
 """A step of training: learns, counts only what is real, and adds up over workers."""
 
+from contextlib import nullcontext
 from math import log
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
+from tests.launches import Launches
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.step import StepPosition, draw, train_step
 
@@ -117,3 +119,25 @@ def test_masks_depend_on_the_place_alone_and_leave_torchs_generator_as_it_is() -
     assert torch.equal(masks(0, 1, 128, 20, rows=10), whole[:, 20:30])
     for other in (*(masks(*p, 0) for p in ((1, 1, 128), (0, 2, 128), (0, 1, 256))), whole.flip(0)):
         assert (other == whole).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 145), ("fp32", 108)])
+def test_a_step_launches_no_more_than_it_did(
+    precision: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operations of a step whose learning rate has changed, as on a GPU."""
+    monkeypatch.setattr("alexnet.norm._few_launches", lambda x: True)
+    model, optimizer = fresh(TINY)
+    model.to(memory_format=torch.channels_last)
+    data = batch(8, 8)
+    data = data._replace(
+        image_NCHW=data.image_NCHW.to(
+            torch.float16 if precision == "bf16" else torch.float32,
+            memory_format=torch.channels_last,
+        )
+    )
+    for launches in (nullcontext(), Launches()):
+        with launches as counted:
+            optimizer.set_rates(0.9 * optimizer.rates[0], 0.9 * optimizer.rates[1])
+            train_step(model, optimizer, data, place(8), world=1, precision=precision)
+    assert counted.counts.total() <= most, counted.counts
