@@ -5,7 +5,6 @@ Shapes: N images, C channels, H rows, W columns, T towers, K classes.
 """
 
 from math import ceil, sqrt
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,51 +12,8 @@ from torch import Tensor, nn
 
 from alexnet.config import AlexNetConfig
 from alexnet.convolution import Convolution
+from alexnet.dropout import Draw, Dropout2012
 from alexnet.norm import LocalResponseNorm
-
-
-class Draw(NamedTuple):
-    """How the dropout masks of one forward pass in training are drawn.
-
-    Every worker draws the mask of the whole batch, so that their number changes nothing.
-    """
-
-    generator: torch.Generator
-    """On the device of the input."""
-    first: int
-    """Row of the whole batch that is the input's first."""
-    whole: int
-    """Rows of the whole batch."""
-
-
-class Dropout2012(nn.Module):
-    """Zero each output with probability p in training, scale by 1 - p at test (§4.2).
-
-    `nn.Dropout` scales in training instead: activations twice as large, and a start of the run
-    that this initialisation was not made for.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-        self.tower = (0, 1)
-        """(index, count), where the input is one tower's share of the units."""
-
-    def forward(self, x_NH: Tensor, draw: Draw | None = None) -> Tensor:
-        """(N, H) -> (N, H). Without `draw` the input is the whole batch, and its mask comes from
-        torch's own generator."""
-        if not self.training:
-            return x_NH * (1 - self.p)
-        return x_NH * self._mask(x_NH, draw)
-
-    def _mask(self, x_NH: Tensor, draw: Draw | None) -> Tensor:
-        rows, units = x_NH.shape
-        generator, first, whole = draw or (None, 0, rows)
-        index, towers = self.tower
-        mask_BH = x_NH.new_empty(whole, towers * units)
-        mask_BH.bernoulli_(1 - self.p, generator=generator)
-        mask_NH = mask_BH[first : first + rows, index * units : (index + 1) * units]
-        return F.pad(mask_NH, (0, 0, 0, rows - len(mask_NH)))  # rows beyond are padding
 
 
 class AlexNet(nn.Module):
@@ -96,7 +52,8 @@ class AlexNet(nn.Module):
         self._initialise(side)
 
     def forward(self, image_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
-        """(N, 3, crop, crop) float -> (N, classes) logits. `draw` is for training alone."""
+        """(N, 3, crop, crop) float -> (N, classes) logits. `draw` is for training alone; without it
+        dropout draws from torch's own generator."""
         return self.fc8(self.features(image_NCHW, draw))
 
     def features(self, image_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
@@ -115,8 +72,10 @@ class AlexNet(nn.Module):
         x = self._pool(self.activation(self.conv5(x)))
         if self.conv6 is not None:
             x = self.activation(self.conv6(x))
-        x = self.dropout(self.activation(self.fc6(x.flatten(1))), draw)  # §4.2
-        return self.dropout(self.activation(self.fc7(x)), draw)
+        x = self.activation(self.fc6(x.flatten(1)))
+        six_NH, seven_NH = self.dropout.masks(x, draw)
+        x = self.dropout(x, six_NH)  # §4.2
+        return self.dropout(self.activation(self.fc7(x)), seven_NH)
 
     def pad(self, image_NCHW: Tensor) -> Tensor:
         """Add zeros at the right and bottom until conv1's last window is full: 224 + 3 give 55x55.

@@ -6,10 +6,13 @@ Shapes: N images, C channels, H rows, W columns; P = N·H·W positions, T towers
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CACHED_BYTES = 2**20
 """What a processor passes over a dozen times is cut into parts of this size: they stay in cache."""
+MOST_POOLED = 2**31 - 1
+"""Values that one call of torch's pooling takes on a GPU."""
 
 
 class LocalResponseNorm(torch.autograd.Function):
@@ -18,7 +21,8 @@ class LocalResponseNorm(torch.autograd.Function):
     The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
     window, and the published results are the code's. The gradient holds the same sum and is written
     out, since autograd would keep every step of it. (N, C, H, W) -> (N, C, H, W) in channels_last,
-    which it is fastest from as well.
+    which it is fastest from as well. Computed in float32 at least: above 2, bfloat16 has steps of
+    1/64, in which most bases would be 2.
     """
 
     ALPHA, BETA = 1e-4 / 5, 0.75
@@ -49,38 +53,51 @@ class LocalResponseNorm(torch.autograd.Function):
         for base, (x, gradient, total) in zip(bases, parts, strict=True):
             factor = _factor(base)
             spread = window.sum(torch.mul(x, factor).div_(base), gradient)
-            torch.mul(gradient, factor, out=total).addcmul_(spread, x, value=scale)
+            torch.addcmul(gradient * factor, spread, x, value=scale, out=total)
         return _as_images(total_PTM, gradients[0]), None, None
 
 
 class _Window:
-    """Sums over maps c-2 .. c+2 of the same tower.
+    """Sums over maps c-2 .. c+2 of the same tower, in float32 or, of float64, in float64.
 
-    The maps of a tower lie between two zeros on either side. So a sum runs over the memory of many
-    positions in one go, in three long additions where each position would take four short ones.
+    On a processor the maps of a tower lie between two zeros on either side. So a sum runs over the
+    memory of many positions in one go, in three long additions where each position would take four
+    short ones. On a GPU pooling sums in one launch.
     """
 
     def __init__(self, x_PTM: Tensor) -> None:
         positions, towers, maps = x_PTM.shape
-        if x_PTM.device.type == "cpu":  # on a GPU launches cost more than memory
-            position_bytes = towers * maps * x_PTM.element_size()
-            positions = max(1, min(positions, CACHED_BYTES // position_bytes))
-        self.positions = positions
-        # A sum reads four values beyond the last position's.
-        self.padded_PTM = x_PTM.new_zeros(positions + 1, towers, maps + 4)
+        self.dtype = torch.promote_types(x_PTM.dtype, torch.float32)
+        self.pools = _few_launches(x_PTM)
+        most = MOST_POOLED if self.pools else CACHED_BYTES // self.dtype.itemsize
+        self.positions = max(1, min(positions, most // (towers * maps)))
+        if not self.pools:
+            # A sum reads four values beyond the last position's.
+            shape = self.positions + 1, towers, maps + 4
+            self.padded_PTM = x_PTM.new_zeros(shape, dtype=self.dtype)
 
     def parts(self, *tensors_PTM: Tensor) -> zip:
-        """The tensors side by side in parts that stay in cache."""
+        """The tensors side by side in parts of `self.positions`."""
         return zip(*(tensor.split(self.positions) for tensor in tensors_PTM), strict=True)
 
     def sum(self, a_PTM: Tensor, b_PTM: Tensor) -> Tensor:
         """Of the products a·b, for up to `self.positions` positions."""
+        if self.pools:
+            product_PTM = _product(a_PTM, b_PTM, self.dtype)
+            return F.avg_pool2d(product_PTM, (1, 5), 1, (0, 2), divisor_override=1)
         padded_PTM = self.padded_PTM[: len(a_PTM)]
-        torch.mul(a_PTM, b_PTM, out=padded_PTM[..., 2:-2])
+        torch.mul(a_PTM.to(self.dtype), b_PTM, out=padded_PTM[..., 2:-2])
         values, size = self.padded_PTM.flatten(), padded_PTM.numel()
         pair = values[: size + 2] + values[1 : size + 3]
         total = (pair[:-2] + pair[2:]).add_(values[4 : size + 4])
         return total.view_as(padded_PTM)[..., :-4]
+
+
+def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """a·b in `dtype`, by one launch that reads 16-bit values as they are."""
+    if a.dtype == dtype:
+        return torch.mul(a, b)
+    return torch.addcmul(a.new_zeros(1, dtype=dtype), a, b)
 
 
 def _by_position(x_NCHW: Tensor, towers: int) -> Tensor:
@@ -94,7 +111,14 @@ def _as_images(x_PTM: Tensor, like_NCHW: Tensor) -> Tensor:
     return x_PTM.view(images, rows, columns, channels).permute(0, 3, 1, 2)
 
 
+def _few_launches(x: Tensor) -> bool:
+    """Whether `x` is where launches cost more than memory: not on a processor."""
+    return x.device.type != "cpu"
+
+
 def _factor(base: Tensor) -> Tensor:
-    """base^-0.75 without a pow."""
+    """base^-0.75; on a processor without a pow, which takes it longer than two roots."""
+    if _few_launches(base):
+        return base.pow(-LocalResponseNorm.BETA)
     root = base.rsqrt()
     return root.sqrt().mul_(root)

@@ -116,6 +116,9 @@ class Train(OfModels, OfRuns, OfRecipe):
     """What workers share: batches, or in pairs the two towers of the network as in 2012."""
     device: Device = "auto"
     """auto takes GPUs where there are any that torch can use."""
+    deterministic: bool = _of_run("deterministic")
+    """On GPUs alone: slower, but the same command ends with the same weights, bit for bit, on the
+    same kind and number of GPUs."""
     epochs: PositiveInt | None = None
     """Passes over the training images, instead of the recipe's number."""
     batch: PositiveInt | None = None

@@ -84,6 +84,7 @@ def make_run(
         runs=options.runs.absolute(),
         workers=options.workers or (by_itself, by_itself),
         gpu=gpu,
+        deterministic=options.deterministic,
         parallelism=options.parallelism,
         micro_batch=options.micro_batch,
         save_every_s=options.save_every,

@@ -39,6 +39,8 @@ class Run(BaseModel):
     workers: tuple[int, int]
     """(fewest, most): where they differ, as many as the cluster has at the time."""
     gpu: bool
+    deterministic: bool = False
+    """Whether GPUs compute by algorithms that repeat to the bit."""
     parallelism: Literal["data", "towers"] = "data"
     """towers: pairs of workers, each with one tower of the network (§3.2)."""
     micro_batch: int | None = Field(None, ge=1, alias="micro")

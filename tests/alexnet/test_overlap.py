@@ -83,6 +83,9 @@ def test_it_is_left_alone_where_it_does_not_apply() -> None:
     model = network(144)
     assert is_shared(model, 160, 144)
     assert not is_shared(model.forward, 160, 144)
+    with torch.device("meta"):  # as on a GPU
+        elsewhere = torch.empty(3, 3, 160, 160, dtype=torch.uint8)
+    assert not overlap.is_shared(model, elsewhere, mean(144), five_places(160, 144))
     assert not is_shared(model, 162, 144)  # the centre is at 9
     assert not is_shared(network(144, conv1_padding=2), 160, 144)
     with torch.autocast("cpu", torch.bfloat16):

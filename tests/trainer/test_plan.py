@@ -28,7 +28,8 @@ def planned(photographs: Path, folder: Path, resources: Resources, **changes: ob
 
 def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     changes = {"micro_batch": 8, "keep": 3, "retries": 5, "damage": "replace",
-               "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2"}  # fmt: skip
+               "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2",
+               "deterministic": True}  # fmt: skip
     run = planned(photographs, tmp_path, PLAIN, save_every=9, epochs=7, **changes)
     assert run.save_every_s == 9
     assert {name: getattr(run, name) for name in changes} == changes | {"workers": (2, 2)}

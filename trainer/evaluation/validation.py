@@ -13,7 +13,9 @@ from trainer.evaluation.scores import ranks
 from trainer.loop.precision import autocast
 
 VIEWS_PER_FORWARD = 128
-"""Crops in one forward pass of a worker."""
+"""Crops in one forward pass of a worker on a CPU."""
+VIEWS = {"cpu": VIEWS_PER_FORWARD, "cuda": 2560}
+"""Crops in one forward pass of a worker, by the kind of its device."""
 
 
 def evaluate(
@@ -30,7 +32,7 @@ def evaluate(
     training = model.training
     model.eval()
     total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
-    batch = shard.count * max(1, VIEWS_PER_FORWARD // views)
+    batch = shard.count * max(1, VIEWS[mean_3HW.device.type] // views)
     with torch.inference_mode(), autocast(precision, mean_3HW.device):
         for part in whole_batches(dataset, "val", shard, decoding, batch=batch):
             probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)

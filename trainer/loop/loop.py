@@ -20,7 +20,7 @@ from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
 from trainer.loop.optimizer import BIAS_RATE, SGD2012
 from trainer.loop.parallel import Data, Parallel
-from trainer.loop.precision import resolve_precision
+from trainer.loop.precision import repeatable, resolve_precision
 from trainer.loop.state import Progress, Saved, begin
 from trainer.loop.step import StepPosition, train_step
 from trainer.loop.towers import Towers
@@ -115,7 +115,10 @@ class Loop:
 
         Raises RunError where the run diverges, and DatasetError where the data is damaged.
         """
-        with closing(self.log) if self.log else nullcontext():
+        with (
+            closing(self.log) if self.log else nullcontext(),
+            repeatable(self.run.deterministic and self.worker.device_id is not None),
+        ):
             return self._train()
 
     def _train(self) -> bool:

@@ -41,9 +41,9 @@ class SGD2012(torch.optim.SGD):
         for group, new in zip(self.param_groups, (weights, biases), strict=True):
             if new == group["lr"]:
                 continue
-            for parameter in group["params"]:
-                if (velocity := self.state[parameter].get("momentum_buffer")) is not None:
-                    velocity.mul_(group["lr"] / new)
+            buffers = (self.state[p].get("momentum_buffer") for p in group["params"])
+            if velocities := [buffer for buffer in buffers if buffer is not None]:
+                torch._foreach_mul_(velocities, group["lr"] / new)
             group["lr"] = new
 
     @property

@@ -1,4 +1,9 @@
-"""In which numbers the network multiplies."""
+"""In which numbers the network multiplies, and whether it repeats them to the bit."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -18,3 +23,32 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         can = torch.cpu.get_capabilities()
         native = bool(can.get("avx512_bf16") or can.get("amx_bf16"))
     return "bf16" if native else "fp32"
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """For the length of a block, if `wanted`, GPUs compute by algorithms that repeat to the bit.
+
+    cuBLAS reads the size of its workspace when the process first multiplies on a GPU.
+    """
+    if not wanted:
+        yield
+        return
+    cudnn, variable = torch.backends.cudnn, "CUBLAS_WORKSPACE_CONFIG"
+    before = cudnn.deterministic, cudnn.benchmark
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fills, workspace = memory.fill_uninitialized_memory, os.environ.get(variable)
+    os.environ.setdefault(variable, ":4096:8")
+    cudnn.deterministic, cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # nothing reads it
+    try:
+        yield
+    finally:
+        memory.fill_uninitialized_memory = fills
+        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
+        cudnn.deterministic, cudnn.benchmark = before
+        if workspace is None:
+            del os.environ[variable]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from alexnet.model import Draw
+from alexnet.dropout import Draw
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import autocast
@@ -46,32 +46,32 @@ def train_step(
     """
     rows = len(batch.label_N)
     most = micro_batch or rows
-    counts_3 = torch.zeros(3, dtype=torch.float64, device=batch.image_NCHW.device)
+    weight_N = batch.real_N * (world / place.real)
+    counted_3N = torch.empty(3, rows, device=batch.image_NCHW.device)
+    counted_3N[2] = batch.real_N
     optimizer.zero_grad(set_to_none=True)
     for start in range(0, rows, most):
         part = Batch(*(field[start : start + most] for field in batch))
         last = start + most >= rows
         parallel = isinstance(model, DistributedDataParallel)
         with model.no_sync() if parallel and not last else nullcontext():  # type: ignore[operator]
-            masks = draw(place, place.first + start, part.image_NCHW.device)
+            masks = draw(place, place.first + start)
             with autocast(precision, part.image_NCHW.device):
                 logit_NK = model(part.image_NCHW, masks)
             logit_NK = logit_NK.float()
-            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none") * part.real_N
-            (loss_N.sum() * (world / place.real)).backward()
+            loss_N = F.cross_entropy(logit_NK, part.label_N, reduction="none")
+            # The gradient of their weighted sum, which itself is not needed.
+            loss_N.backward(weight_N[start : start + most])
         with torch.no_grad():
-            right_N = (logit_NK.argmax(dim=1) == part.label_N) & part.real_N
-            counts_3 += torch.stack(
-                [loss_N.double().sum(), right_N.double().sum(), part.real_N.sum()]
-            )
+            torch.mul(loss_N, part.real_N, out=counted_3N[0, start : start + most])
+            right_N = logit_NK.argmax(dim=1) == part.label_N
+            torch.logical_and(right_N, part.real_N, out=counted_3N[1, start : start + most])
     optimizer.step()
-    return counts_3
+    return counted_3N.sum(dim=1, dtype=torch.float64)
 
 
-def draw(place: StepPosition, first: int, device: torch.device) -> Draw:
-    """How to draw the masks of a pass of rows from `first` on: they depend on where the run stands,
-    neither on the past nor on how many workers share the batch."""
+def draw(place: StepPosition, first: int) -> Draw:
+    """Where the masks of a pass of rows from `first` on are found: it depends on where the run
+    stands, neither on the past nor on how many workers share the batch."""
     words = np.random.SeedSequence((place.seed, place.epoch, place.position))
-    generator = torch.Generator(device)
-    generator.manual_seed(int(words.generate_state(1, np.uint64)[0]))
-    return Draw(generator, first, place.real)
+    return Draw(int(words.generate_state(1, np.uint64)[0]), first)

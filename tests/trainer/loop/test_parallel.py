@@ -20,12 +20,12 @@ NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
 
 
 def learn(shard: Shard, directory: Path, compress: bool) -> tuple[list[float], dict]:
-    """Mean loss of each of 20 steps over two and a half epochs, and the weights after them. conv1
-    is frozen from the second epoch on."""
+    """Mean loss of each of 20 steps over two and a half epochs, and the weights after them, in
+    float64, where no rounding grows to a difference. conv1 is frozen from the second epoch on."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dataset, losses = Dataset(directory), []
-    network = AlexNet(NETWORK)
+    network = AlexNet(NETWORK).double()
     parallel = Data(network, shard.index, shard.count, compress=compress)
     optimizer = SGD2012(network, 0.002)
     samples = len(dataset.train)
@@ -36,6 +36,7 @@ def learn(shard: Shard, directory: Path, compress: bool) -> tuple[list[float], d
             dataset, shard, Decoding(1), seed=1, epoch=epoch, start=0, batch=BATCH, crop=64
         )
         for position, batch in zip(range(0, samples, BATCH), batches, strict=True):
+            batch = batch._replace(image_NCHW=batch.image_NCHW.double())
             real = min(BATCH, samples - position)
             place = StepPosition(
                 1, epoch, position, real, share(samples, position, BATCH, shard)[0] - position
@@ -74,7 +75,7 @@ def test_two_workers_learn_what_one_does(dataset: Path, tmp_path: Path) -> None:
     assert compressed[0] != plain[0]
     for ours, theirs in zip((plain, compressed), others, strict=True):
         torch.testing.assert_close(ours[1], theirs[1], rtol=0, atol=0)
-    assert losses[-1] < losses[0]
+    assert min(losses) < 0.8 * losses[0]
 
 
 def test_a_layer_is_frozen_once() -> None:

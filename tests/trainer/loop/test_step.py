@@ -1,14 +1,15 @@
 """A step of training: learns, counts only what is real, and adds up over workers."""
 
+from contextlib import nullcontext
 from math import log
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
+from tests.launches import Launches
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.step import StepPosition, draw, train_step
 
@@ -63,7 +64,7 @@ def test_padding_changes_nothing() -> None:
 @pytest.mark.parametrize("config", [PLAIN, TINY], ids=["plain", "dropout"])
 def test_shares_of_two_workers_average_to_the_whole_batch(config: AlexNetConfig) -> None:
     """What DDP does: the mean of the workers' gradients is the gradient of the mean loss; with
-    dropout too, as each draws the mask of all ten rows."""
+    dropout too, whose masks know nothing of the shares."""
     data, parts = batch(10, 10), []
     for rows, world in ((slice(0, 10), 1), (slice(0, 4), 2), (slice(4, 10), 2)):
         model, optimizer = fresh(config)
@@ -101,31 +102,42 @@ def test_counts_are_those_of_the_real_rows() -> None:
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_masks_are_those_of_torchs_own_generator_which_stays_as_it_is() -> None:
-    """Two layers' masks, one after the other, for the last 20 of 50 rows."""
-    model, _ = fresh(TINY)
-    words = np.random.SeedSequence((3, 1, 128)).generate_state(1, np.uint64)
-    torch.manual_seed(int(words[0]))
-    expected = [torch.empty(50, 6).bernoulli_(0.5)[30:] for _ in range(2)]
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    masks = draw(StepPosition(3, 1, 128, real=50, first=30), 30, torch.device("cpu"))
-    for mask in expected:
-        assert torch.equal(model.dropout(torch.ones(20, 6), masks), mask)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_dropout_depends_on_place_and_row_not_on_the_past_or_the_other_rows() -> None:
+def test_masks_depend_on_the_place_alone_and_leave_torchs_generator_as_it_is() -> None:
+    """On neither the past nor the other rows, and of two layers they differ."""
     model, _ = fresh(TINY)
 
-    def mask(*words: int, rows: int = 50) -> torch.Tensor:
+    def masks(*words: int, rows: int = 50) -> torch.Tensor:
         *where, first = words
-        masks = draw(StepPosition(*where, real=50, first=0), first, torch.device("cpu"))
-        return model.dropout(torch.ones(rows, 6), masks)
+        drawn = draw(StepPosition(*where, real=50, first=0), first)
+        return torch.stack(model.dropout.masks(torch.ones(rows, 600), drawn))
 
-    whole = mask(0, 1, 128, 0)
+    before = torch.get_rng_state()
+    whole = masks(0, 1, 128, 0)
+    assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1000)
-    assert torch.equal(mask(0, 1, 128, 0), whole)
-    assert torch.equal(mask(0, 1, 128, 20, rows=10), whole[20:30])
-    for other in ((1, 1, 128, 0), (0, 2, 128, 0), (0, 1, 256, 0)):
-        assert not torch.equal(mask(*other), whole)
+    assert torch.equal(masks(0, 1, 128, 0), whole)
+    assert torch.equal(masks(0, 1, 128, 20, rows=10), whole[:, 20:30])
+    for other in (*(masks(*p, 0) for p in ((1, 1, 128), (0, 2, 128), (0, 1, 256))), whole.flip(0)):
+        assert (other == whole).double().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 145), ("fp32", 108)])
+def test_a_step_launches_no_more_than_it_did(
+    precision: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operations of a step whose learning rate has changed, as on a GPU."""
+    monkeypatch.setattr("alexnet.norm._few_launches", lambda x: True)
+    model, optimizer = fresh(TINY)
+    model.to(memory_format=torch.channels_last)
+    data = batch(8, 8)
+    data = data._replace(
+        image_NCHW=data.image_NCHW.to(
+            torch.float16 if precision == "bf16" else torch.float32,
+            memory_format=torch.channels_last,
+        )
+    )
+    for launches in (nullcontext(), Launches()):
+        with launches as counted:
+            optimizer.set_rates(0.9 * optimizer.rates[0], 0.9 * optimizer.rates[1])
+            train_step(model, optimizer, data, place(8), world=1, precision=precision)
+    assert counted.counts.total() <= most, counted.counts
