@@ -1,7 +1,7 @@
 """Which samples of a split a worker reads, in which order, and what is done with each."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -17,8 +17,6 @@ class Reading(Protocol[Feed]):
     """What a worker reads of a split, and how."""
 
     split: Split
-    graph: Any
-    """Takes an iterator of feeds and DALI's options; returns the pipeline."""
 
     def feeds(self) -> Iterator[Feed]:
         """What the graph is fed, batch by batch."""
@@ -45,10 +43,9 @@ class Epoch:
         margin: int,
         mean_3: np.ndarray,
         noise: bool,
-        graph: Any,
         finish: Finisher | None,
     ) -> None:
-        self.split, self.graph = dataset.train, graph
+        self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
         self._mean_3, self._finish = mean_3, finish
@@ -95,8 +92,8 @@ class Epoch:
 class InOrder:
     """The samples of a split, one after the other."""
 
-    def __init__(self, split: Split, shard: Shard, *, start: int, batch: int, graph: Any) -> None:
-        self.split, self.graph = split, graph
+    def __init__(self, split: Split, shard: Shard, *, start: int, batch: int) -> None:
+        self.split = split
         self._shard, self._start, self._batch = shard, start, batch
 
     def feeds(self) -> Iterator[WholeFeed]:

@@ -3,6 +3,7 @@ validation. What it runs in - Ray, or a plain process - is its host."""
 
 import time
 from contextlib import closing, nullcontext
+from functools import cached_property
 from math import isfinite
 from typing import NamedTuple, Protocol
 
@@ -145,7 +146,7 @@ class Loop:
         whole_batch = min(recipe.batch, samples)  # more would be padding
         if progress.epoch >= recipe.conv1_until * recipe.epochs:
             self.parallel.freeze("conv1")
-        window, batches, began = Window(), self._batches(whole_batch), progress.position
+        window, batches, began = Window(), self._batches, progress.position
         while True:
             asked = time.monotonic()
             batch = next(batches)
@@ -177,7 +178,9 @@ class Loop:
                 if interval.save:
                     self._save()
 
-    def _batches(self, whole_batch: int) -> Batches:
+    @cached_property
+    def _batches(self) -> Batches:
+        """Of all epochs to come."""
         progress, recipe = self.progress, self.run.recipe
         return train_batches(
             self.dataset,
@@ -186,10 +189,11 @@ class Loop:
             seed=recipe.seed,
             epoch=progress.epoch,
             start=progress.position,
-            batch=whole_batch,
+            epochs=recipe.epochs - progress.epoch,
+            batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
             mean=recipe.mean,
-            colour=progress.epoch < recipe.colour_until * recipe.epochs,
+            colour_until=recipe.colour_until * recipe.epochs,
             # On a CPU converting to 16 bits takes longer than it saves.
             output="float16"
             if self.precision == "bf16" and self.worker.device_id is not None
