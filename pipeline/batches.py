@@ -269,7 +269,7 @@ def _rows(batch: int, shard: Shard) -> int:
 
 def _lost(file: np.ndarray) -> bool:
     """Nothing, or zeros, as a lost block of a disk reads."""
-    return not file[:LOST_BYTES].any()
+    return not (len(file) and file[0]) and not file[:LOST_BYTES].any()
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
