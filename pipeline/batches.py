@@ -50,8 +50,9 @@ class Decoding:
     threads: int
     """Of the CPU."""
     damage: Damage = "error"
-    hw_load: float = 0.65
-    """Share of a GPU's decoding that goes to its JPEG engines, 0..1 (pipeline.hw_load)."""
+    hw_load: float | None = 0.65
+    """For images on a GPU: the share of decoding that goes to its JPEG engines, 0..1; the rest runs
+    in CUDA. None: the CPU decodes, and one copy brings uint8 to the GPU (pipeline.hw_load)."""
 
 
 class _Fed(NamedTuple, Generic[Feed]):
@@ -84,7 +85,7 @@ class Batches(Generic[Feed]):
         self._reading: Reading[Feed] | None = None
         self._failures = 0
         self._damaged: set[int] = set()  # padding repeats a sample, which is damaged but once
-        self._pipe = self._build(self._remembered(readings), rows, ahead=2)
+        self._pipe = self._build(_remembered(readings, self._fed), rows, ahead=2)
 
     @property
     def replaced(self) -> int:
@@ -127,20 +128,6 @@ class Batches(Generic[Feed]):
         )
         pipe.build()
         return pipe
-
-    def _remembered(self, readings: Iterable[Reading[Feed]]) -> Iterator[Feed]:
-        """What DALI is fed. Of several images in a batch one that fails can crash the process: on
-        a busy machine the decoding of the others outlives the error (DALI 2.4). What is plainly
-        lost is kept from it, by another image of the batch in its place."""
-        for reading in readings:
-            for feed in reading.feeds():
-                there = [file for file in feed.file if not _lost(file)]
-                lost = len(there) < len(feed.file)
-                self._fed.append(_Fed(reading, feed, lost))
-                if there and lost:
-                    files = [there[0] if _lost(file) else file for file in feed.file]
-                    feed = feed._replace(file=files)
-                yield feed
 
     def _repaired(self, reading: Reading[Feed], feed: Feed, error: Exception) -> list[Tensor]:
         """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
@@ -265,6 +252,21 @@ def _pixel_rule(dataset: Dataset, decoding: Decoding, shard: Shard) -> PixelRule
 def _rows(batch: int, shard: Shard) -> int:
     """Rows of every batch of every shard."""
     return -(-batch // shard.count)
+
+
+def _remembered(readings: Iterable[Reading[Feed]], fed: deque[_Fed[Feed]]) -> Iterator[Feed]:
+    """What DALI is fed, as it is put into `fed`. Of several images in a batch one that fails can
+    crash the process: on a busy machine the decoding of the others outlives the error (DALI 2.4).
+    What is plainly lost is kept from it, by another image of the batch in its place."""
+    for reading in readings:
+        for feed in reading.feeds():
+            there = [file for file in feed.file if not _lost(file)]
+            lost = len(there) < len(feed.file)
+            fed.append(_Fed(reading, feed, lost))
+            if there and lost:
+                files = [there[0] if _lost(file) else file for file in feed.file]
+                feed = feed._replace(file=files)
+            yield feed
 
 
 def _lost(file: np.ndarray) -> bool:
