@@ -23,6 +23,8 @@ from pipeline.split import Damage, Split
 
 MAX_DAMAGED_SHARE, ALWAYS_REPLACED = 0.01, 5
 """`replace` gives up beyond this share of a split, but not before so many damaged images."""
+QUEUED = 3
+"""Batches whose work a GPU still has before it."""
 LOST_BYTES = 16
 """No image format begins with so many zeros."""
 
@@ -82,6 +84,7 @@ class Batches(Generic[Feed]):
         """`graph` takes an iterator of feeds and DALI's options, and returns the pipeline."""
         self._graph, self._decoding, self._device_id = graph, decoding, shard.device_id
         self._fed: deque[_Fed[Feed]] = deque()
+        self._queued: deque[torch.cuda.Event] = deque()
         self._reading: Reading[Feed] | None = None
         self._failures = 0
         self._damaged: set[int] = set()  # padding repeats a sample, which is damaged but once
@@ -95,9 +98,17 @@ class Batches(Generic[Feed]):
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    def keep_pace(self) -> None:
+        """On a GPU, wait for the work on all but the last batches: until it is done, they keep
+        their memory. The next batch does so too; calling it before tells this wait from that for
+        images."""
+        while len(self._queued) > QUEUED:
+            self._queued.popleft().synchronize()
+
     def __next__(self) -> Batch:
+        self.keep_pace()
         try:
-            tensors = _tensors(self._pipe.run())
+            tensors = self._run(self._pipe)
         except RuntimeError as error:
             # This batch is lost, those after it are not.
             reading, feed, _ = self._next_fed()
@@ -129,6 +140,15 @@ class Batches(Generic[Feed]):
         pipe.build()
         return pipe
 
+    def _run(self, pipe: Any) -> list[Tensor]:
+        """On a GPU in the order of torch's stream: the host does not wait for the images, and their
+        memory is not taken again before the work that was queued on them is done."""
+        stream = None
+        if self._device_id is not None:
+            stream = torch.cuda.current_stream(self._device_id)
+            self._queued.append(stream.record_event())
+        return [torch.from_dlpack(output.as_tensor()) for output in pipe.run(stream)]
+
     def _repaired(self, reading: Reading[Feed], feed: Feed, error: Exception) -> list[Tensor]:
         """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
         columns: Any = feed
@@ -148,7 +168,7 @@ class Batches(Generic[Feed]):
         while True:
             waiting.append(stand_in)
             try:
-                return _tensors(single.run())
+                return self._run(single)
             except RuntimeError:
                 self._count_damage(reading.split, int(stand_in.sample_N[0]))
             stand_in = reading.substitute(row, attempt)
@@ -272,7 +292,3 @@ def _remembered(readings: Iterable[Reading[Feed]], fed: deque[_Fed[Feed]]) -> It
 def _lost(file: np.ndarray) -> bool:
     """Nothing, or zeros, as a lost block of a disk reads."""
     return not (len(file) and file[0]) and not file[:LOST_BYTES].any()
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    return [torch.from_dlpack(output.as_tensor()) for output in outputs]

@@ -159,6 +159,7 @@ class Loop:
             self.parallel.freeze("conv1")
         window, batches, began = Window(), self._batches, progress.position
         while True:
+            batches.keep_pace()
             asked = time.monotonic()
             batch = next(batches)
             window.wait_s += time.monotonic() - asked
