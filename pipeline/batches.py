@@ -1,8 +1,9 @@
 """Batches on the worker's device: pure functions of dataset, shard, seed, epoch and position."""
 
 import logging
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple
 
@@ -18,10 +19,12 @@ from pipeline.graph import Output, PixelRule, train_graph, whole_graph
 from pipeline.manifest import DatasetError, Mean, SplitName
 from pipeline.order import Shard
 from pipeline.reading import Epoch, InOrder, Reading
-from pipeline.split import Damage
+from pipeline.split import Damage, Split
 
 MAX_DAMAGED_SHARE, ALWAYS_REPLACED = 0.01, 5
 """`replace` gives up beyond this share of a split, but not before so many damaged images."""
+QUEUED = 3
+"""Batches whose work a GPU still has before it."""
 LOST_BYTES = 16
 """No image format begins with so many zeros."""
 
@@ -49,50 +52,85 @@ class Decoding:
     threads: int
     """Of the CPU."""
     damage: Damage = "error"
-    hw_load: float = 0.65
-    """Share of a GPU's decoding that goes to its JPEG engines, 0..1 (pipeline.hw_load)."""
+    hw_load: float | None = 0.65
+    """For images on a GPU: the share of decoding that goes to its JPEG engines, 0..1; the rest runs
+    in CUDA. None: the CPU decodes, and one copy brings uint8 to the GPU (pipeline.hw_load)."""
+
+
+class _Fed(NamedTuple, Generic[Feed]):
+    """What DALI has been given and has not brought back."""
+
+    reading: Reading[Feed]
+    feed: Feed
+    lost: bool
+    """Whether files of it are plainly lost."""
 
 
 class Batches(Generic[Feed]):
-    """An iterator of Batch; DALI decodes the next ones while the caller works.
+    """An iterator of Batch, one reading after the other; DALI decodes the next ones while the
+    caller works, across the border of two readings as well.
 
     Raises DatasetError where the data is damaged, as `Decoding.damage` says.
     """
 
-    def __init__(self, reading: Reading[Feed], decoding: Decoding, shard: Shard, rows: int) -> None:
-        self._reading: Reading[Feed] = reading
-        self._decoding, self._device_id = decoding, shard.device_id
-        self._fed: deque[Feed] = deque()
+    def __init__(
+        self,
+        readings: Iterable[Reading[Feed]],
+        graph: Any,
+        decoding: Decoding,
+        shard: Shard,
+        rows: int,
+    ) -> None:
+        """`graph` takes an iterator of feeds and DALI's options, and returns the pipeline."""
+        self._graph, self._decoding, self._device_id = graph, decoding, shard.device_id
+        self._fed: deque[_Fed[Feed]] = deque()
+        self._queued: deque[torch.cuda.Event] = deque()
+        self._reading: Reading[Feed] | None = None
         self._failures = 0
         self._damaged: set[int] = set()  # padding repeats a sample, which is damaged but once
-        self._pipe = self._build(self._remembered(), rows, ahead=2)
+        self._pipe = self._build(_remembered(readings, self._fed), rows, ahead=2)
 
     @property
     def replaced(self) -> int:
-        """Damaged images so far."""
+        """Damaged images so far, in the reading of the last batch."""
         return len(self._damaged)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    def keep_pace(self) -> None:
+        """On a GPU, wait for the work on all but the last batches: until it is done, they keep
+        their memory. The next batch does so too; calling it before tells this wait from that for
+        images."""
+        while len(self._queued) > QUEUED:
+            self._queued.popleft().synchronize()
+
     def __next__(self) -> Batch:
+        self.keep_pace()
         try:
-            tensors = _tensors(self._pipe.run())
+            tensors = self._run(self._pipe)
         except RuntimeError as error:
             # This batch is lost, those after it are not.
-            tensors = self._repaired(self._fed.popleft(), error)
+            reading, feed, _ = self._next_fed()
+            tensors = self._repaired(reading, feed, error)
         else:
-            feed = self._fed.popleft()
-            if any(map(_lost, feed.file)):
-                tensors = self._repaired(
-                    feed, DatasetError("the images are missing, yet were decoded")
-                )
-        image_NHW3, *rest = self._reading.images(tensors)
+            reading, feed, lost = self._next_fed()
+            if lost:
+                missing = DatasetError("the images are missing, yet were decoded")
+                tensors = self._repaired(reading, feed, missing)
+        image_NHW3, *rest = reading.images(tensors)
         # The same memory seen as channels_last, no copy.
         return Batch(image_NHW3.permute(0, 3, 1, 2), *rest)
 
+    def _next_fed(self) -> _Fed[Feed]:
+        fed = self._fed.popleft()
+        if fed.reading is not self._reading:
+            self._reading = fed.reading
+            self._damaged.clear()
+        return fed
+
     def _build(self, feeds: Iterator[Feed], rows: int, *, ahead: int) -> Any:
-        pipe = self._reading.graph(
+        pipe = self._graph(
             feeds,
             batch_size=rows,
             num_threads=self._decoding.threads,
@@ -102,43 +140,41 @@ class Batches(Generic[Feed]):
         pipe.build()
         return pipe
 
-    def _remembered(self) -> Iterator[Feed]:
-        """What DALI is fed. Of several images in a batch one that fails can crash the process: on
-        a busy machine the decoding of the others outlives the error (DALI 2.4). What is plainly
-        lost is kept from it, by another image of the batch in its place."""
-        for feed in self._reading.feeds():
-            self._fed.append(feed)
-            there = [file for file in feed.file if not _lost(file)]
-            if there and len(there) < len(feed.file):
-                files = [there[0] if _lost(file) else file for file in feed.file]
-                feed = feed._replace(file=files)
-            yield feed
+    def _run(self, pipe: Any) -> list[Tensor]:
+        """On a GPU in the order of torch's stream: the host does not wait for the images, and their
+        memory is not taken again before the work that was queued on them is done."""
+        stream = None
+        if self._device_id is not None:
+            stream = torch.cuda.current_stream(self._device_id)
+            self._queued.append(stream.record_event())
+        return [torch.from_dlpack(output.as_tensor()) for output in pipe.run(stream)]
 
-    def _repaired(self, feed: Feed, error: Exception) -> list[Tensor]:
+    def _repaired(self, reading: Reading[Feed], feed: Feed, error: Exception) -> list[Tensor]:
         """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
         columns: Any = feed
         rows = [type(feed)(*(c[n : n + 1] for c in columns)) for n in range(len(feed.file))]
         waiting: deque[Feed] = deque()
         single = self._build(iter(waiting.popleft, None), 1, ahead=1)
         before = self._failures
-        repaired = [self._row(row, waiting, single) for row in rows]
+        repaired = [self._row(reading, row, waiting, single) for row in rows]
         if self._failures == before:
             raise error  # each decodes by itself: not damage
         return [torch.cat(column) for column in zip(*repaired, strict=True)]
 
-    def _row(self, row: Feed, waiting: deque[Feed], single: Any) -> list[Tensor]:
+    def _row(
+        self, reading: Reading[Feed], row: Feed, waiting: deque[Feed], single: Any
+    ) -> list[Tensor]:
         attempt, stand_in = 0, row
         while True:
             waiting.append(stand_in)
             try:
-                return _tensors(single.run())
+                return self._run(single)
             except RuntimeError:
-                self._count_damage(int(stand_in.sample_N[0]))
-            stand_in = self._reading.substitute(row, attempt)
+                self._count_damage(reading.split, int(stand_in.sample_N[0]))
+            stand_in = reading.substitute(row, attempt)
             attempt += 1
 
-    def _count_damage(self, sample: int) -> None:
-        split = self._reading.split
+    def _count_damage(self, split: Split, sample: int) -> None:
         place = f"{split.place(sample)} (image {sample})"
         if self._decoding.damage == "error":
             raise DatasetError(
@@ -164,15 +200,17 @@ def train_batches(
     start: int,
     batch: int,
     crop: int,
+    epochs: int = 1,
     mean: Mean = "pixel",
-    colour: bool = True,
+    colour_until: float = math.inf,
     output: Output = "float32",
 ) -> Batches[TrainFeed]:
-    """This shard's part of the global batches of `batch` samples, from position `start` on.
+    """This shard's part of the global batches of `batch` samples, from position `start` of `epoch`
+    on, over so many `epochs`, without a pause between two.
 
-    Every sample of the epoch comes once, in one shard; a last, smaller batch is padded. `colour`
-    off leaves the noise out, as in the last epochs of 2012. `output` uint8 is the crop, mirrored
-    at random, with neither colour nor mean.
+    Every sample of an epoch comes once, in one shard; a last, smaller batch is padded. Epochs from
+    `colour_until` on come without colour noise, as the last of 2012. `output` uint8 is the crop,
+    mirrored at random, with neither colour nor mean.
     """
     mean_HW3, mean_3 = None, np.zeros(3)
     if output != "uint8" and mean == "pixel":
@@ -180,20 +218,27 @@ def train_batches(
     elif output != "uint8":
         mean_3 = np.array(dataset.manifest.colour.mean)
     rule = _pixel_rule(dataset, decoding, shard)
-    reading = Epoch(
-        dataset,
-        shard,
-        seed=seed,
-        epoch=epoch,
-        start=start,
-        batch=batch,
-        margin=dataset.manifest.size - crop,
-        mean_3=mean_3,
-        noise=colour and output != "uint8",
-        graph=lambda feeds, **options: train_graph(feeds, rule, crop, mean_HW3, output, **options),
-        finish=Finisher(mean_HW3, output) if shard.device_id is None else None,
+    finish = Finisher(mean_HW3, output) if shard.device_id is None else None
+    readings = (
+        Epoch(
+            dataset,
+            shard,
+            seed=seed,
+            epoch=number,
+            start=start if number == epoch else 0,
+            batch=batch,
+            margin=dataset.manifest.size - crop,
+            mean_3=mean_3,
+            noise=number < colour_until and output != "uint8",
+            finish=finish,
+        )
+        for number in range(epoch, epoch + epochs)
     )
-    return Batches(reading, decoding, shard, _rows(batch, shard))
+
+    def graph(feeds: Iterator[TrainFeed], **options: Any) -> Any:
+        return train_graph(feeds, rule, crop, mean_HW3, output, **options)
+
+    return Batches(readings, graph, decoding, shard, _rows(batch, shard))
 
 
 def whole_batches(
@@ -207,14 +252,12 @@ def whole_batches(
 ) -> Batches[WholeFeed]:
     """This shard's part of a split in order, whole images; each is real in one shard, once."""
     rule = _pixel_rule(dataset, decoding, shard)
-    reading = InOrder(
-        dataset.split(name),
-        shard,
-        start=start,
-        batch=batch,
-        graph=lambda feeds, **options: whole_graph(feeds, rule, **options),
-    )
-    return Batches(reading, decoding, shard, _rows(batch, shard))
+    reading = InOrder(dataset.split(name), shard, start=start, batch=batch)
+
+    def graph(feeds: Iterator[WholeFeed], **options: Any) -> Any:
+        return whole_graph(feeds, rule, **options)
+
+    return Batches([reading], graph, decoding, shard, _rows(batch, shard))
 
 
 def _pixel_rule(dataset: Dataset, decoding: Decoding, shard: Shard) -> PixelRule:
@@ -231,10 +274,21 @@ def _rows(batch: int, shard: Shard) -> int:
     return -(-batch // shard.count)
 
 
+def _remembered(readings: Iterable[Reading[Feed]], fed: deque[_Fed[Feed]]) -> Iterator[Feed]:
+    """What DALI is fed, as it is put into `fed`. Of several images in a batch one that fails can
+    crash the process: on a busy machine the decoding of the others outlives the error (DALI 2.4).
+    What is plainly lost is kept from it, by another image of the batch in its place."""
+    for reading in readings:
+        for feed in reading.feeds():
+            there = [file for file in feed.file if not _lost(file)]
+            lost = len(there) < len(feed.file)
+            fed.append(_Fed(reading, feed, lost))
+            if there and lost:
+                files = [there[0] if _lost(file) else file for file in feed.file]
+                feed = feed._replace(file=files)
+            yield feed
+
+
 def _lost(file: np.ndarray) -> bool:
     """Nothing, or zeros, as a lost block of a disk reads."""
-    return not file[:LOST_BYTES].any()
-
-
-def _tensors(outputs: Any) -> list[Tensor]:
-    return [torch.from_dlpack(output.as_tensor()) for output in outputs]
+    return not (len(file) and file[0]) and not file[:LOST_BYTES].any()

@@ -1,21 +1,25 @@
 """The DALI graphs: file bytes to pixels. What varies from sample to sample comes in as data.
 
-On the CPU and on the GPU the same graph but for its end: mirror, colour and mean are DALI's on a
-GPU, and torch's on a CPU (pipeline.finish). Named arguments (crop positions, mirrors, means) stay
-on the CPU in both.
+Images for a CPU and for a GPU come from the same graph but for its end: mirror, colour and mean are
+DALI's on a GPU, and torch's on a CPU (pipeline.finish). Named arguments (crop positions, mirrors,
+means) stay on the CPU in both.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any, Literal
 
 import numpy as np
+import nvidia.dali
 from nvidia.dali import fn, math, pipeline_def, types
 from nvidia.dali.data_node import DataNode
+from nvidia.dali.tensors import TensorCPU, TensorListCPU
 
 from pipeline.feed import Crops, Images, TrainFeed, WholeFeed
 
 Output = Literal["float32", "float16", "uint8"]
+VERSION: str = nvidia.dali.__version__
 OUTPUT = {"float32": types.FLOAT, "float16": types.FLOAT16, "uint8": types.UINT8}
 COLUMN = {
     "file": types.UINT8,
@@ -39,8 +43,13 @@ class PixelRule:
     """False: files are whole pictures. True: photographs of any size, whose centre square is
     scaled; close to what packing makes of them, not the same to the bit."""
     gpu: bool
-    hw_load: float
-    """Share of a GPU's work that goes to its JPEG engines, 0..1; the rest runs in CUDA."""
+    """Whether the images come out on a GPU."""
+    hw_load: float | None
+    """As in `pipeline.batches.Decoding`."""
+
+    @property
+    def decodes_on_gpu(self) -> bool:
+        return self.gpu and self.hw_load is not None
 
 
 @pipeline_def
@@ -55,7 +64,7 @@ def train_graph(
     `normalised`, (crop, crop, 3)."""
     fed: Any = TrainFeed(*_columns(feeds, TrainFeed._fields))
     place = {"crop_pos_y": fed.crop_N2[0], "crop_pos_x": fed.crop_N2[1]}
-    if rule.gpu or rule.scale:
+    if rule.decodes_on_gpu or rule.scale:
         image_HW3 = fn.crop(_whole(fed.file, rule), crop=(crop, crop), **place)
     else:  # decodes no more rows and blocks than the crop needs
         image_HW3 = fn.decoders.image_crop(
@@ -63,7 +72,9 @@ def train_graph(
         )
     if not rule.gpu:
         return Crops(image_HW3, fed.mirror_N, fed.mean_N3, fed.label_N, fed.real_N, fed.sample_N)
-    image_HW3 = normalised(image_HW3, fed.mirror_N, fed.mean_N3, mean_HW3, output, device="gpu")
+    image_HW3 = normalised(
+        image_HW3.gpu(), fed.mirror_N, fed.mean_N3, mean_HW3, output, device="gpu"
+    )
     return Images(image_HW3, fed.label_N.gpu(), fed.real_N.gpu(), fed.sample_N.gpu())
 
 
@@ -94,31 +105,41 @@ def normalised(
 def whole_graph(feeds: Iterable[WholeFeed], rule: PixelRule) -> Images:
     """Whole images, (size, size, 3) uint8, and what belongs to each."""
     fed: Any = WholeFeed(*_columns(feeds, WholeFeed._fields))
-    label_N, real_N, sample_N = (
-        column.gpu() if rule.gpu else column for column in (fed.label_N, fed.real_N, fed.sample_N)
-    )
-    return Images(_whole(fed.file, rule), label_N, real_N, sample_N)
+    images = Images(_whole(fed.file, rule), fed.label_N, fed.real_N, fed.sample_N)
+    return Images(*(column.gpu() for column in images)) if rule.gpu else images
 
 
 def _columns(feeds: Iterable[tuple[Any, ...]], names: tuple[str, ...]) -> Sequence[DataNode]:
-    return fn.external_source(
-        source=feeds,
-        num_outputs=len(names),
-        batch=True,
-        dtype=[COLUMN[name] for name in names],
+    """The files, which come first, without a copy: DALI holds on to them until they are decoded."""
+    of_files, of_others = tee(feeds)
+    _, *others = names
+    return (
+        fn.external_source(
+            source=(_tensors(feed[0]) for feed in of_files), dtype=COLUMN["file"], no_copy=True
+        ),
+        *fn.external_source(
+            source=(feed[1:] for feed in of_others),
+            num_outputs=len(others),
+            dtype=[COLUMN[name] for name in others],
+        ),
     )
+
+
+def _tensors(files: list[np.ndarray]) -> TensorListCPU:
+    """As DALI has them: a list of arrays it would take apart in Python, at three times the cost."""
+    return TensorListCPU([TensorCPU(file, "") for file in files], "", False)
 
 
 def _whole(file: DataNode, rule: PixelRule) -> DataNode:
     """Files -> whole pictures, (size, size, 3) uint8."""
     options: dict[str, Any] = {}
-    if rule.gpu:
+    if rule.decodes_on_gpu:
         options["hw_decoder_load"] = rule.hw_load
         if not rule.scale:  # all of one size: the memory for it is taken once
             options["preallocate_width_hint"] = options["preallocate_height_hint"] = rule.size
     image_HW3 = fn.decoders.image(
         file,
-        device="mixed" if rule.gpu else "cpu",
+        device="mixed" if rule.decodes_on_gpu else "cpu",
         output_type=types.RGB,
         jpeg_fancy_upsampling=True,
         **options,

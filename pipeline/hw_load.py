@@ -1,36 +1,76 @@
-"""How much of the decoding a GPU's JPEG engines should do: found by trying."""
+"""How images for a GPU are decoded fastest: by its JPEG engines, in CUDA, or on the CPU. Found by
+trying, beside training, and remembered."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 
-from pipeline.batches import Decoding, whole_batches
-from pipeline.dataset import Dataset
-from pipeline.order import Shard
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
-HW_LOADS = (0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0)
-"""With many processor threads beside the GPU a little is best, with few nearly all."""
-WARM_UP, BATCHES, BATCH = 3, 12, 256
+from alexnet import atomic
+from alexnet.command import UserError
+from pipeline.batches import Batch, Batches
+from pipeline.cache import cache_folder
+
+HW_LOADS = (None, 0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0)
+"""`Decoding.hw_load`. Which is best depends on how many processor threads are beside the GPU, on
+the size of the files, and on how much of the GPU is left to decoding."""
+WARM_UP, MEASURED = 3, 24
+TRIAL = WARM_UP + MEASURED
+"""Batches."""
+
+Circumstances = dict[str, str | int]
+"""All that the best share depends on."""
 
 
-def best_hw_load(dataset: Dataset, shard: Shard, threads: int) -> float:
-    """The share, 0..1, at which this worker decodes most pictures a second."""
-    return fastest(lambda load: decoding_rate(dataset, shard, Decoding(threads, hw_load=load)))
+class Finding(BaseModel):
+    """The file in which a search is remembered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    circumstances: Circumstances
+    hw_load: float | None = Field(ge=0, le=1)
 
 
-def fastest(rate: Callable[[float], float]) -> float:
+def remembered(circumstances: Circumstances, search: Callable[[], float | None]) -> float | None:
+    """What was found under these circumstances before; else what `search` finds now, kept in the
+    user's cache. Where nothing can be kept, every start searches."""
+    with suppress(OSError, ValueError, RuntimeError):  # none, damaged, a user without a home
+        finding = Finding.model_validate_json(_place(circumstances).read_bytes())
+        if finding.circumstances == circumstances:
+            return finding.hw_load
+    finding = Finding(circumstances=circumstances, hw_load=search())
+    with suppress(OSError, UserError, RuntimeError):
+        path = _place(circumstances)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(path, finding.model_dump_json(indent=2).encode())
+    return finding.hw_load
+
+
+def _place(circumstances: Circumstances) -> Path:
+    content = json.dumps(circumstances, sort_keys=True).encode()
+    return cache_folder() / "hw_load" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
+
+
+def fastest(rate: Callable[[float | None], float]) -> float | None:
     """Of HW_LOADS the one of the highest rate."""
     return max(HW_LOADS, key=rate)
 
 
-def decoding_rate(dataset: Dataset, shard: Shard, decoding: Decoding) -> float:
-    """Pictures a second, decoded whole, after warm-up; from validation pictures, all on `shard`'s
-    device."""
-    alone = Shard(0, 1, shard.device_id)
-    batch = min(BATCH, -(-dataset.manifest.val.samples // (WARM_UP + BATCHES)))
-    batches = whole_batches(dataset, "val", alone, decoding, batch=batch)
-    for _ in islice(batches, WARM_UP):
-        pass
-    start = time.perf_counter()
-    pictures = sum(int(part.real_N.sum()) for part in islice(batches, BATCHES))
-    return pictures / (time.perf_counter() - start)
+def training_rate(batches: Batches, step: Callable[[Batch], Tensor]) -> float:
+    """Images a second, after warm-up, when `step` takes batch after batch: it starts a step on the
+    device, and returns what is there once the step is done."""
+    for batch in islice(batches, WARM_UP):
+        done = step(batch)
+    done.tolist()
+    start, images = time.perf_counter(), 0
+    for batch in islice(batches, MEASURED):
+        done = step(batch)
+        images += len(batch.label_N)
+    done.tolist()
+    return images / (time.perf_counter() - start)

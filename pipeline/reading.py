@@ -1,7 +1,7 @@
 """Which samples of a split a worker reads, in which order, and what is done with each."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -17,8 +17,6 @@ class Reading(Protocol[Feed]):
     """What a worker reads of a split, and how."""
 
     split: Split
-    graph: Any
-    """Takes an iterator of feeds and DALI's options; returns the pipeline."""
 
     def feeds(self) -> Iterator[Feed]:
         """What the graph is fed, batch by batch."""
@@ -45,10 +43,9 @@ class Epoch:
         margin: int,
         mean_3: np.ndarray,
         noise: bool,
-        graph: Any,
         finish: Finisher | None,
     ) -> None:
-        self.split, self.graph = dataset.train, graph
+        self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
         self._mean_3, self._finish = mean_3, finish
@@ -66,7 +63,7 @@ class Epoch:
             # The colour is added by subtracting its negative: the graph takes a mean per sample.
             offset_N3 = vary.alpha_N3 @ self._component_33.T
             yield TrainFeed(
-                file=[self.split.jpeg(sample) for sample in sample_N.tolist()],
+                file=self.split.jpegs(sample_N),
                 crop_N2=(vary.crop_N2 / max(self._margin, 1)).astype(np.float32),
                 mirror_N=vary.mirror_N,
                 mean_N3=(self._mean_3 - offset_N3).astype(np.float32),
@@ -81,7 +78,7 @@ class Epoch:
         sample = replacement(damaged, attempt, len(self.split), self._seed, self._epoch)
         sample_N = np.array([sample])
         return row._replace(
-            file=[self.split.jpeg(sample)], label_N=self.split.label(sample_N), sample_N=sample_N
+            file=self.split.jpegs(sample_N), label_N=self.split.label(sample_N), sample_N=sample_N
         )
 
     def images(self, outputs: list[Tensor]) -> Images:
@@ -95,23 +92,22 @@ class Epoch:
 class InOrder:
     """The samples of a split, one after the other."""
 
-    def __init__(self, split: Split, shard: Shard, *, start: int, batch: int, graph: Any) -> None:
-        self.split, self.graph = split, graph
+    def __init__(self, split: Split, shard: Shard, *, start: int, batch: int) -> None:
+        self.split = split
         self._shard, self._start, self._batch = shard, start, batch
 
     def feeds(self) -> Iterator[WholeFeed]:
         for first, stop, rows in _shares(len(self.split), self._start, self._batch, self._shard):
             sample_N, real_N = _padded(np.arange(first, stop), rows)
-            files = [self.split.jpeg(sample) for sample in sample_N.tolist()]
+            files = self.split.jpegs(sample_N)
             yield WholeFeed(files, self.split.label(sample_N), real_N, sample_N)
 
     def substitute(self, row: WholeFeed, attempt: int) -> WholeFeed:
         """The next one, as padding: it counts where it stands itself."""
         sample = (int(row.sample_N[0]) + attempt + 1) % len(self.split)
+        sample_N = np.array([sample])
         return row._replace(
-            file=[self.split.jpeg(sample)],
-            real_N=np.array([False]),
-            sample_N=np.array([sample]),
+            file=self.split.jpegs(sample_N), real_N=np.array([False]), sample_N=sample_N
         )
 
     def images(self, outputs: list[Tensor]) -> Images:

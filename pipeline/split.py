@@ -33,6 +33,9 @@ class Split(Protocol):
     def jpeg(self, sample: int) -> np.ndarray:
         """File bytes of one sample, (size,) uint8. Raises DatasetError."""
 
+    def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
+        """File bytes of some samples, each as from `jpeg`."""
+
     def place(self, sample: int) -> str:
         """Where a sample lies, for people."""
 
@@ -59,11 +62,17 @@ class PackedSplit:
         return self.index["label"][sample_N].astype(np.int64)
 
     def jpeg(self, sample: int) -> np.ndarray:
-        """A view, nothing is copied. DatasetError: the shard is missing or has another length."""
-        shard, size, offset, _ = self.index[sample].tolist()
-        if shard not in self._maps:
+        return self.jpegs(np.array([sample]))[0]
+
+    def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
+        """Views, nothing is copied. DatasetError: a shard is missing or has another length."""
+        row_N = self.index[sample_N]
+        shards = row_N["shard"].tolist()
+        for shard in set(shards) - self._maps.keys():
             self._maps[shard] = self._open(self._shards[shard])
-        return self._maps[shard][offset : offset + size]
+        start_N, stop_N = row_N["offset"], row_N["offset"] + row_N["size"]
+        place = zip(shards, start_N.tolist(), stop_N.tolist(), strict=True)
+        return [self._maps[shard][start:stop] for shard, start, stop in place]
 
     def place(self, sample: int) -> str:
         shard, _, offset, _ = self.index[sample].tolist()
@@ -116,6 +125,9 @@ class PhotographSplit:
                 "when the run began; restore it, or start another run"
             )
         return content
+
+    def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
+        return [self.jpeg(sample) for sample in sample_N.tolist()]
 
     def place(self, sample: int) -> str:
         return self._files[sample]

@@ -152,7 +152,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     the model stays published, and the status says so."""
     hw_decoder_load: float | None = Field(None, ge=0, le=1)
     """Share of JPEG decoding that a GPU's hardware decoder takes, 0 to 1. If not given, the fastest
-    share is found at the start."""
+    share, or decoding on the CPU, is found at the first start and remembered."""
 
     @model_validator(mode="after")
     def _once(self) -> Self:

@@ -3,9 +3,7 @@
 https://github.com/fastai/imagenette; here with the shorter side at 320 pixels.
 """
 
-import os
-from pathlib import Path
-
+from pipeline.cache import cache_folder
 from pipeline.sources.download import Remote, unpacked
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import Source
@@ -32,7 +30,6 @@ CLASSES = {
 
 def imagenette_source(class_names: dict[str, str], archive: Remote = ARCHIVE) -> Source:
     """Fetched once into the user's cache; `class_names` go before its own. Raises DatasetError."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = unpacked(archive, cache / "alexnet" / FOLDER)
+    folder = unpacked(archive, cache_folder() / FOLDER)
     # It brings train/ and val/: there is nothing to hold out.
     return folder_source(folder, val_fraction=0, class_names=CLASSES | class_names)

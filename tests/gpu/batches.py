@@ -9,6 +9,7 @@ import torch
 
 from pipeline.batches import Batch, Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
+from pipeline.graph import Output
 from pipeline.order import Shard
 from pipeline.pack import pack
 from pipeline.sources import open_source
@@ -38,30 +39,35 @@ def packed(setup: Setup) -> Iterator[Finding]:
 
 
 def whole_images(setup: Setup) -> Iterator[Finding]:
-    """Validation images, by each share of the decoding that the JPEG engines do."""
+    """Validation images, by each share of the decoding that the JPEG engines do, and by the CPU."""
     data, there = Dataset(setup.dataset), Shard(0, 1, setup.device_id)
     batch = min(64, len(data.val))
-    for load in (0.0, 0.65, 1.0):
+    for load in (None, 0.0, 0.65, 1.0):
         how = Decoding(THREADS, hw_load=load)
         ours, theirs = (next(whole_batches(data, "val", s, how, batch=batch)) for s in (there, CPU))
-        yield from _differences(f"engines' share {load:g}", ours, theirs)
+        case = "by the CPU" if load is None else f"engines' share {load:g}"
+        yield from _differences(case, ours, theirs)
 
 
 def train_images(setup: Setup) -> Iterator[Finding]:
     """Crops with mirrors, colour and mean, in each type of number."""
     data, there = Dataset(setup.dataset), Shard(0, 1, setup.device_id)
     crop, batch = _crop(data), min(64, len(data.train))
-    for output in ("float32", "float16", "uint8"):
+    cases: list[tuple[Output, float | None]] = [
+        ("float32", 0.65), ("float16", 0.65), ("uint8", 0.65), ("float16", None),
+    ]  # fmt: skip
+    for output, load in cases:
         ours, theirs = (
             next(
                 train_batches(
-                    data, shard, Decoding(THREADS), seed=1, epoch=2, start=0, batch=batch,
+                    data, shard, Decoding(THREADS, hw_load=load), seed=1, epoch=2, start=0, batch=batch,
                     crop=crop, output=output,
                 )
             )
             for shard in (there, CPU)
         )  # fmt: skip
-        yield from _differences(output, ours, theirs)
+        case = output if load is not None else f"{output}, decoded by the CPU"
+        yield from _differences(case, ours, theirs)
 
 
 def whole_epoch(setup: Setup) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from tests.gpu.check import Finding, Setup
 from tests.gpu.network import network, noise, on_device, relative
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.parallel import _in_16_bits
+from trainer.loop.precision import repeatable
 from trainer.loop.step import StepPosition, train_step
 
 STEPS = 3
@@ -31,15 +32,12 @@ def averaged_gradients(setup: Setup) -> Iterator[Finding]:
 
 
 def repeated_bits(setup: Setup) -> Iterator[Finding]:
-    """The same steps twice; with cudnn.deterministic they end with the same bits."""
-    for deterministic in (False, True):
-        torch.backends.cudnn.deterministic = deterministic
-        one, other = (_weights(setup, "bf16") for _ in range(2))
-        case = f"weights that differ, cudnn.deterministic {deterministic}"
-        yield Finding(
-            case, int((one != other).sum()), 0 if deterministic or not setup.gpu else None
-        )
-    torch.backends.cudnn.deterministic = False
+    """The same steps twice; as `--deterministic` they end with the same bits."""
+    for wanted in (False, True):
+        with repeatable(wanted):
+            one, other = (_weights(setup, "bf16") for _ in range(2))
+        case = f"weights that differ, {'with' if wanted else 'without'} --deterministic"
+        yield Finding(case, int((one != other).sum()), 0 if wanted or not setup.gpu else None)
 
 
 def _weights(

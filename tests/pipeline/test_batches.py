@@ -127,6 +127,27 @@ def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
     assert not torch.equal(first.sample_N, second.sample_N)
 
 
+@given(index=st.integers(0, 1), batch=st.integers(1, 60), start=st.integers(0, 107))
+@settings(max_examples=5)
+def test_epochs_in_a_row_are_those_that_are_begun_anew(
+    opened: Dataset, index: int, batch: int, start: int
+) -> None:
+    """Also where the colour noise ends on the way."""
+    found = batches(
+        opened, index, 2, epoch=3, epochs=3, start=start, batch=batch, colour_until=4
+    )  # fmt: skip
+    expected = [
+        part
+        for epoch in (3, 4, 5)
+        for part in batches(
+            opened, index, 2, epoch=epoch, start=start if epoch == 3 else 0, batch=batch,
+            colour_until=4,
+        )
+    ]  # fmt: skip
+    for part, same in zip(found, expected, strict=True):
+        assert all(map(torch.equal, part, same))
+
+
 @given(count=st.integers(1, 14), batch=st.integers(1, 30))
 @settings(max_examples=15)
 def test_each_validation_picture_counts_once(opened: Dataset, count: int, batch: int) -> None:
@@ -151,7 +172,7 @@ def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Bat
 
     (raw,) = batches(opened, batch=size, output="uint8")
     assert raw.image_NCHW.dtype == torch.uint8
-    (plain,) = batches(opened, batch=size, colour=False)
+    (plain,) = batches(opened, batch=size, colour_until=0)
     mean_3HW = torch.from_numpy(opened.mean_SS3[8:120, 8:120]).permute(2, 0, 1)
     torch.testing.assert_close(plain.image_NCHW, raw.image_NCHW - mean_3HW, atol=1e-4, rtol=0)
     order = epoch_order(size, SEED, 0)
@@ -215,6 +236,17 @@ class TestDamage:
         for row in changed:
             assert alone.sample_N[row] != whole_epoch.sample_N[row]
             assert alone.label_N[row] == damaged.train.label(alone.sample_N[row].numpy())
+
+    def test_damage_is_counted_anew_in_every_epoch(self, damaged: Dataset) -> None:
+        found = train_batches(
+            damaged, Shard(0, 1, None), Decoding(threads=1, damage="replace"),
+            seed=SEED, epoch=0, epochs=2, start=0, batch=54, crop=CROP,
+        )  # fmt: skip
+        counts = []
+        for _ in found:
+            counts.append(found.replaced)
+        assert counts[1] == counts[3] == 2
+        assert counts[2] <= 2
 
     def test_in_evaluation_it_is_left_out(self, damaged: Dataset, opened: Dataset) -> None:
         one = Shard(0, 1, None)

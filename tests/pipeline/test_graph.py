@@ -13,9 +13,11 @@ OPTIONS = {"batch_size": 4, "num_threads": 1, "device_id": None}
 
 @pytest.mark.parametrize("output", get_args(Output))
 @pytest.mark.parametrize("scale", [False, True])
-@pytest.mark.parametrize("gpu", [False, True])
-def test_both_graphs_put_everything_on_one_device(gpu: bool, scale: bool, output: Output) -> None:
-    rule = PixelRule(size=128, scale=scale, gpu=gpu, hw_load=0.5)
+@pytest.mark.parametrize(("gpu", "hw_load"), [(False, 0.5), (True, 0.5), (True, None)])
+def test_both_graphs_put_everything_on_one_device(
+    gpu: bool, hw_load: float | None, scale: bool, output: Output
+) -> None:
+    rule = PixelRule(size=128, scale=scale, gpu=gpu, hw_load=hw_load)
     for mean_HW3 in (None, np.zeros((112, 112, 3), np.float32)):
         pipe = train_graph((), rule, 112, mean_HW3, output, **OPTIONS)
         devices = [node.device for node in pipe._graph_out]

@@ -3,6 +3,8 @@ validation. What it runs in - Ray, or a plain process - is its host."""
 
 import time
 from contextlib import closing, nullcontext
+from dataclasses import replace
+from functools import cached_property
 from math import isfinite
 from typing import NamedTuple, Protocol
 
@@ -13,7 +15,7 @@ from alexnet.checkpoint import Accuracy
 from alexnet.views import centre_mean
 from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
-from pipeline.hw_load import best_hw_load
+from pipeline.hw_load import TRIAL
 from pipeline.order import Shard, share
 from trainer.evaluation.validation import evaluate
 from trainer.loop.interval import Interval, Window
@@ -21,6 +23,7 @@ from trainer.loop.log import Log
 from trainer.loop.optimizer import BIAS_RATE, SGD2012
 from trainer.loop.parallel import Data, Parallel
 from trainer.loop.precision import repeatable, resolve_precision
+from trainer.loop.rehearsal import fastest_decoding
 from trainer.loop.state import Progress, Saved, begin
 from trainer.loop.step import StepPosition, train_step
 from trainer.loop.towers import Towers
@@ -105,10 +108,19 @@ class Loop:
         return Data(self.network, self.worker.rank, self.worker.world, compress=compress)
 
     def _decoding(self) -> Decoding:
-        threads, hw_load = max(1, torch.get_num_threads()), self.run.hw_decoder_load
-        if self.worker.device_id is not None and hw_load is None:
-            hw_load = best_hw_load(self.dataset, self.shard, threads)
-        return Decoding(threads, self.run.damage, Decoding.hw_load if hw_load is None else hw_load)
+        decoding = Decoding(max(1, torch.get_num_threads()), self.run.damage)
+        if self.run.hw_decoder_load is not None:
+            return replace(decoding, hw_load=self.run.hw_decoder_load)
+        if self.worker.device_id is None:
+            return decoding
+        return fastest_decoding(
+            self.run,
+            self.network,
+            self.precision,
+            self.shard,
+            decoding,
+            lambda trial: self._open(trial, epochs=TRIAL),  # of a batch at least
+        )
 
     def train(self) -> bool:
         """Train to the end of the recipe, and return True; or False, where the host asks to stop.
@@ -148,8 +160,9 @@ class Loop:
         whole_batch = min(recipe.batch, samples)  # more would be padding
         if progress.epoch >= recipe.conv1_until * recipe.epochs:
             self.parallel.freeze("conv1")
-        window, batches, began = Window(), self._batches(whole_batch), progress.position
+        window, batches, began = Window(), self._batches, progress.position
         while True:
+            batches.keep_pace()
             asked = time.monotonic()
             batch = next(batches)
             window.wait_s += time.monotonic() - asked
@@ -180,19 +193,25 @@ class Loop:
                 if interval.save:
                     self._save()
 
-    def _batches(self, whole_batch: int) -> Batches:
+    @cached_property
+    def _batches(self) -> Batches:
+        """Of all epochs to come."""
+        return self._open(self.decoding, self.run.recipe.epochs - self.progress.epoch)
+
+    def _open(self, decoding: Decoding, epochs: int) -> Batches:
         progress, recipe = self.progress, self.run.recipe
         return train_batches(
             self.dataset,
             self.shard,
-            self.decoding,
+            decoding,
             seed=recipe.seed,
             epoch=progress.epoch,
             start=progress.position,
-            batch=whole_batch,
+            epochs=epochs,
+            batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
             mean=recipe.mean,
-            colour=progress.epoch < recipe.colour_until * recipe.epochs,
+            colour_until=recipe.colour_until * recipe.epochs,
             # On a CPU converting to 16 bits takes longer than it saves.
             output="float16"
             if self.precision == "bf16" and self.worker.device_id is not None

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,8 @@ from pipeline.shard import RECORDS, Job, pack_shard
 from pipeline.sources.source import Reader
 
 ALONE = Shard(index=0, count=1, device_id=None)
+EPOCHS = 10**9
+"""No end."""
 STD = 0.225
 """Any will do: it costs the same."""
 
@@ -56,18 +57,18 @@ class Task:
         return list(Dataset(self.dataset).manifest.colour.mean)
 
 
-def ours(task: Task, output: Output, hw_load: float = Decoding.hw_load) -> Iterator[Tensor]:
+def ours(task: Task, output: Output, hw_load: float | None = Decoding.hw_load) -> Iterator[Tensor]:
     """Epoch after epoch, as in training; without the padding, which comes last in a batch. In
     float32 the mean picture is subtracted and colour noise added."""
     dataset, decoding = Dataset(task.dataset), Decoding(task.threads, hw_load=hw_load)
     shard, samples = Shard(0, 1, 0) if task.device == "cuda" else ALONE, len(dataset.train)
-    for epoch in count():
-        batches = train_batches(
-            dataset, shard, decoding, seed=0, epoch=epoch, start=0,
-            batch=task.batch, crop=task.crop, output=output,
-        )  # fmt: skip
-        for number, batch in enumerate(batches):
-            yield batch.image_NCHW[: samples - number * task.batch]
+    batches = train_batches(
+        dataset, shard, decoding, seed=0, epoch=0, start=0,
+        batch=task.batch, crop=task.crop, epochs=EPOCHS, output=output,
+    )  # fmt: skip
+    per_epoch = -(-samples // task.batch)
+    for number, batch in enumerate(batches):
+        yield batch.image_NCHW[: samples - number % per_epoch * task.batch]
 
 
 class Photographs(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -185,7 +186,7 @@ def _graph(
     return image, label
 
 
-def dali(task: Task, output: Output, hw_load: float = Decoding.hw_load) -> Iterator[Tensor]:
+def dali(task: Task, output: Output, hw_load: float = 0.65) -> Iterator[Tensor]:
     dtype = {"float32": types.FLOAT, "float16": types.FLOAT16, "uint8": types.UINT8}[output]
     mean = [0.0] if output == "uint8" else task.mean_3
     graph = _graph(
