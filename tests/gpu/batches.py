@@ -60,8 +60,8 @@ def train_images(setup: Setup) -> Iterator[Finding]:
         ours, theirs = (
             next(
                 train_batches(
-                    data, shard, Decoding(THREADS, hw_load=load), seed=1, epoch=2, start=0, batch=batch,
-                    crop=crop, output=output,
+                    data, shard, Decoding(THREADS, hw_load=load), seed=1, epoch=2, start=0,
+                    batch=batch, crop=crop, output=output,
                 )
             )
             for shard in (there, CPU)
