@@ -5,12 +5,13 @@ BIN := .venv/bin
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 DATA ?=
+DEVICE ?= cuda
 
 # Modules are compiled on first use: a third of the 13,000 that an install would compile.
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-long smoke lint audit bench bench-plateau bench-loader bench-step bench-serving clean
+.PHONY: help demo test test-slow test-long smoke lint audit bench bench-plateau bench-loader bench-step bench-serving gpu clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,8 +75,11 @@ bench-serving: .venv/dev  ## the server beside its peers, and ten minutes of loa
 	$(BIN)/python -m tests.benchmarks.serving
 	$(BIN)/python -m tests.benchmarks.serving.soak
 
+gpu: .venv/dev  ## what runs on a GPU, held to a CPU's results, and its speed; DEVICE=cpu rehearses it
+	$(BIN)/python -m tests.gpu all --device $(DEVICE) $(if $(DATA),--photographs "$(DATA)")
+
 clean:  ## remove the virtual environment and what demo made
-	rm -rf .venv demo bench
+	rm -rf .venv demo bench gpu
 
 # The plain install is right on every machine: PyPI's torch has CUDA, and uses it where it can.
 .venv/run: pyproject.toml constraints.txt

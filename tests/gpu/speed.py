@@ -63,6 +63,8 @@ def _deterministic(task: steps.Task) -> Iterator[Tensor]:
 
 def compiled_step(setup: Setup) -> Iterator[Finding]:
     """The same beside what torch.compile makes of torch's own layers, and of ours."""
+    if not setup.gpu:
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiling takes minutes on a processor
     batch = 128 if setup.gpu else 4
     task = _step_task(setup, batch)
     contenders: dict[str, Deliver] = {
@@ -70,6 +72,7 @@ def compiled_step(setup: Setup) -> Iterator[Finding]:
         "torch.compile, channels_last": partial(
             steps.eager, task, "auto", compiled=True, channels_last=True
         ),
+        "ours, torch.compile": partial(steps.ours, task, compiled=True),
     }
     yield from _compared(setup, contenders, f"batch {batch}: ", seconds=0.4)
 

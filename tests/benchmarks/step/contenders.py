@@ -65,14 +65,15 @@ def our_network(config: AlexNetConfig, device: torch.device = CPU) -> AlexNet:
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def ours(task: Task) -> Iterator[Tensor]:
+def ours(task: Task, compiled: bool = False) -> Iterator[Tensor]:
     """Logits (N, K) or, of a step, labels (N,), without end; so are all that follow."""
     batch = task.begin()
-    model = our_network(task.network, task.on).train(task.step)
+    network = our_network(task.network, task.on).train(task.step)
+    model: nn.Module = torch.compile(network) if compiled else network  # type: ignore[assignment]
     precision = resolve_precision("auto", task.on)
     if not task.step:
         yield from _forward(model, batch.image_NCHW, precision)
-    optimizer = SGD2012(model, RATE, MOMENTUM, DECAY)
+    optimizer = SGD2012(network, RATE, MOMENTUM, DECAY)
     place = StepPosition(seed=0, epoch=0, position=0, real=task.batch, first=0)
     while True:
         train_step(model, optimizer, batch, place, world=1, precision=precision)
