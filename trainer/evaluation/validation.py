@@ -12,9 +12,7 @@ from pipeline.order import Shard
 from trainer.evaluation.scores import ranks
 from trainer.loop.precision import autocast
 
-VIEWS_PER_FORWARD = 128
-"""Crops in one forward pass of a worker on a CPU."""
-VIEWS = {"cpu": VIEWS_PER_FORWARD, "cuda": 2560}
+VIEWS = {"cpu": 128, "cuda": 2560}
 """Crops in one forward pass of a worker, by the kind of its device."""
 
 
