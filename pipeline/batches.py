@@ -25,8 +25,6 @@ MAX_DAMAGED_SHARE, ALWAYS_REPLACED = 0.01, 5
 """`replace` gives up beyond this share of a split, but not before so many damaged images."""
 QUEUED = 3
 """Batches whose work a GPU still has before it."""
-LOST_BYTES = 16
-"""No image format begins with so many zeros."""
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +60,6 @@ class _Fed(NamedTuple, Generic[Feed]):
 
     reading: Reading[Feed]
     feed: Feed
-    lost: bool
-    """Whether files of it are plainly lost."""
 
 
 class Batches(Generic[Feed]):
@@ -111,13 +107,10 @@ class Batches(Generic[Feed]):
             tensors = self._run(self._pipe)
         except RuntimeError as error:
             # This batch is lost, those after it are not.
-            reading, feed, _ = self._next_fed()
+            reading, feed = self._next_fed()
             tensors = self._repaired(reading, feed, error)
         else:
-            reading, feed, lost = self._next_fed()
-            if lost:
-                missing = DatasetError("the images are missing, yet were decoded")
-                tensors = self._repaired(reading, feed, missing)
+            reading, _ = self._next_fed()
         image_NHW3, *rest = reading.images(tensors)
         # The same memory seen as channels_last, no copy.
         return Batch(image_NHW3.permute(0, 3, 1, 2), *rest)
@@ -275,20 +268,8 @@ def _rows(batch: int, shard: Shard) -> int:
 
 
 def _remembered(readings: Iterable[Reading[Feed]], fed: deque[_Fed[Feed]]) -> Iterator[Feed]:
-    """What DALI is fed, as it is put into `fed`. Of several images in a batch one that fails can
-    crash the process: on a busy machine the decoding of the others outlives the error (DALI 2.4).
-    What is plainly lost is kept from it, by another image of the batch in its place."""
+    """What DALI is fed, as it is put into `fed`."""
     for reading in readings:
         for feed in reading.feeds():
-            there = [file for file in feed.file if not _lost(file)]
-            lost = len(there) < len(feed.file)
-            fed.append(_Fed(reading, feed, lost))
-            if there and lost:
-                files = [there[0] if _lost(file) else file for file in feed.file]
-                feed = feed._replace(file=files)
+            fed.append(_Fed(reading, feed))
             yield feed
-
-
-def _lost(file: np.ndarray) -> bool:
-    """Nothing, or zeros, as a lost block of a disk reads."""
-    return not (len(file) and file[0]) and not file[:LOST_BYTES].any()

@@ -63,13 +63,12 @@ def train_graph(
     """Training samples: on a CPU the crop and what `pipeline.finish` needs, on a GPU the image,
     `normalised`, (crop, crop, 3)."""
     fed: Any = TrainFeed(*_columns(feeds, TrainFeed._fields))
+    file = _sound(fed.file, rule)
     place = {"crop_pos_y": fed.crop_N2[0], "crop_pos_x": fed.crop_N2[1]}
     if rule.decodes_on_gpu or rule.scale:
-        image_HW3 = fn.crop(_whole(fed.file, rule), crop=(crop, crop), **place)
+        image_HW3 = fn.crop(_whole(file, rule), crop=(crop, crop), **place)
     else:  # decodes no more rows and blocks than the crop needs
-        image_HW3 = fn.decoders.image_crop(
-            fed.file, crop=(crop, crop), output_type=types.RGB, **place
-        )
+        image_HW3 = fn.decoders.image_crop(file, crop=(crop, crop), output_type=types.RGB, **place)
     if not rule.gpu:
         return Crops(image_HW3, fed.mirror_N, fed.mean_N3, fed.label_N, fed.real_N, fed.sample_N)
     image_HW3 = normalised(
@@ -105,7 +104,8 @@ def normalised(
 def whole_graph(feeds: Iterable[WholeFeed], rule: PixelRule) -> Images:
     """Whole images, (size, size, 3) uint8, and what belongs to each."""
     fed: Any = WholeFeed(*_columns(feeds, WholeFeed._fields))
-    images = Images(_whole(fed.file, rule), fed.label_N, fed.real_N, fed.sample_N)
+    file = _sound(fed.file, rule)
+    images = Images(_whole(file, rule), fed.label_N, fed.real_N, fed.sample_N)
     return Images(*(column.gpu() for column in images)) if rule.gpu else images
 
 
@@ -128,6 +128,20 @@ def _columns(feeds: Iterable[tuple[Any, ...]], names: tuple[str, ...]) -> Sequen
 def _tensors(files: list[np.ndarray]) -> TensorListCPU:
     """As DALI has them: a list of arrays it would take apart in Python, at three times the cost."""
     return TensorListCPU([TensorCPU(file, "") for file in files], "", False)
+
+
+def _sound(file: DataNode, rule: PixelRule) -> DataNode:
+    """The same files; an error where a header cannot be parsed or tells another size than it must.
+
+    A decoder parses the headers of 32 and more files in its own thread and in others, which it does
+    not stop when it comes upon such a file itself: they read freed memory (DALI 2.4) and end the
+    process. It must not be given one.
+    """
+    shape = fn.peek_image_shape(file)
+    whole = types.Constant(np.array([rule.size, rule.size, 3]), device="cpu")
+    right = shape > 0 if rule.scale else shape == whole
+    # The length relative to the file's: anything but 1 is an error.
+    return fn.reinterpret(file, rel_shape=fn.reductions.min(right * 1.0, axes=0, keep_dims=True))
 
 
 def _whole(file: DataNode, rule: PixelRule) -> DataNode:

@@ -1,8 +1,10 @@
 """DALI's batches against Pillow and numpy on the same samples."""
 
 import io
+import multiprocessing
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,49 @@ class TestDamage:
         shard.write_bytes(content)
         with pytest.raises(DatasetError, match="nor can 5 others of 108, too many to replace"):
             batches(damaged, decoding=Decoding(threads=1, damage="replace"))
+
+
+def damage_of(kind: str, whole: bytes) -> bytes:
+    """A JPEG of the same length, damaged."""
+    size = whole.index(b"\xff\xc0") + 5  # rows and columns of a baseline JPEG
+    return {
+        "zeros in the header": whole[:20] + bytes(200) + whole[220:],
+        "no JPEG": b"#" * len(whole),
+        "noise in the header": whole[:2] + np.random.default_rng(1).bytes(500) + whole[502:],
+        "another size": whole[:size] + bytes([0, 64, 0, 64]) + whole[size + 4 :],
+        "unknown marker": whole[:3] + b"\x60" + whole[4:],  # is parsed, but not decoded
+    }[kind]
+
+
+DAMAGE = "zeros in the header", "no JPEG", "noise in the header", "another size", "unknown marker"
+
+
+def left_out(directory: Path, repetitions: int) -> list[list[int]]:
+    """Samples that did not come, of training images and of the same ones as whole images."""
+    dataset, one = Dataset(directory), Shard(0, 1, None)
+    size, decoding = len(dataset.train), Decoding(threads=8, damage="replace")
+    found = []
+    for epoch in range(repetitions):
+        parts = batches(dataset, epoch=epoch, batch=size, decoding=decoding)
+        parts += whole_batches(dataset, "train", one, decoding, batch=size)
+        for part in parts:
+            seen = part.sample_N[part.real_N].tolist()
+            found.append(sorted(set(range(size)).difference(seen)))
+    return found
+
+
+def test_no_kind_of_damage_ends_the_process(dataset: Path, tmp_path: Path) -> None:
+    """Several damaged files in a batch that many threads decode, more than there are processors."""
+    copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
+    samples = [0, 1, 20, 50, 90]
+    with (copy.directory / "train" / "00000.tar").open("r+b") as shard:
+        for sample, kind in zip(samples, DAMAGE, strict=True):
+            _, _, offset, _ = copy.train.index[sample].tolist()
+            shard.seek(offset)
+            shard.write(damage_of(kind, copy.train.jpeg(sample).tobytes()))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        found = process.submit(left_out, copy.directory, 15).result()
+    assert found == [samples] * 30
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,7 @@ def test_every_exif_orientation_gives_the_same_picture(test_data: Path, tmp_path
         assert (pictures - pictures[0]).abs().mean(dim=(1, 2, 3)).max() < 4
 
 
-def test_a_format_that_begins_with_zeros_is_no_lost_block(
-    photographs: Path, tmp_path: Path
-) -> None:
+def test_a_format_that_begins_with_zeros_is_read(photographs: Path, tmp_path: Path) -> None:
     """Of each photograph a JPEG 2000 without loss: the two are read alike."""
     for path in photographs.glob("*/00[0-4].jpg"):
         folder = tmp_path / "mixed" / path.parent.name
