@@ -15,13 +15,13 @@ dependencies = ["torch", "numpy", "PIL", "pydantic", "safetensors"]
 def alexnet(weights: str | os.PathLike[str] | None = None, **network: Any) -> _AlexNet:
     """AlexNet of 2012: (N, 3, crop, crop) float -> logits (N, classes).
 
-    Its input is RGB on the scale from 0 to 255, less the mean picture of its training data. `crop`
+    Its input is RGB on the scale from 0 to 255, less the mean image of its training data. `crop`
     is 224 unless said otherwise.
 
     Without `weights` it is initialised as in 2012, in training mode, and `network` says what
     differs from the paper: classes=10, width=0.5, crop=144 and all other fields of
     `alexnet.model.AlexNetConfig`. With `weights`, a published model's folder ("models/NAME"), it is
-    that network in evaluation mode; `alexnet.load("models/NAME")` also has its mean picture, its
+    that network in evaluation mode; `alexnet.load("models/NAME")` also has its mean image, its
     classes, and `inputs`, which makes its input of a photograph.
     """
     if weights is None:

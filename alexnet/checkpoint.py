@@ -1,6 +1,6 @@
 """A published model on disk: weights and all that a server must know, found whole or not at all.
 
-models/NAME/STEP/model.safetensors   weights and the mean picture
+models/NAME/STEP/model.safetensors   weights and the mean image
 models/NAME/STEP/about.json          the rest, with the SHA-256 of the weights
 models/NAME/current.json             which STEP to serve; replaced last
 """
@@ -24,7 +24,7 @@ from alexnet.command import UserError
 from alexnet.fault import fault
 from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import PictureRule
+from alexnet.pixels import ImageRule
 
 MEAN = "mean_3HW"
 
@@ -57,9 +57,9 @@ class About(BaseModel):
     network: AlexNetConfig
     classes: tuple[ClassLabel, ...]
     size: int = Field(ge=64)
-    """Rows and columns of the whole picture that the views are cut from."""
-    rule: PictureRule = PictureRule()
-    """How that picture is made of a photograph."""
+    """Rows and columns of the whole image that the views are cut from."""
+    rule: ImageRule = ImageRule()
+    """How that image is made of a photograph."""
     dataset: str | None
     """SHA-256 that names the training data; None where it is not known: the model is imported."""
     recipe: dict[str, Any]

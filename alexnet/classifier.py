@@ -1,6 +1,6 @@
 """A published model as a function of photographs.
 
-Shapes: N photographs, K classes, H hidden units, S rows and columns of a whole picture.
+Shapes: N photographs, K classes, H hidden units, S rows and columns of a whole image.
 """
 
 import os
@@ -20,12 +20,12 @@ from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.guess import Guess, guesses
 from alexnet.model import AlexNet
-from alexnet.pixels import PictureError, whole_picture
+from alexnet.pixels import ImageError, whole_image
 from alexnet.predictor import BATCH_VIEWS, Predictor
 from alexnet.views import centre_input
 
 Photograph = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
-"""A file's path or its bytes, a picture that Pillow has opened, or an array of uint8: (H, W, 3) in
+"""A file's path or its bytes, an image that Pillow has opened, or an array of uint8: (H, W, 3) in
 RGB, (H, W, 4) in RGB and opacity, (H, W) in grey."""
 
 REMEDIES = {
@@ -119,13 +119,13 @@ class Classifier:
         """The last hidden layer of the centre view, (N, H) float32 on the CPU; H is 4,096 at full
         width. Photographs are alike where their Euclidean distance is small (§6.1, Figure 4)."""
         nothing = torch.empty(0, self.network.fc7.out_features)
-        parts = self._pictures(photographs, views=1)
+        parts = self._images(photographs, views=1)
         return torch.cat([nothing, *map(self._predictor.features, parts)])
 
     def inputs(self, photographs: Photograph | Iterable[Photograph]) -> Tensor:
         """What `network` takes: the centre view less the mean, (N, 3, crop, crop) float32."""
         nothing = self.mean.new_empty(0, *self.mean.shape)
-        parts = self._pictures(photographs, views=1)
+        parts = self._images(photographs, views=1)
         return torch.cat(
             [nothing, *(centre_input(part.to(self.device), self.mean) for part in parts)]
         )
@@ -135,10 +135,10 @@ class Classifier:
     ) -> Iterator[Tensor]:
         if views not in (1, 10):
             raise UserError(f"views is {views!r}; expected 1 or 10")
-        for picture_N3SS in self._pictures(photographs, views):
-            yield self._predictor.classify(picture_N3SS, views).mean(dim=1)
+        for image_N3SS in self._images(photographs, views):
+            yield self._predictor.classify(image_N3SS, views).mean(dim=1)
 
-    def _pictures(
+    def _images(
         self, photographs: Photograph | Iterable[Photograph], views: int
     ) -> Iterator[Tensor]:
         """(N, 3, S, S) uint8, as many at a time as a forward pass of so many views takes."""
@@ -146,7 +146,7 @@ class Classifier:
         pending: list[Future[np.ndarray]] = []
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for photograph, name in _named(photographs):
-                pending.append(pool.submit(self._picture, photograph, name))
+                pending.append(pool.submit(self._image, photograph, name))
                 if not isinstance(photograph, str | os.PathLike | bytes):
                     wait(pending[-1:])  # until then it must not become the next frame of a film
                 if len(pending) == rows:
@@ -155,11 +155,11 @@ class Classifier:
             if pending:
                 yield _stacked(pending)
 
-    def _picture(self, photograph: Photograph, name: str) -> np.ndarray:
+    def _image(self, photograph: Photograph, name: str) -> np.ndarray:
         about = self.about
         try:
-            return whole_picture(_content(photograph, name), about.size, rule=about.rule)
-        except PictureError as error:
+            return whole_image(_content(photograph, name), about.size, rule=about.rule)
+        except ImageError as error:
             raise PhotographError(f"{name}: {error}; {REMEDIES[error.kind]}") from None
 
 
@@ -201,6 +201,6 @@ def _content(photograph: Photograph, name: str) -> bytes | Image.Image:
     return Image.fromarray(photograph)
 
 
-def _stacked(pictures: list[Future[np.ndarray]]) -> Tensor:
-    picture_NSS3 = np.stack([picture.result() for picture in pictures])
-    return torch.from_numpy(picture_NSS3).permute(0, 3, 1, 2)
+def _stacked(images: list[Future[np.ndarray]]) -> Tensor:
+    image_NSS3 = np.stack([image.result() for image in images])
+    return torch.from_numpy(image_NSS3).permute(0, 3, 1, 2)

@@ -17,7 +17,7 @@ class AlexNetConfig(BaseModel):
     kernels: tuple[int, int, int, int, int] | None = None
     """Of conv1 to conv5 at width 1, instead of the paper's."""
     conv1_padding: int = Field(0, ge=0, le=10)
-    """Zeros to the left of the picture and above it; to the right and below it are always as many
+    """Zeros to the left of the image and above it; to the right and below it are always as many
     as conv1's last window lacks. torchvision: 2."""
     local_response_norm: bool = True
     norm_k: float = Field(2.0, gt=0)

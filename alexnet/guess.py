@@ -1,4 +1,4 @@
-"""An answer about a picture."""
+"""An answer about an image."""
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor

@@ -59,7 +59,7 @@ class AlexNet(nn.Module):
     def features(self, image_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
         """(N, 3, crop, crop) float -> (N, H), the last hidden layer, 4096 units at full width.
 
-        Pictures are alike where their Euclidean distance is small here (§6.1, Figure 4).
+        Images are alike where their Euclidean distance is small here (§6.1, Figure 4).
         """
         return self.features_from_conv1(self.conv1(self.pad(image_NCHW)), draw)
 

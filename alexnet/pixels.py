@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict
 
 SIZE = 256
-"""Rows and columns of a whole picture at full size (§2)."""
+"""Rows and columns of a whole image at full size (§2)."""
 
 MAX_PIXELS = 50_000_000
 """Largest width x height that is decoded; a small file can declare far more than memory holds."""
@@ -37,7 +37,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 Refusal = Literal["empty", "not-an-image", "too-large", "damaged"]
 
 
-class PictureRule(BaseModel):
+class ImageRule(BaseModel):
     """How a photograph becomes a square. By default as packed datasets have it (§2); imported
     models bring the rule that they were trained with."""
 
@@ -55,7 +55,7 @@ class PictureRule(BaseModel):
         return Image.Resampling[self.filter.upper()]
 
     def box(self, width: int, height: int, size: int) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of what becomes size x size, in pixels of the picture."""
+        """Left, top, right and bottom of what becomes size x size, in pixels of the image."""
         if self.framing == "squash":
             return 0, 0, width, height
         short = min(width, height)
@@ -68,12 +68,12 @@ class PictureRule(BaseModel):
         return left, y * height / high, right, (y + size) * height / high
 
 
-PACKED = PictureRule()
+PACKED = ImageRule()
 """The rule of every packed dataset."""
 
 
-class PictureError(ValueError):
-    """Bytes that are no picture we can use. `kind` is for programs, the text for people."""
+class ImageError(ValueError):
+    """Bytes that are no image we can use. `kind` is for programs, the text for people."""
 
     def __init__(
         self,
@@ -86,14 +86,14 @@ class PictureError(ValueError):
         super().__init__(text)
         self.kind = kind
         self.what, self.limit, self.seen = what, limit, seen
-        """Of a "too-large": which of the limits, its value, and the picture's."""
+        """Of a "too-large": which of the limits, its value, and the image's."""
 
     def __reduce__(self) -> tuple:
         return type(self), (self.kind, str(self), self.what, self.limit, self.seen)
 
 
 class Limits(NamedTuple):
-    """What a picture may ask of the machine; checked by its header, before it is decoded."""
+    """What an image may ask of the machine; checked by its header, before it is decoded."""
 
     pixels: int = MAX_PIXELS
     """Width x height."""
@@ -102,7 +102,7 @@ class Limits(NamedTuple):
     frames: int = sys.maxsize
 
     def check(self, image: Image.Image) -> None:
-        """Raises PictureError of kind "too-large", with limit and value."""
+        """Raises ImageError of kind "too-large", with limit and value."""
         found = {
             "pixels": image.width * image.height,
             "aspect": max(image.size) / max(1, min(image.size)),
@@ -118,29 +118,29 @@ UNLIMITED = Limits()
 """But for MAX_PIXELS."""
 
 
-def whole_picture(
+def whole_image(
     photograph: bytes | Image.Image,
     size: int = SIZE,
     formats: tuple[str, ...] = FORMATS,
-    rule: PictureRule = PACKED,
+    rule: ImageRule = PACKED,
     limits: Limits = UNLIMITED,
 ) -> np.ndarray:
-    """`whole_image` as (size, size, 3) uint8."""
-    return np.array(whole_image(photograph, size, formats, rule, limits))
+    """`to_square` as (size, size, 3) uint8."""
+    return np.array(to_square(photograph, size, formats, rule, limits))
 
 
-def whole_image(
+def to_square(
     photograph: bytes | Image.Image,
     size: int,
     formats: tuple[str, ...] = FORMATS,
-    rule: PictureRule = PACKED,
+    rule: ImageRule = PACKED,
     limits: Limits = UNLIMITED,
 ) -> Image.Image:
     """A photograph -> RGB of size x size, as `rule` has it: else short side to `size`, centre (§2).
 
-    It is the bytes of a file in one of `formats`, or a picture that Pillow has opened, which stays
+    It is the bytes of a file in one of `formats`, or an image that Pillow has opened, which stays
     as it is. Upright by its EXIF orientation, on white where transparent; of an animated file the
-    first frame, of an opened picture the frame that it stands at. Raises PictureError.
+    first frame, of an opened image the frame that it stands at. Raises ImageError.
     """
     with _refusals():
         if isinstance(photograph, Image.Image):
@@ -151,7 +151,7 @@ def whole_image(
             limits.check(image)
             image.draft(None, (2 * size, 2 * size))  # JPEGs shrink while they are decoded
         rgb = to_rgb(image, enough=2 * size)
-        # Resizing the centre square alone equals resizing all and cropping, and keeps a picture
+        # Resizing the centre square alone equals resizing all and cropping, and keeps an image
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
         box = rule.box(*rgb.size, size)
         return rgb.resize((size, size), rule.resampling, box=box)
@@ -159,29 +159,29 @@ def whole_image(
 
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     if not data:
-        raise PictureError("empty", "the file is empty (0 bytes)")
+        raise ImageError("empty", "the file is empty (0 bytes)")
     try:
         return Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
         allowed = ", ".join(formats)
-        raise PictureError(
+        raise ImageError(
             "not-an-image", f"the file is not an image of a supported format ({allowed})"
         ) from None
 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Whatever is raised within, as a PictureError."""
+    """Whatever is raised within, as an ImageError."""
     try:
         yield
-    except PictureError:
+    except ImageError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         # Pillow's own limit, of its own height; by default a warning, up to twice that.
         found = re.search(r"\d+", str(error))  # Pillow tells the size in its text alone
         raise _too_many("pixels", int(found[0]) if found else None, MAX_PIXELS) from error
     except MemoryError:
-        raise PictureError(
+        raise ImageError(
             "too-large", "decoding the image takes more memory than is available"
         ) from None
     except Exception as error:  # decoders of hostile files raise almost anything
@@ -191,7 +191,7 @@ def _refusals() -> Iterator[None]:
 def to_rgb(image: Image.Image, enough: int) -> Image.Image:
     """Any mode -> RGB, upright. 16 bits are scaled, transparency falls on white.
 
-    Large pictures shrink by a whole factor before anything is copied, their short side never below
+    Large images shrink by a whole factor before anything is copied, their short side never below
     `enough` pixels.
     """
     image.load()
@@ -220,15 +220,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _too_many(what: str, seen: float | None, limit: float) -> PictureError:
+def _too_many(what: str, seen: float | None, limit: float) -> ImageError:
     found = "too many" if seen is None else f"{seen:,.15g}"
     text = {
         "pixels": f"the image has {found} pixels",
         "aspect": f"the image's long side is {found} times its short side",
         "frames": f"the animation has {found} frames",
     }[what]
-    return PictureError("too-large", f"{text}; the limit is {limit:,.15g}", what, limit, seen)
+    return ImageError("too-large", f"{text}; the limit is {limit:,.15g}", what, limit, seen)
 
 
-def _damaged(error: Exception) -> PictureError:
-    return PictureError("damaged", f"the image is damaged or cut short ({error})")
+def _damaged(error: Exception) -> ImageError:
+    return ImageError("damaged", f"the image is damaged or cut short ({error})")

@@ -46,14 +46,12 @@ class AboutIndex(BaseModel):
     """{file: its SHA-256}."""
 
 
-def write_about(
-    folder: Path, weights_sha256: str, dataset: str, pictures: int, factory: str
-) -> None:
+def write_about(folder: Path, weights_sha256: str, dataset: str, images: int, factory: str) -> None:
     """Complete an index whose other FILES are in `folder`; they are on the disk before it is."""
     about = AboutIndex(
         weights_sha256=weights_sha256,
         dataset=dataset,
-        pictures=pictures,
+        pictures=images,
         factory=factory,
         built_at=checkpoint.now(),
         sha256={name: _synced_digest(folder / name) for name in FILES},

@@ -1,6 +1,6 @@
-"""What the network sees of a picture, and the mean of its answers; for validating and serving.
+"""What the network sees of an image, and the mean of its answers; for validating and serving.
 
-Shapes: N pictures, V views, K classes, H rows, W columns, S rows and columns of a whole picture.
+Shapes: N images, V views, K classes, H rows, W columns, S rows and columns of a whole image.
 """
 
 from collections.abc import Callable
@@ -31,30 +31,30 @@ def one_place(side: int, crop: int) -> tuple[tuple[int, int], ...]:
     return (five_places(side, crop)[CENTRE],)
 
 
-def ten_views(picture_N3SS: Tensor, crop: int) -> Tensor:
+def ten_views(image_N3SS: Tensor, crop: int) -> Tensor:
     """Four corners and the centre, then their mirrors (§4.1, convdata_jpeg.py).
 
     (N, 3, S, S) -> (N, 10, 3, crop, crop).
     """
-    places = five_places(picture_N3SS.shape[-1], crop)
-    views = [picture_N3SS[..., y : y + crop, x : x + crop] for y, x in places]
+    places = five_places(image_N3SS.shape[-1], crop)
+    views = [image_N3SS[..., y : y + crop, x : x + crop] for y, x in places]
     return torch.stack(views + [view.flip(-1) for view in views], dim=1)
 
 
-def one_view(picture_N3SS: Tensor, crop: int) -> Tensor:
+def one_view(image_N3SS: Tensor, crop: int) -> Tensor:
     """The centre: (N, 3, S, S) -> (N, 1, 3, crop, crop)."""
-    start = centre(picture_N3SS.shape[-1], crop)
-    return picture_N3SS[:, None, :, start : start + crop, start : start + crop]
+    start = centre(image_N3SS.shape[-1], crop)
+    return image_N3SS[:, None, :, start : start + crop, start : start + crop]
 
 
-def centre_input(picture_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
+def centre_input(image_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
     """The centre as the network takes it: (N, 3, S, S) uint8 -> (N, 3, crop, crop) float32."""
-    view_N3HW = one_view(picture_N3SS, mean_3HW.shape[-1])[:, 0]
+    view_N3HW = one_view(image_N3SS, mean_3HW.shape[-1])[:, 0]
     return view_N3HW.to(memory_format=torch.channels_last) - mean_3HW
 
 
 def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
-    """The part of the mean picture subtracted from every crop, wherever cut, never mirrored.
+    """The part of the mean image subtracted from every crop, wherever cut, never mirrored.
 
     (S, S, 3) float32 -> (3, crop, crop) float32. As released (convdata_jpeg.py).
     """
@@ -62,29 +62,29 @@ def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
 
 
 def view_probabilities(
-    model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
+    model: Callable[[Tensor], Tensor], image_N3SS: Tensor, mean_3HW: Tensor, views: int
 ) -> Tensor:
     """Softmax of each of one or ten views: (N, 3, S, S) uint8 -> (N, V, K).
 
-    One forward pass for all views of all pictures.
+    One forward pass for all views of all images.
     """
     crop = mean_3HW.shape[-1]
-    places = five_places(picture_N3SS.shape[-1], crop)
-    if views == 10 and overlap.is_shared(model, picture_N3SS, mean_3HW, places):
-        x_MCHW = overlap.conv1_maps(model, picture_N3SS, mean_3HW, places)
+    places = five_places(image_N3SS.shape[-1], crop)
+    if views == 10 and overlap.is_shared(model, image_N3SS, mean_3HW, places):
+        x_MCHW = overlap.conv1_maps(model, image_N3SS, mean_3HW, places)
         logit_MK = model.fc8(model.features_from_conv1(x_MCHW))
     else:
         cut = ten_views if views == 10 else one_view
-        view_M3HW = cut(picture_N3SS, crop).flatten(0, 1)
+        view_M3HW = cut(image_N3SS, crop).flatten(0, 1)
         logit_MK = model(view_M3HW.to(memory_format=torch.channels_last) - mean_3HW)
-    return logit_MK.float().softmax(dim=1).unflatten(0, (len(picture_N3SS), views))
+    return logit_MK.float().softmax(dim=1).unflatten(0, (len(image_N3SS), views))
 
 
 def probabilities(
-    model: Callable[[Tensor], Tensor], picture_N3SS: Tensor, mean_3HW: Tensor, views: int
+    model: Callable[[Tensor], Tensor], image_N3SS: Tensor, mean_3HW: Tensor, views: int
 ) -> Tensor:
     """Mean of the softmax over one or ten views (§4.1): (N, 3, S, S) uint8 -> (N, K).
 
     Probabilities are averaged, not logits.
     """
-    return view_probabilities(model, picture_N3SS, mean_3HW, views).mean(dim=1)
+    return view_probabilities(model, image_N3SS, mean_3HW, views).mean(dim=1)

@@ -54,11 +54,11 @@ print(max(8, 16_000 // json.load(open("demo/dataset/manifest.json"))["train"]["s
     --workers 2 --runs demo/runs --models demo/models
 }
 
-held_out() { # the first validation picture: shards are plain tar files
+held_out() { # the first validation image: shards are plain tar files
   local shard=demo/dataset/val/00000.tar
-  picture=$(tar -tf $shard | awk '/\.jpg$/ && !found++')
+  image=$(tar -tf $shard | awk '/\.jpg$/ && !found++')
   mkdir demo/held-out
-  tar -xf $shard -C demo/held-out "$picture"
+  tar -xf $shard -C demo/held-out "$image"
 }
 
 serve() {
@@ -68,7 +68,7 @@ serve() {
   port=$(python -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
   alexnet serve --model demo/models/demo --port "$port" &>demo/server.log &
   pids=($!)
-  alexnet classify "demo/held-out/$picture" --url "http://127.0.0.1:$port" --wait 300 \
+  alexnet classify "demo/held-out/$image" --url "http://127.0.0.1:$port" --wait 300 \
     >demo/answer.txt &
   pids+=($!)
   wait -n "${pids[@]}"       # the client with an answer, or a server that ends before
@@ -85,7 +85,7 @@ stage serve serve
 cat <<TEXT
 
 == The answer
-A picture of the class "${picture%/*}", held out from training, was sent to the server:
+An image of the class "${image%/*}", held out from training, was sent to the server:
 
 $(cat demo/answer.txt)
 

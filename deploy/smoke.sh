@@ -131,14 +131,14 @@ assert {line["workers"] for line in lines if line["kind"] == "train"} == {2}'
 }
 
 classify() {
-  local picture name right=0
+  local image name right=0
   docker compose cp ray-head:/app/datasets/builtin-160/val/00000.tar "$work/held-out.tar"
-  mkdir "$work/pictures"
-  tar -xf "$work/held-out.tar" -C "$work/pictures" --wildcards '*.jpg'
-  for picture in $(tar -tf "$work/held-out.tar" | grep 'jpg$' | awk 'NR % 10 == 1'); do
-    name=$(curl -sf -F "file=@$work/pictures/$picture" $api/classify |
+  mkdir "$work/images"
+  tar -xf "$work/held-out.tar" -C "$work/images" --wildcards '*.jpg'
+  for image in $(tar -tf "$work/held-out.tar" | grep 'jpg$' | awk 'NR % 10 == 1'); do
+    name=$(curl -sf -F "file=@$work/images/$image" $api/classify |
       python3 -c 'import json, sys; print(json.load(sys.stdin)["results"][0]["guesses"][0]["label"])')
-    [ "$name" != "${picture%%/*}" ] || right=$((right + 1))
+    [ "$name" != "${image%%/*}" ] || right=$((right + 1))
   done
   echo "$right of 20 right"
   [ $right -ge 19 ] || fail "top-1 below 95 %"
@@ -280,7 +280,7 @@ accidents() {
 }
 
 queries() {
-  curl -s -o /dev/null -F "file=@$(find "$work/pictures" -name '*.jpg' | head -n 1)" $api/classify
+  curl -s -o /dev/null -F "file=@$(find "$work/images" -name '*.jpg' | head -n 1)" $api/classify
   curl -s -o /dev/null -F file=@README.md $api/classify
   python3 - <<'PYTHON'
 import json, math, os, pathlib, sys, urllib.parse, urllib.request
@@ -304,7 +304,7 @@ answered() { [ "$(grep -rls '"probability"' "$work/answers" | wc -l)" -gt "$1" ]
 # Clients that retry lose nothing while the server is killed and started again.
 load() {
   local requests=100
-  (cd "$work/pictures" && ls ./*/*.jpg | head -n $requests |
+  (cd "$work/images" && ls ./*/*.jpg | head -n $requests |
     xargs -P 8 -I{} curl -sf --retry 60 --retry-delay 1 --retry-all-errors \
       -F file=@{} -o "$work/answers/{}" --create-dirs $api/classify) &
   within 300 answered 10
@@ -332,7 +332,7 @@ bad_settings() {
     -e RAY_AUTH_TOKEN_PATH=/run/ray/none jobs status
   says "port is already allocated" docker compose -p $COMPOSE_PROJECT_NAME-other up --detach api
   says "No space left" docker run --rm --tmpfs /app/datasets:size=200k,uid=10001 \
-    -v "$work/pictures:/photographs:ro" --entrypoint python alexnet-ray -m pipeline pack /photographs datasets/mine
+    -v "$work/images:/photographs:ro" --entrypoint python alexnet-ray -m pipeline pack /photographs datasets/mine
   docker tag alexnet-api alexnet-api:cuda
   says 'could not select device driver "nvidia"' env API_PORT=0 docker compose -p $COMPOSE_PROJECT_NAME-other \
     -f docker-compose.yml -f docker-compose.gpu.yml up --detach --no-build --no-deps api
@@ -351,7 +351,7 @@ stage build build
 stage "rules and alerts" rules
 stage "up, healthy" up
 stage "train on two workers; intruders" train
-stage "20 held-out pictures" classify
+stage "20 held-out images" classify
 stage "similar images" similar
 stage "accidents; bad settings" accidents
 stage "head restarted" new_head

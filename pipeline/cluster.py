@@ -13,7 +13,7 @@ from alexnet.command import UserError
 
 MEMORY = {
     # Keep freed memory: glibc would hand every large array back to the kernel and fault it in
-    # again, which costs a training step on the CPU, or the packing of a picture, a fifth of its
+    # again, which costs a training step on the CPU, or the packing of an image, a fifth of its
     # time.
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
@@ -48,7 +48,7 @@ WATCHED = {
 
 
 OBJECT_STORE_BYTES = 200_000_000
-"""Pictures do not go through it. Ray would take a third of the memory, of which a container's
+"""Images do not go through it. Ray would take a third of the memory, of which a container's
 /dev/shm has a part, and say so at length."""
 
 

@@ -1,7 +1,7 @@
 """A packed dataset on disk: WebDataset shards, an index for random access, and a manifest.
 
 manifest.json    what is in it; written last, so a directory without one is no dataset
-mean.npy         (size, size, 3) float32, mean over the training pictures
+mean.npy         (size, size, 3) float32, mean over the training images
 train/00000.tar  KEY.jpg and KEY.cls of each sample; val/ likewise
 train/index.npy  where each sample's JPEG lies
 """
@@ -58,11 +58,11 @@ class Dataset:
 
     @cached_property
     def mean_SS3(self) -> np.ndarray:
-        """Mean over the training pictures, (size, size, 3) float32."""
+        """Mean over the training images, (size, size, 3) float32."""
         return np.load(self.directory / "mean.npy")
 
-    def mean_picture(self, mean: Mean) -> np.ndarray:
-        """What is subtracted from a whole picture, (size, size, 3) float32."""
+    def mean_image(self, mean: Mean) -> np.ndarray:
+        """What is subtracted from a whole image, (size, size, 3) float32."""
         if mean == "pixel":
             return self.mean_SS3
         return np.full_like(self.mean_SS3, self.manifest.colour.mean)

@@ -1,6 +1,6 @@
 """Mirror, colour and mean on the CPU, where torch's loops are vectorised and DALI's are not.
 
-What `pipeline.graph.normalised` does on a GPU, to the bit: in about 0.1 ms a picture of 224 x 224,
+What `pipeline.graph.normalised` does on a GPU, to the bit: in about 0.1 ms an image of 224 x 224,
 a quarter of what DALI takes for it on a CPU.
 """
 
@@ -19,7 +19,7 @@ class Finisher:
     memory costs a page fault every 4 KiB, as much as the work itself."""
 
     def __init__(self, mean_HW3: np.ndarray | None, output: Output) -> None:
-        """`mean_HW3` is the mean picture, float32, if it is to be subtracted."""
+        """`mean_HW3` is the mean image, float32, if it is to be subtracted."""
         self._mean_HL = None
         if mean_HW3 is not None:
             self._mean_HL = torch.from_numpy(mean_HW3).flatten(1)
@@ -28,7 +28,7 @@ class Finisher:
 
     def __call__(self, image_NHW3: Tensor, mirror_N: Tensor, mean_N3: Tensor) -> Tensor:
         """Crops (N, H, W, 3) uint8 -> the same in the type of output: mirrored where `mirror_N`
-        is 1, minus each sample's mean, minus the mean picture. uint8 is mirrored, and in place."""
+        is 1, minus each sample's mean, minus the mean image. uint8 is mirrored, and in place."""
         if self._output == "uint8":
             for sample in mirror_N.nonzero().flatten().tolist():
                 image_NHW3[sample] = _mirrored(image_NHW3[sample])

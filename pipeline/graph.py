@@ -38,9 +38,9 @@ class PixelRule:
     """How files become pixels."""
 
     size: int
-    """Rows and columns of the whole picture."""
+    """Rows and columns of the whole image."""
     scale: bool
-    """False: files are whole pictures. True: photographs of any size, whose centre square is
+    """False: files are whole images. True: photographs of any size, whose centre square is
     scaled; close to what packing makes of them, not the same to the bit."""
     gpu: bool
     """Whether the images come out on a GPU."""
@@ -145,7 +145,7 @@ def _sound(file: DataNode, rule: PixelRule) -> DataNode:
 
 
 def _whole(file: DataNode, rule: PixelRule) -> DataNode:
-    """Files -> whole pictures, (size, size, 3) uint8."""
+    """Files -> whole images, (size, size, 3) uint8."""
     options: dict[str, Any] = {}
     if rule.decodes_on_gpu:
         options["hw_decoder_load"] = rule.hw_load

@@ -12,7 +12,7 @@ VERSION: Literal[1] = 1
 INDEX = np.dtype([("shard", "<u4"), ("size", "<u4"), ("offset", "<u8"), ("label", "<u4")])
 SplitName = Literal["train", "val"]
 Mean = Literal["pixel", "channel"]
-"""What is subtracted: the mean picture, as in 2012, or one value for each of red, green, blue."""
+"""What is subtracted: the mean image, as in 2012, or one value for each of red, green, blue."""
 
 
 class DatasetError(UserError):
@@ -38,7 +38,7 @@ class SplitManifest(BaseModel):
 
 
 class Colour(BaseModel):
-    """RGB over all pixels of the training pictures, 0..255 scale."""
+    """RGB over all pixels of the training images, 0..255 scale."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,9 +54,9 @@ class Manifest(BaseModel):
 
     version: Literal[1] = VERSION
     original: bool = False
-    """Whether it holds no pictures, but lists photographs to be read where they are."""
+    """Whether it holds no images, but lists photographs to be read where they are."""
     size: int
-    """Rows and columns of every picture."""
+    """Rows and columns of every image."""
     filter: str
     jpeg_quality: int | None
     classes: tuple[ClassLabel, ...]
@@ -70,4 +70,4 @@ class Manifest(BaseModel):
     quarantined: int = 0
     """Files of the source that are not in it; quarantine.jsonl says why."""
     duplicates: int = 0
-    """Validation pictures that are among the training pictures; duplicates.jsonl says which."""
+    """Validation images that are among the training images; duplicates.jsonl says which."""

@@ -2,7 +2,7 @@
 
 Everything random is a word of Philox, a counter-based generator, looked up by (seed, epoch,
 position). Nothing depends on what was drawn before, so any number of workers, starting anywhere,
-sees the same pictures: the whole state of the loader is (seed, epoch, position).
+sees the same images: the whole state of the loader is (seed, epoch, position).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Shard:
 
 
 class Variation(NamedTuple):
-    """How N samples of one epoch differ from the pictures on disk (§4.1)."""
+    """How N samples of one epoch differ from the images on disk (§4.1)."""
 
     crop_N2: np.ndarray
     """First row and column of the crop, int64, uniform in 0 .. size - crop inclusive."""

@@ -34,7 +34,7 @@ class Finished(NamedTuple):
 
 
 def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> Manifest:
-    """Write `source` as a dataset of size x size pictures into `directory`.
+    """Write `source` as a dataset of size x size images into `directory`.
 
     The manifest is written last. Interrupted and run again, it keeps finished shards and ends
     with the same bytes. Raises DatasetError if the directory holds a dataset already, or if more
@@ -72,7 +72,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
             train=_split(directory, "train", packed),
             val=_split(directory, "val", packed),
             colour=sums.colour(),
-            mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_picture()),
+            mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_image()),
             quarantined=len(refused),
             duplicates=len(pairs),
         )
@@ -82,9 +82,9 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
 
 
 def duplicates(packed: list[Finished]) -> list[dict[str, str]]:
-    """Validation pictures that are among the training pictures, to the byte once packed.
+    """Validation images that are among the training images, to the byte once packed.
 
-    Accuracy on them says nothing about pictures never seen.
+    Accuracy on them says nothing about images never seen.
     """
     val: dict[bytes, list[str]] = {}
     for digest, key in _digests(packed, "val"):
@@ -97,7 +97,7 @@ def duplicates(packed: list[Finished]) -> list[dict[str, str]]:
 
 
 def _digests(packed: list[Finished], split: SplitName) -> Iterator[tuple[bytes, str]]:
-    """(digest of the JPEG, key) of every picture of a split, in order."""
+    """(digest of the JPEG, key) of every image of a split, in order."""
     for job, shard in packed:
         if job.split == split:
             for position, digest_D in zip(shard.packed, shard.digest_ND, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import PictureError, whole_image
+from alexnet.pixels import ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import Progress
@@ -58,7 +58,7 @@ def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
         train=splits["train"],
         val=splits["val"],
         colour=sums.colour(),
-        mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_picture()),
+        mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_image()),
     )
     atomic.write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
     return Dataset(directory)
@@ -67,18 +67,18 @@ def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
 def _sums(source: Source, size: int) -> Sums:
     samples, sums = source.splits["train"][:STATISTICS_SAMPLES], Sums.zero(size)
 
-    def picture(location: str) -> Image.Image | None:
+    def opened(location: str) -> Image.Image | None:
         try:
-            return whole_image(source.reader.read(location), size)
-        except (PictureError, OSError):
+            return to_square(source.reader.read(location), size)
+        except (ImageError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
     with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "images") as progress:
-        for image in pool.map(picture, (sample.location for sample in samples)):
+        for image in pool.map(opened, (sample.location for sample in samples)):
             if image is not None:
                 sums.add(image)
             progress.advance(1)
-    if not sums.pictures:
+    if not sums.images:
         raise DatasetError(
             f"{samples[0].location} and {len(samples) - 1:,} more: no image can be decoded"
         )

@@ -9,14 +9,14 @@ import io
 import json
 import tarfile
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import PACKED, PictureError, whole_image
+from alexnet.pixels import PACKED, ImageError, to_square
 from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
@@ -37,7 +37,7 @@ class Job:
     number: int
     samples: list[Sample]
     size: int
-    """Rows and columns of each picture."""
+    """Rows and columns of each image."""
 
     @property
     def file(self) -> str:
@@ -63,7 +63,7 @@ class PackedShard:
 def pack_shard(reader: Reader, job: Job, directory: Path) -> tuple[PackedShard, Sums]:
     """Write the job's tar file below the dataset's `directory`, unless its record says it is there.
 
-    Returns the shard and the sums over its pictures. What cannot be read or decoded is left out
+    Returns the shard and the sums over its images. What cannot be read or decoded is left out
     and listed. Raises UserError where the disk is full.
     """
     record = directory / RECORDS / f"{job.split}-{job.number:05d}.npz"
@@ -94,9 +94,9 @@ def _packed(reader: Reader, job: Job) -> tuple[bytes, PackedShard, Sums]:
         try:
             data = reader.read(sample.location)
             source.update(hashlib.sha256(data).digest())
-            image = whole_image(data, job.size)
-        except (PictureError, OSError) as error:
-            kind = error.kind if isinstance(error, PictureError) else "unreadable"
+            image = to_square(data, job.size)
+        except (ImageError, OSError) as error:
+            kind = error.kind if isinstance(error, ImageError) else "unreadable"
             place = {"split": job.split, "key": sample.key, "file": sample.location}
             refused.append(place | {"kind": kind, "reason": str(error)})
             continue
@@ -167,7 +167,9 @@ def _dump(shard: PackedShard, sums: Sums, fingerprint: str) -> bytes:
         index=shard.index,
         packed=shard.packed,
         digest_ND=shard.digest_ND,
-        **asdict(sums),
+        pictures=sums.images,
+        pixel_3SS=sums.pixel_3SS,
+        product_6=sums.product_6,
     )
     return file.getvalue()
 

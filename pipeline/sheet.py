@@ -13,7 +13,7 @@ from pipeline.batches import Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, epoch_order
 
-PICTURES, DRAWS = 6, 7
+IMAGES, DRAWS = 6, 7
 CELL, GAP, HEAD = 160, 8, 30
 INK, PAPER = "#222222", "white"
 VIEW_COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd")
@@ -21,10 +21,10 @@ ALONE = Shard(0, 1, None)
 
 
 def draw_sheet(dataset: Dataset, crop: int, path: Path) -> None:
-    """Write a PNG: some training pictures with the crops, mirrors and colours that the first
-    epochs draw for them, and the ten views that are averaged when a picture is classified."""
+    """Write a PNG: some training images with the crops, mirrors and colours that the first
+    epochs draw for them, and the ten views that are averaged when an image is classified."""
     width = (DRAWS + 1) * (CELL + GAP) + GAP
-    height = 3 * HEAD + (PICTURES + 2) * (CELL + GAP) + GAP
+    height = 3 * HEAD + (IMAGES + 2) * (CELL + GAP) + GAP
     sheet = Image.new("RGB", (width, height), PAPER)
     _write(
         sheet,
@@ -36,7 +36,7 @@ def draw_sheet(dataset: Dataset, crop: int, path: Path) -> None:
         _place(sheet, _whole(dataset, sample), 0, row, HEAD)
         for epoch in range(DRAWS):
             _place(sheet, _draw(dataset, sample, epoch, crop), 1 + epoch, row, HEAD)
-    top = 2 * HEAD + PICTURES * (CELL + GAP)
+    top = 2 * HEAD + IMAGES * (CELL + GAP)
     _write(
         sheet,
         top - HEAD + GAP,
@@ -53,7 +53,7 @@ def _samples(dataset: Dataset) -> list[int]:
     some_N = np.arange(min(len(dataset.train), 1000))
     _, first = np.unique(dataset.train.label(some_N), return_index=True)
     rest = np.setdiff1d(some_N, first)
-    return [int(sample) for sample in (*first, *rest)][:PICTURES]
+    return [int(sample) for sample in (*first, *rest)][:IMAGES]
 
 
 def _whole(dataset: Dataset, sample: int) -> np.ndarray:
@@ -73,17 +73,17 @@ def _draw(dataset: Dataset, sample: int, epoch: int, crop: int) -> np.ndarray:
     return image_3HW.permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
 
 
-def _views(sheet: Image.Image, picture_SS3: np.ndarray, crop: int, top: int) -> None:
-    """The picture with the five places marked on it, and beside it the ten views."""
-    size = len(picture_SS3)
+def _views(sheet: Image.Image, image_SS3: np.ndarray, crop: int, top: int) -> None:
+    """The image with the five places marked on it, and beside it the ten views."""
+    size = len(image_SS3)
     places = five_places(size, crop)
     side = 2 * CELL + GAP
-    marked = Image.fromarray(picture_SS3).resize((side, side))
+    marked = Image.fromarray(image_SS3).resize((side, side))
     for (y, x), colour in zip(places, VIEW_COLOURS, strict=True):
         box = [side / size * edge for edge in (x, y, x + crop - 1, y + crop - 1)]
         ImageDraw.Draw(marked).rectangle(box, outline=colour, width=3)
     sheet.paste(marked, (GAP, top + GAP))
-    (view_V3HW,) = ten_views(torch.from_numpy(picture_SS3).permute(2, 0, 1)[None], crop)
+    (view_V3HW,) = ten_views(torch.from_numpy(image_SS3).permute(2, 0, 1)[None], crop)
     for number, view_3HW in enumerate(view_V3HW):
         row, column = divmod(number, len(places))
         framed = Image.fromarray(view_3HW.permute(1, 2, 0).numpy()).resize((CELL, CELL))
@@ -92,9 +92,9 @@ def _views(sheet: Image.Image, picture_SS3: np.ndarray, crop: int, top: int) -> 
         _place(sheet, np.asarray(framed), 2 + column, row, top)
 
 
-def _place(sheet: Image.Image, picture: np.ndarray, column: int, row: int, top: int) -> None:
+def _place(sheet: Image.Image, image: np.ndarray, column: int, row: int, top: int) -> None:
     place = GAP + column * (CELL + GAP), top + GAP + row * (CELL + GAP)
-    sheet.paste(Image.fromarray(picture).resize((CELL, CELL)), place)
+    sheet.paste(Image.fromarray(image).resize((CELL, CELL)), place)
 
 
 def _write(sheet: Image.Image, top: int, text: str) -> None:

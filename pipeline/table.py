@@ -9,7 +9,7 @@ CLASSES = 30
 
 
 def describe(dataset: Dataset) -> str:
-    """The manifest as a table, and how many training and validation pictures each class has."""
+    """The manifest as a table, and how many training and validation images each class has."""
     manifest = dataset.manifest
     train, val, colour = manifest.train, manifest.val, manifest.colour
     quality = "not packed" if manifest.jpeg_quality is None else f"JPEG {manifest.jpeg_quality}"

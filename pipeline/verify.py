@@ -1,4 +1,4 @@
-"""Is a packed dataset what its manifest says, down to every picture?"""
+"""Is a packed dataset what its manifest says, down to every image?"""
 
 import hashlib
 import io
@@ -67,7 +67,7 @@ def _shard(
 
 
 def _sample(content: bytes, row: np.ndarray, size: int) -> str | None:
-    """What is wrong with the picture and label that an index row points at."""
+    """What is wrong with the image and label that an index row points at."""
     _, length, offset, label = row.tolist()
     try:
         header = _header(content, offset)

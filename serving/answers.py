@@ -1,4 +1,4 @@
-"""The routes that answer about pictures and the model. Each is glue: typed input, one call."""
+"""The routes that answer about images and the model. Each is glue: typed input, one call."""
 
 import json
 import time
@@ -10,14 +10,14 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from alexnet.guess import guesses
-from alexnet.pixels import PictureError
+from alexnet.pixels import ImageError
 from alexnet.predictor import Predictor
 from alexnet.similar import COMMAND
 from alexnet.views import five_places, one_place
 from serving.authentication import KeyRequired
 from serving.cancellation import unless_disconnected
 from serving.card import card
-from serving.errors import RefusedError, of_picture
+from serving.errors import RefusedError, of_image
 from serving.models import Served
 from serving.neighbours import Neighbours
 from serving.openapi import IMAGE, IMAGES, UPLOAD, file, refusals
@@ -80,7 +80,7 @@ async def classify(
         request, service_of(request).classify(served, sent.images, views)
     )
     answer_s = time.perf_counter() - started - read_s
-    if len(votes) == 1 and isinstance(votes[0], PictureError):
+    if len(votes) == 1 and isinstance(votes[0], ImageError):
         raise votes[0]
     results = [
         _result(index, vote, served.predictor, sent.top_k or top_k, detail == "views")
@@ -196,10 +196,10 @@ async def info(request: Request) -> Card:
 
 
 def _result(
-    index: int, vote_VK: Tensor | PictureError, predictor: Predictor, top_k: int, votes: bool
+    index: int, vote_VK: Tensor | ImageError, predictor: Predictor, top_k: int, votes: bool
 ) -> Result:
-    if isinstance(vote_VK, PictureError):
-        return Result(index=index, problem=of_picture(vote_VK).problem)
+    if isinstance(vote_VK, ImageError):
+        return Result(index=index, problem=of_image(vote_VK).problem)
     size, crop, classes = predictor.about.size, predictor.crop, predictor.about.classes
     result = Result(index=index, guesses=guesses(vote_VK.mean(0), classes, top_k))
     if votes:

@@ -1,4 +1,4 @@
-"""Photographs to pictures, in processes of their own: what breaks a decoder breaks nothing else."""
+"""Photographs to images, in processes of their own: what breaks a decoder breaks nothing else."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
-from alexnet.pixels import MAX_PIXELS, Limits, PictureError, PictureRule, whole_picture
+from alexnet.pixels import MAX_PIXELS, ImageError, ImageRule, Limits, whole_image
 
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Decoder:
     """Up to `processes` decoder processes, started when needed or before, replaced when they die.
 
-    A picture whose decoder dies is tried once more: another picture may have been the cause.
+    An image whose decoder dies is tried once more: another image may have been the cause.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Decoder:
         self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
 
     async def start(self) -> None:
-        """All processes, so that the first pictures do not wait for them."""
+        """All processes, so that the first images do not wait for them."""
 
         async def start_one() -> None:
-            async with self._limiter:  # or else a first picture would start one more
+            async with self._limiter:  # or else a first image would start one more
                 await _run(_confine)
 
         await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
-    async def __call__(self, data: bytes, size: int, rule: PictureRule) -> np.ndarray:
-        """File bytes -> (size, size, 3) uint8. Raises PictureError."""
+    async def __call__(self, data: bytes, size: int, rule: ImageRule) -> np.ndarray:
+        """File bytes -> (size, size, 3) uint8. Raises ImageError."""
         for _ in range(ATTEMPTS):
             try:
                 async with self._limiter:  # waiting for a process is not decoding
@@ -59,11 +59,11 @@ class Decoder:
                 # What killed it may have killed idle ones too: they are not to be tried next.
                 await anyio.sleep(NOTICED_S)
             except TimeoutError:
-                raise PictureError(
+                raise ImageError(
                     "too-large",
                     f"decoding the image takes more than {self._timeout_s:g} seconds",
                 ) from None
-        raise PictureError("damaged", "the image is damaged: its decoder crashed twice")
+        raise ImageError("damaged", "the image is damaged: its decoder crashed twice")
 
 
 async def _run(function: Callable[..., T], *arguments: Any) -> T:
@@ -74,10 +74,10 @@ async def _run(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _decode(
-    data: bytes, size: int, formats: tuple[str, ...], rule: PictureRule, limits: Limits
+    data: bytes, size: int, formats: tuple[str, ...], rule: ImageRule, limits: Limits
 ) -> np.ndarray:
     _confine()
-    return whole_picture(data, size, formats, rule, limits)
+    return whole_image(data, size, formats, rule, limits)
 
 
 @cache

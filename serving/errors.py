@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from alexnet.fault import described
-from alexnet.pixels import PictureError
+from alexnet.pixels import ImageError
 from serving import metrics
 from serving.batcher import VIEWS, QueueFullError
 from serving.models import NotReadyError
@@ -80,7 +80,7 @@ def draining() -> RefusedError:
     return RefusedError("draining", "the server is shutting down", retry_after_s=1)
 
 
-def of_picture(error: PictureError) -> RefusedError:
+def of_image(error: ImageError) -> RefusedError:
     """Why an image gets no answer."""
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
     return RefusedError(error.kind, str(error), limit=error.limit, seen=error.seen, setting=setting)
@@ -93,7 +93,7 @@ def install(app: FastAPI) -> None:
         return _refusal(request, error).response(request.scope["request_id"])
 
     for kind in (
-        RefusedError, PictureError, QueueFullError, NotReadyError, HTTPException,
+        RefusedError, ImageError, QueueFullError, NotReadyError, HTTPException,
         RequestValidationError, torch.OutOfMemoryError,
     ):  # fmt: skip
         app.add_exception_handler(kind, refused)
@@ -103,8 +103,8 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
     match error:
         case RefusedError():
             return error
-        case PictureError():
-            return of_picture(error)
+        case ImageError():
+            return of_image(error)
         case QueueFullError():
             return RefusedError(
                 "queue-full", f"the queue is full; try again in {error.retry_s} s",

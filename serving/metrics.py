@@ -23,7 +23,7 @@ REQUEST_SECONDS = Histogram(
     buckets=SECONDS,
 )  # fmt: skip
 REFUSED = Counter("serving_refused", "Refused requests, by the error's code.", ["code"])
-PICTURES = Counter("serving_pictures", "Images answered.", ["route"])
+IMAGES = Counter("serving_pictures", "Images answered.", ["route"])
 STAGE_SECONDS = Histogram(
     "serving_stage_seconds", "Time in each stage of an answer.", ["stage"], buckets=SECONDS
 )

@@ -27,7 +27,7 @@ class NotReadyError(Exception):
 
 
 class Served:
-    """A model with its index of training pictures, if it has one."""
+    """A model with its index of training images, if it has one."""
 
     def __init__(self, predictor: Predictor, neighbours: Neighbours | None = None) -> None:
         self.predictor, self.neighbours = predictor, neighbours
@@ -135,7 +135,7 @@ def _labels(served: Served) -> dict[str, str]:
 
 def _written_at(directory: Path) -> list[float | None]:
     """When its files were written: what was missing or damaged may be put right in place, and an
-    index of training pictures may be built after the model was loaded."""
+    index of training images may be built after the model was loaded."""
     names = "about.json", "model.safetensors", f"{FOLDER}/about.json"
     files = [directory / name for name in names]
     return [file.stat().st_mtime if file.exists() else None for file in files]

@@ -1,6 +1,6 @@
-"""Where the network looks: how far an answer falls when a part of the picture is hidden.
+"""Where the network looks: how far an answer falls when a part of the image is hidden.
 
-Shapes: N pictures, S rows and columns of each, H rows and W columns of a view.
+Shapes: N images, S rows and columns of each, H rows and W columns of a view.
 """
 
 import torch
@@ -14,13 +14,13 @@ PATCHES = 10
 
 
 @torch.inference_mode()
-def occlusion(picture_N3SS: Tensor, predictor: Predictor, label: int) -> Tensor:
+def occlusion(image_N3SS: Tensor, predictor: Predictor, label: int) -> Tensor:
     """How far the probability of `label` falls where a patch of the mean colour hides a part.
 
     (N, 3, S, S) uint8 -> (N, crop, crop) float32, over the centre view: at each pixel the
     mean of all patches that hide it. (Zeiler and Fergus, 2013, §4.2, by the first member.)
     """
-    views = centre_input(picture_N3SS.to(predictor.device), predictor.mean_3HW)
+    views = centre_input(image_N3SS.to(predictor.device), predictor.mean_3HW)
     return torch.stack([_of_view(view_3HW, predictor, label) for view_3HW in views])
 
 

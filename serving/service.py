@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet.pixels import PictureError
+from alexnet.pixels import ImageError
 from alexnet.predictor import BATCH_VIEWS, default_device
 from serving import metrics
 from serving.batcher import VIEWS, Batcher
@@ -77,7 +77,7 @@ class Service:
 
     async def classify(
         self, served: Served, files: list[bytes], views: Views
-    ) -> list[Tensor | PictureError]:
+    ) -> list[Tensor | ImageError]:
         """For each file the probabilities by each view, (V, K), or why it is no image to us: one
         bad file spoils nothing for the others."""
 
@@ -90,22 +90,22 @@ class Service:
             found = await asyncio.gather(*map(vote, files), return_exceptions=True)
         votes = []
         for result in found:
-            if isinstance(result, BaseException) and not isinstance(result, PictureError):
+            if isinstance(result, BaseException) and not isinstance(result, ImageError):
                 raise result
             votes.append(result)
-        metrics.PICTURES.labels("/classify").inc(sum(isinstance(vote, Tensor) for vote in votes))
+        metrics.IMAGES.labels("/classify").inc(sum(isinstance(vote, Tensor) for vote in votes))
         return votes
 
     async def similar(
         self, served: Served, neighbours: Neighbours, data: bytes, count: int
     ) -> list[tuple[float, int]]:
         """(Distance, number) of the `count` nearest training images, or of fewer where an index of
-        lists found no more. Raises PictureError."""
+        lists found no more. Raises ImageError."""
         with self.batcher.room(1):
             image_3SS = _tensor(await self._image(served, data))
             feature_H = await self.batcher(served.predictor.features, image_3SS, 1)
             found = await asyncio.to_thread(neighbours.nearest, feature_H[None].numpy(), count)
-        metrics.PICTURES.labels("/similar").inc()
+        metrics.IMAGES.labels("/similar").inc()
         distances, numbers = (part[0].tolist() for part in found)
         return [pair for pair in zip(distances, numbers, strict=True) if pair[1] >= 0]
 
@@ -113,7 +113,7 @@ class Service:
         self, served: Served, data: bytes, label: int | None
     ) -> tuple[bytes, int, float]:
         """An occlusion map over the image (PNG), the label that it is for, by default the most
-        probable one, and that label's probability. Raises PictureError."""
+        probable one, and that label's probability. Raises ImageError."""
         cost = PATCHES**2 + 1
         with self.batcher.room(VIEWS + cost):
             image_SS3 = await self._image(served, data)
@@ -122,7 +122,7 @@ class Service:
             probability_K = vote_VK.mean(dim=0)
             label = int(probability_K.argmax()) if label is None else label
             map_HW = await self.batcher(occlusion, image_3SS, cost, served.predictor, label)
-        metrics.PICTURES.labels("/explain").inc()
+        metrics.IMAGES.labels("/explain").inc()
         png = await asyncio.to_thread(overlay, image_SS3, map_HW)
         return png, label, float(probability_K[label])
 

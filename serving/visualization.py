@@ -1,4 +1,4 @@
-"""Pictures that answers are made of: the conv1 kernels, and a map over a photograph."""
+"""Images that answers are made of: the conv1 kernels, and a map over a photograph."""
 
 import io
 
@@ -28,15 +28,15 @@ def kernel_sheet(kernel_C3HW: Tensor) -> bytes:
     return _png((255 * sheet).round().astype(np.uint8))
 
 
-def overlay(picture_SS3: np.ndarray, map_HW: Tensor) -> bytes:
-    """The map in colour over the centre of the picture -> PNG of the picture's size."""
+def overlay(image_SS3: np.ndarray, map_HW: Tensor) -> bytes:
+    """The map in colour over the centre of the image -> PNG of the image's size."""
     rows, columns = map_HW.shape
-    top, left = (picture_SS3.shape[0] - rows) // 2, (picture_SS3.shape[1] - columns) // 2
+    top, left = (image_SS3.shape[0] - rows) // 2, (image_SS3.shape[1] - columns) // 2
     strength_HW1 = (map_HW / map_HW.abs().max().clamp(min=1e-12)).numpy()[..., None]
     colour_HW3 = np.where(strength_HW1 > 0, FOR, AGAINST)
     opacity_HW1 = STRONGEST * np.abs(strength_HW1)
     # In pale grey, so that all colour is the map's.
-    drawn = 128 + 0.5 * picture_SS3.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    drawn = 128 + 0.5 * image_SS3.mean(axis=2, keepdims=True).repeat(3, axis=2)
     part = drawn[top : top + rows, left : left + columns]
     part += opacity_HW1 * (colour_HW3 - part)
     return _png(drawn.round().astype(np.uint8))

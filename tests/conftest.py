@@ -1,4 +1,4 @@
-"""Pictures, datasets and processes that tests share. Real ones: small, drawn, on disk."""
+"""Images, datasets and processes that tests share. Real ones: small, drawn, on disk."""
 
 import io
 import os
@@ -81,13 +81,13 @@ def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three class folders, forty drawn pictures each."""
+    """A folder of three class folders, forty drawn images each."""
     folder = tmp_path_factory.mktemp("photographs")
     for label, name in enumerate(builtin.CLASSES[:3]):
         (folder / name).mkdir()
         for number in range(40):
-            picture = builtin.draw(str(10 * number + label), seed=1)
-            (folder / name / f"{number:03d}.jpg").write_bytes(picture)
+            image = builtin.draw(str(10 * number + label), seed=1)
+            (folder / name / f"{number:03d}.jpg").write_bytes(image)
     return folder
 
 

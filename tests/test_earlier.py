@@ -16,7 +16,7 @@ import torch
 
 import alexnet
 from alexnet.checkpoint import current, load
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
 from serving.neighbours import Neighbours
@@ -53,7 +53,7 @@ def test_an_index_finds_each_image_itself() -> None:
     model, train = Predictor([load(PUBLISHED)]), Dataset(EARLIER / "dataset").train
     neighbours = Neighbours.open(current(PUBLISHED), model.about)
     assert neighbours is not None
-    images = [whole_picture(train.jpeg(sample).tobytes(), 72) for sample in range(len(train))]
+    images = [whole_image(train.jpeg(sample).tobytes(), 72) for sample in range(len(train))]
     image_N3SS = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     distance_N2, number_N2 = neighbours.nearest(model.features(image_N3SS).numpy(), 2)
     assert number_N2[:, 0].tolist() == list(range(len(train)))

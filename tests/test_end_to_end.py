@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alexnet.checkpoint import load
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.views import probabilities
 from tests.conftest import ROOT
 from tests.serving.conftest import Server, serve
@@ -78,7 +78,7 @@ def test_the_loss_starts_at_the_logarithm_of_the_classes_and_falls(trained: Path
 def test_served_answers_are_the_evaluators(
     trained: Path, server: Server, photographs_of_imagenette: Path, run: Callable
 ) -> None:
-    """All counts equal, picture by picture the same probabilities as the network's by itself."""
+    """All counts equal, image by image the same probabilities as the network's by itself."""
     found = trained / "served.json"
     model = trained / "models" / "photos"
     done = run(
@@ -93,9 +93,9 @@ def test_served_answers_are_the_evaluators(
         data = photo.read_bytes()
         answer = server.post("/classify", data, params={"top_k": 10}).raise_for_status().json()
         guesses = answer["results"][0]["guesses"]
-        picture = torch.tensor(whole_picture(data, about.size)).permute(2, 0, 1)[None]
+        image = torch.tensor(whole_image(data, about.size)).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            expected = probabilities(checkpoint.model, picture, checkpoint.mean_3HW, 10)[0]
+            expected = probabilities(checkpoint.model, image, checkpoint.mean_3HW, 10)[0]
         probability = {guess["id"]: guess["probability"] for guess in guesses}
         for label, known in enumerate(about.classes):
             assert probability[known.id] == pytest.approx(expected[label].item(), abs=1e-5)

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from alexnet.checkpoint import About, save
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import centre_features
 from pipeline.sources.builtin import builtin_source
 from tests.conftest import ROOT
 
 SIZE, CROP = 160, 144
 FITTED = 400
-"""Training pictures."""
+"""Training images."""
 
 DOCTEST = r"""
 import doctest, re, sys
@@ -60,16 +60,16 @@ def test_the_page_prints_what_it_says(tmp_path: Path) -> None:
 
 
 def publish_shapes(models: Path) -> None:
-    """A network of recipe `small` that knows the drawn pictures without training: its last layer
+    """A network of recipe `small` that knows the drawn images without training: its last layer
     is solved for, by ridge regression on the features of a random network."""
     torch.manual_seed(0)
     source = builtin_source()
     network = AlexNetConfig(classes=len(source.classes), width=0.5, crop=CROP)
     model, mean_3HW = AlexNet(network).eval(), torch.full((3, CROP, CROP), 120.0)
     samples = source.splits["train"][:FITTED]
-    pictures = [whole_picture(source.reader.read(s.location), SIZE) for s in samples]
-    picture_N3SS = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    parts = [centre_features(model, part, mean_3HW) for part in picture_N3SS.split(50)]
+    images = [whole_image(source.reader.read(s.location), SIZE) for s in samples]
+    image_N3SS = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    parts = [centre_features(model, part, mean_3HW) for part in image_N3SS.split(50)]
     feature_NH = torch.cat(parts).double()
     target_NK = 20 * F.one_hot(torch.tensor([s.label for s in samples])).double()
     centre_H, centre_K = feature_NH.mean(0), target_NK.mean(0)

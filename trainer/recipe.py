@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     network: AlexNetConfig
     """Its `classes` are replaced by the dataset's."""
     size: int = Field(ge=64)
-    """Rows and columns of the packed pictures that the crop is taken from."""
+    """Rows and columns of the packed images that the crop is taken from."""
     batch: int = Field(128, ge=1, lt=2**31)
     """Samples per step over all workers (§5)."""
     epochs: int = Field(ge=1, lt=2**31)
@@ -41,9 +41,9 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.0005, ge=0)
     """Of the weights; biases do not decay."""
     mean: Mean = "pixel"
-    """What is subtracted: the mean picture, or the mean of each channel."""
+    """What is subtracted: the mean image, or the mean of each channel."""
     colour_until: float = Field(1, ge=0, le=1)
-    """Part of the run after which pictures keep their colour; off late in 2012."""
+    """Part of the run after which images keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
     """Part of the run after which conv1 is frozen; late in 2012."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -86,7 +86,7 @@ def fast() -> Recipe:
 
 
 def small() -> Recipe:
-    """Half the width on 144 of 160 pixels: minutes on a laptop for ten thousand pictures.
+    """Half the width on 144 of 160 pixels: minutes on a laptop for ten thousand images.
 
     So few steps need a batch of 64, at the full rate, and half a cosine instead of drops.
     """

@@ -1,4 +1,4 @@
-"""A run's curves as a picture."""
+"""A run's curves as an image."""
 
 import json
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Events = list[dict[str, Any]]
 
 
-def draw_curves(metrics: Path, picture: Path) -> list[Path]:
-    """Loss, top-1 and rate over epochs from a run's metrics.jsonl -> `picture`.png and .svg."""
+def draw_curves(metrics: Path, image: Path) -> list[Path]:
+    """Loss, top-1 and rate over epochs from a run's metrics.jsonl -> `image`.png and .svg."""
     from matplotlib.figure import Figure
 
     train, val = history(metrics)
@@ -45,13 +45,13 @@ def draw_curves(metrics: Path, picture: Path) -> list[Path]:
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    return save(figure, picture)
+    return save(figure, image)
 
 
-def save(figure: "Figure", picture: Path) -> list[Path]:
-    """Write `picture`.png for pages and `picture`.svg for print."""
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    paths = [picture.with_suffix(suffix) for suffix in (".png", ".svg")]
+def save(figure: "Figure", image: Path) -> list[Path]:
+    """Write `image`.png for pages and `image`.svg for print."""
+    image.parent.mkdir(parents=True, exist_ok=True)
+    paths = [image.with_suffix(suffix) for suffix in (".png", ".svg")]
     for path in paths:
         figure.savefig(path, dpi=130)
     return paths

@@ -54,7 +54,7 @@ class Run(BaseModel):
     init_from: Path | None = None
     """A published model whose layers, but for the classifier, the run starts with."""
     damage: Damage = "error"
-    """What to do about a picture that cannot be decoded."""
+    """What to do about an image that cannot be decoded."""
     hw_decoder_load: float | None = Field(None, ge=0, le=1, alias="hw_load")
     """Share of a GPU's decoding for its JPEG engines; None: each worker tries which is fastest."""
 

@@ -1,4 +1,4 @@
-"""Ten classes of drawn pictures, for a first run without a download: shapes and textures in any
+"""Ten classes of drawn images, for a first run without a download: shapes and textures in any
 colour, turned, lit from one side, noisy, as JPEGs of different sizes. The same seed draws the
 same bytes.
 """
@@ -19,7 +19,7 @@ CLASSES = (
 
 
 class Drawings:
-    """Draws pictures; a location is a number."""
+    """Draws images; a location is a number."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -32,7 +32,7 @@ class Drawings:
 
 
 def builtin_source(count: int = 2000, seed: int = 2012) -> Source:
-    """`count` drawn pictures; one in ten of each class is held out."""
+    """`count` drawn images; one in ten of each class is held out."""
     train: list[Sample] = []
     val: list[Sample] = []
     for number in range(count):
@@ -44,7 +44,7 @@ def builtin_source(count: int = 2000, seed: int = 2012) -> Source:
 
 
 def draw(location: str, seed: int) -> bytes:
-    """The picture of that number as a JPEG; its class is CLASSES[number % 10]."""
+    """The image of that number as a JPEG; its class is CLASSES[number % 10]."""
     number = int(location)
     random = np.random.Generator(np.random.Philox(key=[seed, number]))
     rows, columns = random.integers(140, 260, size=2)

@@ -14,7 +14,7 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     """A folder of class folders, or one with train/ and val/ of class folders each.
 
     Without val/, `val_fraction` of each class is held out. Every file that is not hidden counts
-    as a picture; packing finds out. Raises DatasetError.
+    as an image; packing finds out. Raises DatasetError.
     """
     if (folder / "train").is_dir() and (folder / "val").is_dir():
         train, val = _class_folders(folder / "train"), _class_folders(folder / "val")
@@ -31,8 +31,8 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     return Source(classes, splits, Files())
 
 
-def class_pictures(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
-    """(Class ids in label order, every picture in order of its key) of a folder of class folders.
+def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
+    """(Class ids in label order, every image in order of its key) of a folder of class folders.
 
     Raises DatasetError.
     """

@@ -4,7 +4,7 @@ ILSVRC2012_img_train.tar     a tar WNID.tar for each class, of WNID_NUMBER.JPEG
 ILSVRC2012_img_val.tar       ILSVRC2012_val_NUMBER.JPEG
 ILSVRC2012_devkit_t12.tar.gz the development kit, also unpacked, or from its data/ only these two:
   meta.mat                   the classes: devkit id, WNID, words
-  ILSVRC2012_validation_ground_truth.txt  line n is the devkit id of validation picture n
+  ILSVRC2012_validation_ground_truth.txt  line n is the devkit id of validation image n
 
 Two numberings meet here. A devkit id, from 1, is the kit's own; a label, from 0, is the place of
 the WNID among all sorted ones, as in synset_words.txt and in every published network.
@@ -38,19 +38,19 @@ def ilsvrc_source(folder: Path, class_names: dict[str, str]) -> Source:
     classes = tuple(sorted(leaves.values(), key=lambda leaf: leaf.id))
     label_of = {leaf.id: label for label, leaf in enumerate(classes)}
     val = [
-        Sample(f"{wnid}/{Path(picture.name).stem}", label_of[wnid], picture.location)
-        for picture, wnid in _validation(folder, leaves)
+        Sample(f"{wnid}/{Path(image.name).stem}", label_of[wnid], image.location)
+        for image, wnid in _validation(folder, leaves)
     ]
     train = [
-        Sample(f"{wnid}/{stem}", label_of[wnid], picture.location)
-        for wnid, pictures in _training(folder, set(label_of)).items()
-        for stem, picture in pictures.items()
+        Sample(f"{wnid}/{stem}", label_of[wnid], image.location)
+        for wnid, images in _training(folder, set(label_of)).items()
+        for stem, image in images.items()
     ]
     return Source(classes, ordered(train, val), Members())
 
 
 def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
-    """{WNID: {file name without ending: picture}}."""
+    """{WNID: {file name without ending: image}}."""
     path = folder / TRAIN
     tars = {Path(tar.name).stem: tar for tar in list_members(path) if tar.name.endswith(".tar")}
     if unknown := sorted(tars.keys() - wnids):
@@ -66,8 +66,7 @@ def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
     with Progress(f"list {TRAIN}", len(tars), "classes") as progress:
         for wnid in sorted(tars):
             classes[wnid] = {
-                Path(picture.name).stem.replace(".", "_"): picture
-                for picture in list_nested(tars[wnid])
+                Path(image.name).stem.replace(".", "_"): image for image in list_nested(tars[wnid])
             }
             if not classes[wnid]:
                 raise DatasetError(
@@ -78,36 +77,36 @@ def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
 
 
 def _validation(folder: Path, leaves: dict[int, ClassLabel]) -> list[tuple[Member, str]]:
-    """Each picture with the WNID of its class."""
+    """Each image with the WNID of its class."""
     path = folder / VAL
     if not path.is_file():
         raise DatasetError(
             f"{path}: the file is missing; download it from image-net.org and put it beside {TRAIN}"
         )
-    pictures = {}
-    for picture in list_members(path):
-        if not (match := re.fullmatch(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG", picture.name)):
+    images = {}
+    for image in list_members(path):
+        if not (match := re.fullmatch(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG", image.name)):
             raise DatasetError(
-                f"{path}: the archive holds {picture.name}, which is not named "
+                f"{path}: the archive holds {image.name}, which is not named "
                 "ILSVRC2012_val_NUMBER.JPEG; use the archive as it is distributed"
             )
-        pictures[int(match[1])] = picture
+        images[int(match[1])] = image
     ids = _ground_truth(folder, len(leaves))
-    if len(ids) != len(pictures):
+    if len(ids) != len(images):
         raise DatasetError(
-            f"{path}: the archive holds {len(pictures):,} images, but {GROUND_TRUTH} has "
+            f"{path}: the archive holds {len(images):,} images, but {GROUND_TRUTH} has "
             f"{len(ids):,} lines; {SAME_YEAR}"
         )
-    if beyond := [number for number in pictures if not 1 <= number <= len(ids)]:
+    if beyond := [number for number in images if not 1 <= number <= len(ids)]:
         raise DatasetError(
-            f"{path}: the archive holds {pictures[beyond[0]].name}, but {GROUND_TRUTH} has only "
+            f"{path}: the archive holds {images[beyond[0]].name}, but {GROUND_TRUTH} has only "
             f"{len(ids):,} lines; {SAME_YEAR}"
         )
-    return [(picture, leaves[ids[number - 1]].id) for number, picture in sorted(pictures.items())]
+    return [(image, leaves[ids[number - 1]].id) for number, image in sorted(images.items())]
 
 
 def _ground_truth(folder: Path, count: int) -> list[int]:
-    """The devkit ids, 1 to `count`, of all validation pictures in the order of their numbers."""
+    """The devkit ids, 1 to `count`, of all validation images in the order of their numbers."""
     data, path = _devkit(folder, GROUND_TRUTH)
     ids = []
     for number, line in enumerate(data.rstrip().splitlines(), 1):

@@ -17,7 +17,7 @@ from pipeline.progress import Progress
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.tar import Member, Members, list_members
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -56,8 +56,8 @@ def _samples(shards: list[Path]) -> list[Sample]:
     with Progress(f"list {shards[0].parent}", len(shards), "shards") as progress:
         for shard in shards:
             for key, fields in _fields(shard).items():
-                picture, label = _read(f"{shard}, sample {key}", fields)
-                found.append((shard, key, label, picture.location))
+                image, label = _read(f"{shard}, sample {key}", fields)
+                found.append((shard, key, label, image.location))
             progress.advance(1)
     if not found:
         raise DatasetError(f"{shards[0].parent}: the shards hold no samples; write them again")
@@ -86,12 +86,12 @@ def _fields(shard: Path) -> dict[str, dict[str, Member]]:
 
 
 def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
-    """Where the picture lies, and the label."""
-    picture = next((fields[field] for field in PICTURES if field in fields), None)
-    if picture is None:
+    """Where the image lies, and the label."""
+    image = next((fields[field] for field in IMAGES if field in fields), None)
+    if image is None:
         raise DatasetError(
             f"{sample}: there is no image, only {', '.join(sorted(fields))}; "
-            f"add one as {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, or remove the sample"
+            f"add one as {', '.join(IMAGES[:-1])} or {IMAGES[-1]}, or remove the sample"
         )
     field = next((field for field in ("cls", "json") if field in fields), None)
     if field is None:
@@ -101,7 +101,7 @@ def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
         )
     content = Members().read(fields[field].location)
     try:
-        return picture, _label(field, content)
+        return image, _label(field, content)
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{sample}: there is no label in {field} ({error}); correct it"

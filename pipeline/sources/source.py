@@ -54,10 +54,10 @@ class Files:
 
 
 def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sample]]:
-    """The share `fraction` of each class to val, at least one picture of each class in both.
+    """The share `fraction` of each class to val, at least one image of each class in both.
 
     Those whose keys have the smallest SHA-256 are held out: the same on every machine and hardly
-    others when pictures are added. Raises DatasetError.
+    others when images are added. Raises DatasetError.
     """
     if not 0 < fraction < 1:
         raise DatasetError(f"--val-fraction is {fraction}; it must be above 0 and below 1")

@@ -72,7 +72,7 @@ export function views({ guesses: [winner], votes }, photo, framing) {
 
 /** One of several photographs, to be chosen. */
 export function chip(name, url) {
-  const element = copy("picture", { name });
+  const element = copy("image", { name });
   const image = element.querySelector("img");
   image.onerror = () => image.replaceWith(document.createElement("canvas"));
   image.src = url;

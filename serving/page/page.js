@@ -1,43 +1,43 @@
 // What the reader does, and what follows.
 
 import { $, bars, card, chip, names, percent, place, similar, views } from "./draw.js";
-import { ask, needKey, pictureURL, say } from "./server.js";
+import { ask, needKey, imageURL, say } from "./server.js";
 
 const info = ask("info").then((response) => response.json());
-let shown; // the chosen picture: {file, url, chip, result}, and promises of what was asked
+let shown; // the chosen image: {file, url, chip, result}, and promises of what was asked
 let mapped; // id of the class whose map lies over it
 
 /** Takes files in: shows the first, asks about all, one after the other. */
 async function give(files) {
   const fresh = [...files].map((file) => ({ file, url: URL.createObjectURL(file) }));
   if (!fresh.length) return;
-  for (const picture of fresh) {
-    picture.chip = chip(picture.file.name, picture.url);
-    picture.chip.onchange = () => show(picture);
-    $("strip").append(picture.chip);
+  for (const image of fresh) {
+    image.chip = chip(image.file.name, image.url);
+    image.chip.onchange = () => show(image);
+    $("strip").append(image.chip);
   }
   $("strip").hidden = $("strip").children.length < 2;
   fresh[0].chip.firstElementChild.checked = true;
   await show(fresh[0]);
-  for (const picture of fresh.slice(1)) await answer(picture).catch(() => {});
+  for (const image of fresh.slice(1)) await answer(image).catch(() => {});
 }
 
-/** What `request` promises about a picture; made once, unless it fails. */
-function once(picture, question, request) {
-  picture[question] ??= request().catch((problem) => {
-    delete picture[question];
+/** What `request` promises about an image; made once, unless it fails. */
+function once(image, question, request) {
+  image[question] ??= request().catch((problem) => {
+    delete image[question];
     throw problem;
   });
-  return picture[question];
+  return image[question];
 }
 
-const answer = (picture) => once(picture, "answer", async () => {
-  const name = picture.chip.querySelector(".name");
+const answer = (image) => once(image, "answer", async () => {
+  const name = image.chip.querySelector(".name");
   const start = performance.now();
   try {
-    const response = await ask("classify?detail=views", picture.file);
+    const response = await ask("classify?detail=views", image.file);
     const [result] = (await response.json()).results;
-    picture.seconds = ((performance.now() - start) / 1000).toFixed(1);
+    image.seconds = ((performance.now() - start) / 1000).toFixed(1);
     name.textContent = names(result.guesses[0].label)[0];
     return result;
   } catch (problem) {
@@ -46,39 +46,39 @@ const answer = (picture) => once(picture, "answer", async () => {
   }
 });
 
-const neighbours = (picture) => once(picture, "neighbours", async () => {
-  const found = (await (await ask("similar", picture.file)).json()).neighbours;
-  return Promise.all(found.map(async (one) => ({ ...one, url: await pictureURL(one.thumbnail) })));
+const neighbours = (image) => once(image, "neighbours", async () => {
+  const found = (await (await ask("similar", image.file)).json()).neighbours;
+  return Promise.all(found.map(async (one) => ({ ...one, url: await imageURL(one.thumbnail) })));
 });
 
-const map = (picture, id) => once(picture, `map of ${id}`, () =>
-  pictureURL(`explain?label=${encodeURIComponent(id)}`, picture.file));
+const map = (image, id) => once(image, `map of ${id}`, () =>
+  imageURL(`explain?label=${encodeURIComponent(id)}`, image.file));
 
-/** Does `work` about a picture; says what goes wrong, unless another is shown by then. */
-async function telling(picture, work) {
+/** Does `work` about an image; says what goes wrong, unless another is shown by then. */
+async function telling(image, work) {
   try {
     await work();
   } catch (problem) {
-    if (shown === picture) say(`${picture.file.name}: ${problem.message}`, "problem");
+    if (shown === image) say(`${image.file.name}: ${problem.message}`, "problem");
   }
 }
 
-async function show(picture) {
-  shown = picture;
+async function show(image) {
+  shown = image;
   document.body.classList.add("given");
   $("result").className = "waiting";
   $("result").hidden = false;
   cover();
-  $("photo").src = picture.url;
-  $("photo").alt = picture.file.name;
-  say(`Classifying ${picture.file.name} …`);
-  await telling(picture, async () => {
+  $("photo").src = image.url;
+  $("photo").alt = image.file.name;
+  say(`Classifying ${image.file.name} …`);
+  await telling(image, async () => {
     const [result, { picture: { framing }, similar: index }] =
-      await Promise.all([answer(picture), info, $("photo").decode().catch(() => {})]);
-    if (shown !== picture) return;
+      await Promise.all([answer(image), info, $("photo").decode().catch(() => {})]);
+    if (shown !== image) return;
     const [{ label, probability }] = result.guesses;
     say(`${names(label)[0]}, ${percent(probability)}`, "answer");
-    picture.result = result;
+    image.result = result;
     $("plate").dataset.framing = framing;
     views(result, $("photo"), framing);
     cover();
@@ -87,10 +87,10 @@ async function show(picture) {
     $("similar").hidden = !index;
     $("result").className = "";
     if (!index) return;
-    const found = await neighbours(picture);
-    if (shown === picture) similar(found);
+    const found = await neighbours(image);
+    if (shown === image) similar(found);
   });
-  if (shown === picture) $("result").hidden = !picture.result;
+  if (shown === image) $("result").hidden = !image.result;
 }
 
 /** Checks and returns the radio button of a view, or of the mean. */
@@ -112,17 +112,17 @@ function look(radio = $("views").querySelector(":checked")) {
 
 /** Lays the map of a class over the photograph; without one, uncovers it. */
 async function cover(id, name) {
-  const picture = shown;
+  const image = shown;
   mapped = id;
   press();
   $("map").hidden = true;
   $("plate").classList.toggle("waiting", Boolean(id));
   $("caption").textContent =
-    picture.file.name + (picture.seconds ? `, answered in ${picture.seconds} s` : "");
+    image.file.name + (image.seconds ? `, answered in ${image.seconds} s` : "");
   if (!id) return;
-  await telling(picture, async () => {
-    const url = await map(picture, id);
-    if (shown !== picture || mapped !== id) return;
+  await telling(image, async () => {
+    const url = await map(image, id);
+    if (shown !== image || mapped !== id) return;
     $("map").src = url;
     $("map").hidden = false;
     $("caption").textContent = `Red parts speak for ${name}: covering them lowers its probability. `
@@ -182,7 +182,7 @@ try {
   const about = await info;
   card(about);
   if (about.keys) needKey();
-  $("kernels").src = await pictureURL("kernels.png");
+  $("kernels").src = await imageURL("kernels.png");
 } catch (problem) {
   say(problem.message, "problem");
 }

@@ -38,8 +38,8 @@ export async function ask(path, file) {
   }
 }
 
-/** A picture that may need the key, as a URL for <img>. */
-export async function pictureURL(path, file) {
+/** An image that may need the key, as a URL for <img>. */
+export async function imageURL(path, file) {
   return URL.createObjectURL(await (await ask(path, file)).blob());
 }
 

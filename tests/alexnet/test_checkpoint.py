@@ -10,7 +10,7 @@ import torch
 from alexnet.checkpoint import About, Accuracy, CheckpointError, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import PictureRule
+from alexnet.pixels import ImageRule
 
 NETWORK = AlexNetConfig(classes=3, width=0.1, crop=64)
 
@@ -114,7 +114,7 @@ def test_models_published_before_rules_had_names_load(tmp_path: Path) -> None:
         del fields["network"][option]
     (directory / "about.json").write_text(json.dumps(fields))
     loaded = load(directory).about
-    assert loaded.rule == PictureRule(framing="crop", filter="bicubic")
+    assert loaded.rule == ImageRule(framing="crop", filter="bicubic")
     assert loaded.network == NETWORK
 
 

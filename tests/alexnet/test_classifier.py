@@ -59,7 +59,7 @@ def test_a_photograph_is_the_same_in_every_form(
     assert torch.equal(classifier.inputs(iter(forms)), expected.expand(len(forms), -1, -1, -1))
 
 
-def test_grey_and_transparent_arrays_are_the_pictures_that_pillow_makes_of_them(
+def test_grey_and_transparent_arrays_are_the_images_that_pillow_makes_of_them(
     classifier: Classifier,
 ) -> None:
     random = np.random.default_rng(1)
@@ -70,7 +70,7 @@ def test_grey_and_transparent_arrays_are_the_pictures_that_pillow_makes_of_them(
         assert torch.equal(classifier.inputs(pixels), classifier.inputs(file.getvalue())), shape
 
 
-def test_an_opened_picture_stays_as_it_is(classifier: Classifier) -> None:
+def test_an_opened_image_stays_as_it_is(classifier: Classifier) -> None:
     """Although a JPEG's file is decoded at a fraction of its size."""
     file = io.BytesIO()
     Image.effect_noise((900, 700), 60).convert("RGB").save(file, "JPEG")
@@ -110,9 +110,9 @@ def test_any_number_is_read_a_few_at_a_time(
             read += 1
             yield photographs[0]
 
-    pictures = classifier._pictures(endless(), views=10)
+    images = classifier._images(endless(), views=10)
     for batch in range(1, 4):
-        assert len(next(pictures)) == BATCH_VIEWS["cpu"] // 10
+        assert len(next(images)) == BATCH_VIEWS["cpu"] // 10
         assert read == batch * BATCH_VIEWS["cpu"] // 10
 
 

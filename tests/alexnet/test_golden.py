@@ -14,7 +14,7 @@ from alexnet.model import AlexNet
 from tests.alexnet.test_checkpoint import about
 
 
-def test_it_is_the_same_picture_for_ever() -> None:
+def test_it_is_the_same_image_for_ever() -> None:
     digest = hashlib.sha256(golden.picture(256).tobytes()).hexdigest()
     assert digest == "ed3d8459a95a81349df6b80b6cb8f0ace6995bc84d9cb771a13232f6224f9198"
     assert golden.picture(96).shape == (96, 96, 3)

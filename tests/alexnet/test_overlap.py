@@ -1,4 +1,4 @@
-"""conv1 over the whole picture against conv1 over one view after the other."""
+"""conv1 over the whole image against conv1 over one view after the other."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def network(crop: int, **options: object) -> AlexNet:
     return AlexNet(config).eval().to(memory_format=torch.channels_last)
 
 
-def pictures(side: int) -> Tensor:
+def images(side: int) -> Tensor:
     random = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (3, 3, side, side), dtype=torch.uint8, generator=random)
 
@@ -25,7 +25,7 @@ def mean(crop: int) -> Tensor:
 
 
 def is_shared(model: object, side: int, crop: int) -> bool:
-    return overlap.is_shared(model, pictures(side), mean(crop), five_places(side, crop))
+    return overlap.is_shared(model, images(side), mean(crop), five_places(side, crop))
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_maps_are_those_of_each_view(side: int, crop: int) -> None:
     """In double precision; the last row and column see 0 to 3 zeros."""
     model, places = network(crop), five_places(side, crop)
     assert is_shared(model, side, crop)
-    found = overlap.conv1_maps(model, pictures(side), mean(crop), places)
+    found = overlap.conv1_maps(model, images(side), mean(crop), places)
     model.double()
     expected = torch.cat(
         [
             model.conv1(model.pad(view[None] - mean(crop).double()))
-            for views in ten_views(pictures(side), crop)
+            for views in ten_views(images(side), crop)
             for view in views
         ]
     )
@@ -70,7 +70,7 @@ def test_probabilities_are_those_without_it(options: dict) -> None:
     windows = []
     model.conv1.register_forward_hook(lambda _, __, maps: windows.append(maps[:, 0].numel()))
     shared, alone = (
-        view_probabilities(asked, pictures(160), mean(144), views=10)
+        view_probabilities(asked, images(160), mean(144), views=10)
         for asked in (model, model.forward)
     )
     assert alone.amax() > 0.15
@@ -90,7 +90,7 @@ def test_it_is_left_alone_where_it_does_not_apply() -> None:
     assert not is_shared(network(144, conv1_padding=2), 160, 144)
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_shared(model, 160, 144)
-        probability_NVK = view_probabilities(model, pictures(160), mean(144), views=10)
+        probability_NVK = view_probabilities(model, images(160), mean(144), views=10)
     assert probability_NVK.shape == (3, 10, 10)
     with torch.enable_grad():
         assert not is_shared(model, 160, 144)

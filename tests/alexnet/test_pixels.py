@@ -1,4 +1,4 @@
-"""Any picture to RGB, against Pillow calls written out."""
+"""Any image to RGB, against Pillow calls written out."""
 
 import io
 import re
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet.pixels import FORMATS, MAX_PIXELS, PictureError, PictureRule, whole_picture
+from alexnet.pixels import FORMATS, MAX_PIXELS, ImageError, ImageRule, whole_image
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -22,8 +22,8 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (77, 301), (64, 64), (31, 47)])
-def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> None:
-    """Against scaling the short side and cutting the centre, in two steps, on a smooth picture."""
+def test_whole_image_is_the_scaled_centre_square(size: tuple[int, int]) -> None:
+    """Against scaling the short side and cutting the centre, in two steps, on a smooth image."""
     width, height = size
     x, y = np.meshgrid(np.linspace(0, 250, width), np.linspace(0, 250, height))
     image = Image.fromarray(np.stack([x, y, (x + y) / 2], axis=-1).astype(np.uint8))
@@ -31,7 +31,7 @@ def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> Non
     scaled = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
     left, top = (scaled.width - 128) / 2, (scaled.height - 128) / 2
     expected = np.asarray(scaled.crop((int(left), int(top), int(left) + 128, int(top) + 128)))
-    found = whole_picture(encoded(image), 128)
+    found = whole_image(encoded(image), 128)
     assert found.shape == (128, 128, 3)
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected).max() <= 4
@@ -39,7 +39,7 @@ def test_whole_picture_is_the_scaled_centre_square(size: tuple[int, int]) -> Non
 
 @pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
 def test_the_rules_of_other_programs_are_pillows_plain_resize(filter: str, jpeg: bytes) -> None:
-    """Squashed as Caffe's pictures; or all of it scaled and then cut, as torchvision does."""
+    """Squashed as Caffe's images; or all of it scaled and then cut, as torchvision does."""
     image, resampling = Image.open(io.BytesIO(jpeg)), Image.Resampling[filter.upper()]
     all_of_it = image.resize((384, 256), resampling)
     for framing, expected in (
@@ -47,7 +47,7 @@ def test_the_rules_of_other_programs_are_pillows_plain_resize(filter: str, jpeg:
         ("crop", all_of_it.crop((64, 0, 320, 256))),
         ("pixel-crop", all_of_it.crop((64, 0, 320, 256))),
     ):
-        found = whole_picture(jpeg, rule=PictureRule(framing=framing, filter=filter))
+        found = whole_image(jpeg, rule=ImageRule(framing=framing, filter=filter))
         assert np.array_equal(found, np.asarray(expected)), framing
 
 
@@ -59,14 +59,14 @@ def test_a_pixel_crop_is_torchvisions(size: tuple[int, int]) -> None:
     scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - 128) / 2.0), round((height - 128) / 2.0)
     expected = np.asarray(scaled.crop((left, top, left + 128, top + 128))).astype(int)
-    rule = PictureRule(framing="pixel-crop", filter="bilinear")
-    found = whole_picture(encoded(Image.fromarray(pixels)), 128, rule=rule)
+    rule = ImageRule(framing="pixel-crop", filter="bilinear")
+    found = whole_image(encoded(Image.fromarray(pixels)), 128, rule=rule)
     assert np.abs(found - expected).max() <= 1
     assert (found != expected).mean() < 0.005  # Pillow keeps the box in float32
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_gives_the_same_picture(orientation: int) -> None:
+def test_every_exif_orientation_gives_the_same_image(orientation: int) -> None:
     upright = np.zeros((40, 60, 3), np.uint8)
     upright[:20, :, 0], upright[:, :30, 1] = 200, 150
     stored = {  # how a camera held that way stores it
@@ -76,8 +76,8 @@ def test_every_exif_orientation_gives_the_same_picture(orientation: int) -> None
     }[orientation]  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = whole_picture(encoded(Image.fromarray(stored), exif=exif), 64)
-    assert np.array_equal(found, whole_picture(encoded(Image.fromarray(upright)), 64))
+    found = whole_image(encoded(Image.fromarray(stored), exif=exif), 64)
+    assert np.array_equal(found, whole_image(encoded(Image.fromarray(upright)), 64))
 
 
 def test_unreadable_exif_says_nothing_about_the_pixels(jpeg: bytes) -> None:
@@ -87,7 +87,7 @@ def test_unreadable_exif_says_nothing_about_the_pixels(jpeg: bytes) -> None:
     marked = encoded(image, "JPEG", exif=exif, quality=95)
     broken = marked.replace(b"Exif\0\0MM\0*", b"Exif\0\0M4\0*")
     assert broken != marked
-    assert np.array_equal(whole_picture(broken), whole_picture(encoded(image, "JPEG", quality=95)))
+    assert np.array_equal(whole_image(broken), whole_image(encoded(image, "JPEG", quality=95)))
 
 
 def test_every_mode_of_one_gray_is_that_gray() -> None:
@@ -108,11 +108,11 @@ def test_every_mode_of_one_gray_is_that_gray() -> None:
         encoded(gray, "WEBP", lossless=True),
         encoded(gray, "GIF"),
     ):
-        assert np.abs(whole_picture(data, 64).astype(int) - 100).max() <= 1
+        assert np.abs(whole_image(data, 64).astype(int) - 100).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "1"])
-def test_large_pictures_shrink_to_the_same(mode: str) -> None:
+def test_large_images_shrink_to_the_same(mode: str) -> None:
     """Ten times the size, each pixel a block, so that it shrinks before it is scaled."""
     side = np.linspace(0, 255, 64)
     small = Image.fromarray((side[:, None] / 2 + side / 2).astype(np.uint8))
@@ -123,12 +123,12 @@ def test_large_pictures_shrink_to_the_same(mode: str) -> None:
     else:
         small = small.convert(mode, dither=Image.Dither.NONE)
     large = small.resize((640, 640), Image.Resampling.NEAREST)
-    found, expected = (whole_picture(encoded(image), 64) for image in (large, small))
+    found, expected = (whole_image(encoded(image), 64) for image in (large, small))
     assert np.abs(found.astype(int) - expected).mean() < 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "I;16", "WEBP", "progressive"])
-def test_the_largest_picture_takes_less_than_a_gibibyte(mode: str, tmp_path: Path) -> None:
+def test_the_largest_image_takes_less_than_a_gibibyte(mode: str, tmp_path: Path) -> None:
     side = int(MAX_PIXELS**0.5)
     match mode:
         case "WEBP":
@@ -141,8 +141,8 @@ def test_the_largest_picture_takes_less_than_a_gibibyte(mode: str, tmp_path: Pat
     (tmp_path / "large").write_bytes(data)
     code = f"""
 from pathlib import Path
-from alexnet.pixels import whole_picture
-whole_picture(Path({str(tmp_path / "large")!r}).read_bytes())
+from alexnet.pixels import whole_image
+whole_image(Path({str(tmp_path / "large")!r}).read_bytes())
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])"""
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert int(done.stdout) < 900 * 1024  # a Ray worker has 100 MiB of its own
@@ -150,11 +150,11 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 
 def test_transparent_is_white() -> None:
     clear = encoded(Image.new("RGBA", (30, 30), (10, 20, 30, 0)))
-    assert (whole_picture(clear, 64) == 255).all()
+    assert (whole_image(clear, 64) == 255).all()
 
 
-def test_a_picture_one_pixel_wide_stays_small() -> None:
-    assert whole_picture(encoded(Image.new("L", (1, 60_000), 7)), 64).shape == (64, 64, 3)
+def test_an_image_one_pixel_wide_stays_small() -> None:
+    assert whole_image(encoded(Image.new("L", (1, 60_000), 7)), 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -168,28 +168,28 @@ def test_a_picture_one_pixel_wide_stays_small() -> None:
     ],
     ids=["empty", "html", "header", "over the limit", "three times the limit"],
 )
-def test_what_is_no_picture_is_refused(data: bytes, kind: str) -> None:
-    with pytest.raises(PictureError) as refused:
-        whole_picture(data)
+def test_what_is_no_image_is_refused(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError) as refused:
+        whole_image(data)
     assert refused.value.kind == kind
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_truncated_picture_is_refused(jpeg: bytes, share: float) -> None:
-    with pytest.raises(PictureError) as refused:
-        whole_picture(jpeg[: int(share * len(jpeg))])
+def test_a_truncated_image_is_refused(jpeg: bytes, share: float) -> None:
+    with pytest.raises(ImageError) as refused:
+        whole_image(jpeg[: int(share * len(jpeg))])
     assert refused.value.kind == "damaged"
 
 
 def test_a_format_that_is_not_allowed_is_refused() -> None:
     bmp = encoded(Image.new("L", (9, 9)), "BMP")
-    assert whole_picture(bmp, 64).shape == (64, 64, 3)
-    with pytest.raises(PictureError, match=r"not an image of a supported format \(JPEG, PNG"):
-        whole_picture(bmp, 64, ("JPEG", "PNG"))
+    assert whole_image(bmp, 64).shape == (64, 64, 3)
+    with pytest.raises(ImageError, match=r"not an image of a supported format \(JPEG, PNG"):
+        whole_image(bmp, 64, ("JPEG", "PNG"))
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some that it decodes all the same
-def test_an_opened_picture_is_its_file(test_data: Path) -> None:
+def test_an_opened_image_is_its_file(test_data: Path) -> None:
     """EXIF orientations, and files that break decoders: the same pixels, or both refused."""
     files = [path for path in (test_data / "nasty-images").iterdir() if path.suffix != ".jsonl"]
     files += (test_data / "exif-orientation").glob("*.jpg")
@@ -203,27 +203,27 @@ def test_an_opened_picture_is_its_file(test_data: Path) -> None:
             except Exception:  # decoders of hostile files raise almost anything
                 continue
             try:
-                of_file = whole_picture(data, 64)
-            except PictureError as error:
-                with pytest.raises(PictureError, match=f"^{re.escape(str(error))}"):
-                    whole_picture(opened, 64)
+                of_file = whole_image(data, 64)
+            except ImageError as error:
+                with pytest.raises(ImageError, match=f"^{re.escape(str(error))}"):
+                    whole_image(opened, 64)
                 refused += 1
             else:
-                assert np.array_equal(whole_picture(opened, 64), of_file), path
+                assert np.array_equal(whole_image(opened, 64), of_file), path
                 decoded += 1
     assert decoded > len(files) / 4
     assert refused > 20
 
 
 def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:
-    """Fuzz corpora and odd encodings: a picture or a PictureError, nothing else."""
+    """Fuzz corpora and odd encodings: an image or an ImageError, nothing else."""
     files = [path for path in (test_data / "nasty-images").iterdir() if path.suffix != ".jsonl"]
     decoded = 0
     for path in files:
         try:
-            assert whole_picture(path.read_bytes(), 64).shape == (64, 64, 3)
+            assert whole_image(path.read_bytes(), 64).shape == (64, 64, 3)
             decoded += 1
-        except PictureError:
+        except ImageError:
             pass
     assert len(files) > 600
     assert decoded > len(files) / 4
@@ -232,8 +232,8 @@ def test_hostile_files_are_refused_or_decoded(test_data: Path) -> None:
 def test_the_size_of_what_pillow_itself_refuses_is_known() -> None:
     data = bytearray(encoded(Image.new("RGB", (1, 1)), "BMP"))
     struct.pack_into("<ii", data, 18, 60_000, 60_000)
-    with pytest.raises(PictureError, match="has 3,600,000,000 pixels; the limit is") as refused:
-        whole_picture(bytes(data), 64)
+    with pytest.raises(ImageError, match="has 3,600,000,000 pixels; the limit is") as refused:
+        whole_image(bytes(data), 64)
     assert (refused.value.kind, refused.value.seen) == ("too-large", 3_600_000_000)
 
 

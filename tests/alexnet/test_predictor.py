@@ -1,4 +1,4 @@
-"""Answers of a model, and of several, against the same computed picture by picture."""
+"""Answers of a model, and of several, against the same computed image by image."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from tests.serving.conftest import SIZE, publish
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Tensor:
+def images() -> Tensor:
     random = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=random)
 
 
-def test_several_models_answer_by_the_mean_of_each_view(tmp_path: Path, pictures: Tensor) -> None:
+def test_several_models_answer_by_the_mean_of_each_view(tmp_path: Path, images: Tensor) -> None:
     members = [load(publish(tmp_path, f"m{seed}", seed=seed)) for seed in range(3)]
     expected = torch.stack(
-        [view_probabilities(m.model, pictures, m.mean_3HW, 10) for m in members]
+        [view_probabilities(m.model, images, m.mean_3HW, 10) for m in members]
     ).mean(0)
     together = Predictor(members)
-    torch.testing.assert_close(together.classify(pictures, 10), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(together.classify(images, 10), expected, rtol=0, atol=1e-6)
 
 
 def test_models_of_other_classes_do_not_answer_together(checkpoint: Checkpoint) -> None:
@@ -34,10 +34,10 @@ def test_models_of_other_classes_do_not_answer_together(checkpoint: Checkpoint) 
         Predictor([checkpoint, checkpoint._replace(about=about)])
 
 
-def test_features_are_the_last_hidden_layer(checkpoint: Checkpoint, pictures: Tensor) -> None:
-    features = Predictor([checkpoint]).features(pictures)
+def test_features_are_the_last_hidden_layer(checkpoint: Checkpoint, images: Tensor) -> None:
+    features = Predictor([checkpoint]).features(images)
     logits = checkpoint.model.fc8(features)
-    view = one_view(pictures, 64)[:, 0] - checkpoint.mean_3HW
+    view = one_view(images, 64)[:, 0] - checkpoint.mean_3HW
     torch.testing.assert_close(logits, checkpoint.model(view), rtol=1e-4, atol=1e-5)
 
 
@@ -68,15 +68,15 @@ def test_padded_batches_get_the_same_answers_in_sizes_that_are_warm(
     random = torch.Generator().manual_seed(1)
     for rows in {1, 2, 3, 5, 7, most - 1, most}:
         shape = rows, 3, SIZE, SIZE
-        picture_N3SS = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
-        expected = plain.classify(picture_N3SS, views)
+        image_N3SS = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        expected = plain.classify(image_N3SS, views)
         seen.clear()
-        found = padding.classify(picture_N3SS, views)
+        found = padding.classify(image_N3SS, views)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         assert warm.issuperset(seen)
     hook.remove()
-    features = padding.features(picture_N3SS[:5])
-    torch.testing.assert_close(features, plain.features(picture_N3SS[:5]), rtol=1e-4, atol=1e-5)
+    features = padding.features(image_N3SS[:5])
+    torch.testing.assert_close(features, plain.features(image_N3SS[:5]), rtol=1e-4, atol=1e-5)
 
 
 def test_on_a_cpu_nothing_is_padded_nor_warmed(checkpoint: Checkpoint) -> None:

@@ -8,20 +8,20 @@ from alexnet.views import centre_mean, one_view, probabilities, ten_views
 
 
 def test_ten_views_are_ten_slices() -> None:
-    picture = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
+    image = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
     corners = [
-        picture[:, :, 0:224, 0:224],
-        picture[:, :, 0:224, 32:256],
-        picture[:, :, 16:240, 16:240],
-        picture[:, :, 32:256, 0:224],
-        picture[:, :, 32:256, 32:256],
+        image[:, :, 0:224, 0:224],
+        image[:, :, 0:224, 32:256],
+        image[:, :, 16:240, 16:240],
+        image[:, :, 32:256, 0:224],
+        image[:, :, 32:256, 32:256],
     ]
-    found = ten_views(picture, 224)
+    found = ten_views(image, 224)
     assert found.shape == (2, 10, 3, 224, 224)
     for number, corner in enumerate(corners):
         assert torch.equal(found[:, number], corner)
         assert torch.equal(found[:, number + 5], corner[..., range(223, -1, -1)])
-    assert torch.equal(one_view(picture, 224)[:, 0], corners[2])
+    assert torch.equal(one_view(image, 224)[:, 0], corners[2])
 
 
 def test_the_mean_is_cut_from_its_centre() -> None:
@@ -37,13 +37,13 @@ def test_probabilities_are_averaged_over_views_not_logits(views: int) -> None:
     def model(image_NCHW: torch.Tensor) -> torch.Tensor:
         return image_NCHW.flatten(1) @ weight.T / 50
 
-    picture = torch.randint(0, 256, (3, 3, 10, 10), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 3, 10, 10), dtype=torch.uint8)
     mean = torch.full((3, 8, 8), 100.0)
-    cut = ten_views(picture, 8) if views == 10 else one_view(picture, 8)
+    cut = ten_views(image, 8) if views == 10 else one_view(image, 8)
     expected = torch.stack(
         [
             torch.stack([model((view - mean)[None])[0].softmax(0) for view in all_views]).mean(0)
             for all_views in cut
         ]
     )
-    torch.testing.assert_close(probabilities(model, picture, mean, views), expected)
+    torch.testing.assert_close(probabilities(model, image, mean, views), expected)

@@ -22,7 +22,7 @@ REST_LOAD = 0.1
 """Of one core; looking for processes costs a few hundredths itself."""
 
 Delivery = Tensor | np.ndarray
-"""A batch of pictures, or one number for each; the first axis counts pictures."""
+"""A batch of images, or one number for each; the first axis counts images."""
 
 
 class Contender:
@@ -61,7 +61,7 @@ class Contender:
 
     @cached_property
     def kind(self) -> tuple[str, tuple[int, ...]]:
-        """dtype and shape of one delivered picture; waits until the contender has started."""
+        """dtype and shape of one delivered image; waits until the contender has started."""
         return self._answer()
 
     def window(self, seconds: float) -> Window:

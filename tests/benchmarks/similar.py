@@ -1,6 +1,6 @@
-"""python -m tests.benchmarks.similar: what similar pictures cost, and how similar they are.
+"""python -m tests.benchmarks.similar: what similar images cost, and how similar they are.
 
-pictures: a model's index, built and asked about the validation pictures. vectors: kinds of index
+pictures: a model's index, built and asked about the validation images. vectors: kinds of index
 on made-up vectors, each in a process of its own. runtimes: torch and FAISS each bring OpenMP; does
 the forward pass suffer where both are loaded? Ends with one line of JSON.
 """
@@ -79,12 +79,12 @@ print(json.dumps([1000 * median(wall_s[2:]), 1000 * median(cpu_s[2:])]))
 
 
 class Similar(Options):
-    """Measure what similar pictures cost, and how similar they are."""
+    """Measure what similar images cost, and how similar they are."""
 
     parts: Annotated[tuple[Part, ...], Argument()] = ("pictures", "vectors", "runtimes")
     """What is measured."""
     model: Path | None = None
-    """models/NAME, for the pictures."""
+    """models/NAME, for the images."""
     dataset: Path | None = None
     """The packed dataset that it was trained on."""
     vectors: int = Field(100_000, ge=1)
@@ -106,7 +106,7 @@ def bench(options: Similar) -> int:
     if "pictures" in options.parts:
         if not (options.model and options.dataset):
             raise UserError("the part pictures needs --model and --dataset, or name other parts")
-        results["pictures"] = similar_pictures(options.model, options.dataset)
+        results["pictures"] = similar_images(options.model, options.dataset)
     if "vectors" in options.parts:
         results["vectors"] = made_up_vectors(options.kinds, options.vectors, options.units)
     if "runtimes" in options.parts:
@@ -115,8 +115,8 @@ def bench(options: Similar) -> int:
     return 0
 
 
-def similar_pictures(model: Path, dataset: Path) -> dict:
-    """Time and size of an index, and of the neighbours of all validation pictures the share that
+def similar_images(model: Path, dataset: Path) -> dict:
+    """Time and size of an index, and of the neighbours of all validation images the share that
     is of the same class, with each kind of index."""
     step = checkpoint.current(model)
     with tempfile.TemporaryDirectory(prefix="similar.") as folder:
@@ -140,7 +140,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
         "build_s": build_s, "build_cpu_s": build_cpu_s, "open_s": open_s, "bytes": size,
     }  # fmt: skip
     print(
-        f"{len(exact):,} pictures of {feature_QH.shape[1]} units: built in {build_s:.0f} s "
+        f"{len(exact):,} images of {feature_QH.shape[1]} units: built in {build_s:.0f} s "
         f"({build_cpu_s:.0f} s of processor), checked and opened in {open_s:.2f} s, "
         f"{size[INDEX] / 1e6:.1f} MB of vectors, {size[JPEGS] / 1e6:.1f} MB of thumbnails"
     )
@@ -156,7 +156,7 @@ def similar_pictures(model: Path, dataset: Path) -> dict:
             "recall": recall(nearest_QN[kind], nearest_QN["Flat"]),
         }
         print(
-            f"{kind:>25}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the picture's class, "
+            f"{kind:>25}: of {NEIGHBOURS} neighbours {same_QN.mean():.2%} in the image's class, "
             f"of the nearest {same_QN[:, 0].mean():.2%}; recall {kinds[kind]['recall']:.4f}"
         )
     return result | {"kinds": kinds}
@@ -248,7 +248,7 @@ def _line(row: dict, vectors: int) -> str:
     return (
         f"{row['kind']:>25}: recall {row['recall']:.4f}; built in {row['build_s']:.0f} s "
         f"({row['build_cpu_s']:.0f} s of processor, {row['peak_bytes'] / 1e9:.2f} GB), "
-        f"{row['bytes'] / 1e9:.3f} GB; one picture {one_ms:.1f} ms, sixteen {many_ms:.1f} ms; "
+        f"{row['bytes'] / 1e9:.3f} GB; one image {one_ms:.1f} ms, sixteen {many_ms:.1f} ms; "
         f"{row['own_bytes'] / 1e6:.0f} MB of a process's own. For {IMAGENET:,}: "
         f"{scale * row['bytes'] / 1e9:.1f} GB, {scale * one_ms:,.0f} ms"
     )

@@ -28,7 +28,7 @@ def used_s() -> float:
 
 
 def busy(log: Path) -> Iterator[np.ndarray]:
-    """Two pictures for 0.2 s of CPU here and as much in a process that has ended; a line of `log`
+    """Two images for 0.2 s of CPU here and as much in a process that has ended; a line of `log`
     says what was used when the work on them began, and when it ended."""
     code = f"import time\nwhile time.process_time() < {BUSY_S}: pass"
     while True:
@@ -47,7 +47,7 @@ def mortal() -> Iterator[np.ndarray]:
     os._exit(1)
 
 
-def test_a_window_counts_pictures_and_the_cpu_time_of_all_processes(tmp_path: Path) -> None:
+def test_a_window_counts_images_and_the_cpu_time_of_all_processes(tmp_path: Path) -> None:
     with Contender("busy", 1, busy, tmp_path / "log", environment={}) as contender:
         assert contender.kind == ("float32", (3, 4))
         window = contender.window(1.0)

@@ -1,4 +1,4 @@
-"""The benchmark of similar pictures: what it makes up, what it counts."""
+"""The benchmark of similar images: what it makes up, what it counts."""
 
 from pathlib import Path
 
@@ -30,6 +30,6 @@ def test_an_index_is_measured(kind: str, tmp_path: Path) -> None:
     assert min(measured["search_1_s"], measured["search_16_s"], measured["build_s"]) > 0
 
 
-def test_pictures_need_a_model(capsys: pytest.CaptureFixture) -> None:
+def test_images_need_a_model(capsys: pytest.CaptureFixture) -> None:
     assert main(["pictures"]) == 2
     assert "the part pictures needs --model and --dataset" in capsys.readouterr().err

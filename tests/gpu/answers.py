@@ -13,7 +13,7 @@ from torch import Tensor
 from alexnet import golden
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.config import AlexNetConfig
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from tests.benchmarks.serving import trial
 from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart
@@ -85,5 +85,5 @@ def _again(made: Checkpoint, setup: Setup) -> Checkpoint:
 
 
 def _images(made: Checkpoint) -> Tensor:
-    images = [whole_picture(jpeg, made.about.size) for jpeg in trial.photographs()]
+    images = [whole_image(jpeg, made.about.size) for jpeg in trial.photographs()]
     return torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in images])

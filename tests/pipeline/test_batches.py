@@ -87,7 +87,7 @@ def test_a_batch_is_what_pillow_and_numpy_make_of_it(opened: Dataset) -> None:
     assert position == len(opened.train)
 
 
-def test_whole_pictures_are_pillows_to_the_last_bit(opened: Dataset) -> None:
+def test_whole_images_are_pillows_to_the_last_bit(opened: Dataset) -> None:
     seen = []
     for batch in whole_batches(opened, "val", Shard(0, 1, None), DECODING, batch=5):
         for row in range(len(batch.real_N)):
@@ -168,7 +168,7 @@ def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Bat
     torch.testing.assert_close(half.image_NCHW, rounded, atol=0, rtol=2**-10)  # ties differ
 
     (channel,) = batches(opened, batch=size, mean="channel")
-    change = torch.from_numpy(opened.mean_SS3[8:120, 8:120] - opened.mean_picture("channel")[0, 0])
+    change = torch.from_numpy(opened.mean_SS3[8:120, 8:120] - opened.mean_image("channel")[0, 0])
     expected = whole_epoch.image_NCHW + change.permute(2, 0, 1)
     torch.testing.assert_close(channel.image_NCHW, expected, atol=1e-4, rtol=0)
 

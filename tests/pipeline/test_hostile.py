@@ -1,4 +1,4 @@
-"""Sources with files that are no pictures, damaged, odd or made to harm."""
+"""Sources with files that are no images, damaged, odd or made to harm."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def test_bad_files_are_quarantined_up_to_a_share(
         target.write_bytes(path.read_bytes())
     (source / "disc" / "empty.jpg").write_bytes(b"")
     (source / "ring" / "cut.jpg").write_bytes(path.read_bytes()[:2000])
-    (source / "ring" / "text.png").write_text("no picture")
+    (source / "ring" / "text.png").write_text("no image")
     refused = run_on_cluster("pipeline", "pack", source, tmp_path / "strict", "--size", 64)
     assert refused.returncode == 2
     assert "3 of 123 files cannot be used" in refused.stderr
@@ -43,7 +43,7 @@ def test_bad_files_are_quarantined_up_to_a_share(
     assert len(packed.train) + len(packed.val) == 120
 
 
-def test_a_folder_without_pictures(tmp_path: Path, run_on_cluster: Callable) -> None:
+def test_a_folder_without_images(tmp_path: Path, run_on_cluster: Callable) -> None:
     for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_text(name)
@@ -85,14 +85,14 @@ def test_every_odd_file_is_packed_right_or_quarantined(
     turned = {key: jpeg for key, jpeg in keys.items() if key.startswith("exif-orientation/")}
     assert len(turned) == 18
     for name in ("Landscape", "Portrait"):
-        pictures = [
+        images = [
             np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
             for key, jpeg in turned.items()
             if f"/{name}" in key
         ]
-        assert len(pictures) == 9
-        for picture in pictures[1:]:
-            assert np.abs(picture - pictures[0]).mean() < 4  # each was compressed by itself
+        assert len(images) == 9
+        for image in images[1:]:
+            assert np.abs(image - images[0]).mean() < 4  # each was compressed by itself
 
 
 def declared_jpeg(width: int, height: int) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from alexnet.pixels import whole_image, whole_picture
+from alexnet.pixels import to_square, whole_image
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, Job, encode, pack_shard
 from pipeline.sources.folder import folder_source
@@ -39,20 +39,18 @@ def test_each_sample_is_its_photograph(dataset: Path, photographs: Path) -> None
         samples = source.splits[name]
         assert len(split) == len(samples)
         for number in range(0, len(samples), 7):
-            expected = encode(whole_image(Path(samples[number].location).read_bytes(), 128))
+            expected = encode(to_square(Path(samples[number].location).read_bytes(), 128))
             assert split.jpeg(number).tobytes() == expected
             assert split.label(number) == samples[number].label
 
 
-def test_mean_and_colour_are_those_of_the_training_pictures(
-    dataset: Path, photographs: Path
-) -> None:
+def test_mean_and_colour_are_those_of_the_training_images(dataset: Path, photographs: Path) -> None:
     packed, source = Dataset(dataset), folder_source(photographs, 0.1, {})
-    pictures = np.stack(
-        [whole_picture(Path(s.location).read_bytes(), 128) for s in source.splits["train"]]
+    images = np.stack(
+        [whole_image(Path(s.location).read_bytes(), 128) for s in source.splits["train"]]
     )
-    assert np.array_equal(packed.mean_SS3, pictures.mean(axis=0).astype(np.float32))
-    assert np.allclose(packed.manifest.colour.mean, pictures.mean(axis=(0, 1, 2)), atol=1e-5)
+    assert np.array_equal(packed.mean_SS3, images.mean(axis=0).astype(np.float32))
+    assert np.allclose(packed.manifest.colour.mean, images.mean(axis=(0, 1, 2)), atol=1e-5)
     decoded = np.stack(
         [
             np.asarray(Image.open(io.BytesIO(packed.train.jpeg(n).tobytes())))
@@ -151,7 +149,7 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
     assert first.file == again.file
     assert np.array_equal(first.index, again.index)
     assert np.array_equal(sums.pixel_3SS, same_sums.pixel_3SS)
-    assert (sums.pictures, sums.product_6.tolist()) == (20, same_sums.product_6.tolist())
+    assert (sums.images, sums.product_6.tolist()) == (20, same_sums.product_6.tolist())
 
     (tmp_path / "train" / job.file).write_bytes(b"damaged since")
     assert pack_shard(source.reader, job, tmp_path)[0].file == first.file
@@ -164,7 +162,7 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
     assert pack_shard(source.reader, other, tmp_path)[0].file.sha256 != first.file.sha256
 
 
-def test_validation_pictures_seen_in_training_are_reported(
+def test_validation_images_seen_in_training_are_reported(
     photographs: Path, tmp_path: Path, run_on_cluster: Callable
 ) -> None:
     source = tmp_path / "source"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from pipeline.batches import Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
@@ -24,7 +24,7 @@ def listed(photographs: Path, tmp_path: Path) -> Dataset:
     return index_photographs(folder_source(photographs, 0.1, {}), tmp_path / "listed", 128)
 
 
-def test_pictures_are_those_that_packing_makes_but_for_rounding(
+def test_images_are_those_that_packing_makes_but_for_rounding(
     listed: Dataset, photographs: Path
 ) -> None:
     samples = folder_source(photographs, 0.1, {}).splits["val"]
@@ -33,7 +33,7 @@ def test_pictures_are_those_that_packing_makes_but_for_rounding(
         for row in range(len(batch.real_N)):
             if batch.real_N[row]:
                 sample = samples[int(batch.sample_N[row])]
-                expected = whole_picture(Path(sample.location).read_bytes(), 128).astype(int)
+                expected = whole_image(Path(sample.location).read_bytes(), 128).astype(int)
                 found = batch.image_NCHW[row].permute(1, 2, 0).numpy()
                 assert np.abs(found - expected).mean() < 1
                 assert batch.label_N[row] == sample.label
@@ -56,7 +56,7 @@ def test_training_crops_are_cut_from_them(listed: Dataset) -> None:
         assert torch.equal(batch.image_NCHW[row], crop)
 
 
-def test_every_exif_orientation_gives_the_same_picture(test_data: Path, tmp_path: Path) -> None:
+def test_every_exif_orientation_gives_the_same_image(test_data: Path, tmp_path: Path) -> None:
     for name in ("Landscape", "Portrait"):
         (tmp_path / "turned" / name).mkdir(parents=True)
         for path in (test_data / "exif-orientation").glob(f"{name}_*.jpg"):
@@ -65,9 +65,9 @@ def test_every_exif_orientation_gives_the_same_picture(test_data: Path, tmp_path
     listed = index_photographs(source, tmp_path / "listed", 64)
     (batch,) = whole_batches(listed, "train", ALONE, DECODING, batch=16)
     for label in (0, 1):
-        pictures = batch.image_NCHW[batch.label_N == label].float()
-        assert len(pictures) == 8
-        assert (pictures - pictures[0]).abs().mean(dim=(1, 2, 3)).max() < 4
+        images = batch.image_NCHW[batch.label_N == label].float()
+        assert len(images) == 8
+        assert (images - images[0]).abs().mean(dim=(1, 2, 3)).max() < 4
 
 
 def test_a_format_that_begins_with_zeros_is_read(photographs: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_format_that_begins_with_zeros_is_read(photographs: Path, tmp_path: Pa
     place = [Path(listed.train.place(sample)) for sample in range(len(listed.train))]
     assert {path.suffix for path in place} == {".jpg", ".jp2"}
     for path, image_CHW in zip(place, batch.image_NCHW, strict=True):
-        expected = whole_picture(path.with_suffix(".jpg").read_bytes(), 64).astype(int)
+        expected = whole_image(path.with_suffix(".jpg").read_bytes(), 64).astype(int)
         assert np.abs(image_CHW.permute(1, 2, 0).numpy() - expected).mean() < 1
 
 

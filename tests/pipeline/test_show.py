@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset import Dataset
-from pipeline.sheet import CELL, DRAWS, GAP, HEAD, PICTURES
+from pipeline.sheet import CELL, DRAWS, GAP, HEAD, IMAGES
 from pipeline.table import describe
 
 
@@ -20,7 +20,7 @@ def test_the_table_says_what_is_in_it(dataset: Path) -> None:
     assert len(rows[0][3]) == 40  # the largest class has the longest bar
 
 
-def test_the_sheet_shows_the_pictures_and_their_draws(
+def test_the_sheet_shows_the_images_and_their_draws(
     dataset: Path, tmp_path: Path, run: Callable
 ) -> None:
     path = tmp_path / "sheet.png"
@@ -31,18 +31,18 @@ def test_the_sheet_shows_the_pictures_and_their_draws(
     cells = np.stack(
         [
             sheet[y : y + CELL, x : x + CELL]
-            for y in (HEAD + GAP + row * (CELL + GAP) for row in range(PICTURES))
+            for y in (HEAD + GAP + row * (CELL + GAP) for row in range(IMAGES))
             for x in (GAP + column * (CELL + GAP) for column in range(DRAWS + 1))
         ]
-    ).reshape(PICTURES, DRAWS + 1, CELL, CELL, 3)
+    ).reshape(IMAGES, DRAWS + 1, CELL, CELL, 3)
     assert (cells.std(axis=(2, 3, 4)) > 5).all()  # none is empty
     colours = cells.mean(axis=(2, 3))
     within = np.abs(colours - colours[:, :1]).mean()
     between = np.abs(colours - colours[:1]).mean()
-    assert 0 < within < between / 2  # a row is one picture, varied
+    assert 0 < within < between / 2  # a row is one image, varied
 
 
-def test_a_crop_larger_than_the_pictures(dataset: Path, tmp_path: Path, run: Callable) -> None:
+def test_a_crop_larger_than_the_images(dataset: Path, tmp_path: Path, run: Callable) -> None:
     done = run("pipeline", "show", dataset, "--crop", 129, "--sheet", tmp_path / "sheet.png")
     assert done.returncode == 2
     assert "--crop is 129, but the images are 128 wide" in done.stderr

@@ -13,16 +13,16 @@ from pipeline.statistics import PAIRS, Sums
 def test_sums_are_those_of_all_pixels_however_grouped(seed: int, cut: int) -> None:
     random = np.random.default_rng(seed)
     tint = random.uniform(0.2, 1, 3)
-    picture_NSS3 = (random.integers(0, 256, (6, 8, 8, 1)) * tint).astype(np.uint8)
+    image_NSS3 = (random.integers(0, 256, (6, 8, 8, 1)) * tint).astype(np.uint8)
     left, right = Sums.zero(8, np.float32), Sums.zero(8)
-    for part, pictures in ((left, picture_NSS3[:cut]), (right, picture_NSS3[cut:])):
-        for picture in pictures:
-            part.add(Image.fromarray(picture))
+    for part, images in ((left, image_NSS3[:cut]), (right, image_NSS3[cut:])):
+        for image in images:
+            part.add(Image.fromarray(image))
     right.merge(left)
-    assert right.pictures == 6
-    assert np.array_equal(right.mean_picture(), picture_NSS3.mean(axis=0).astype(np.float32))
+    assert right.images == 6
+    assert np.array_equal(right.mean_image(), image_NSS3.mean(axis=0).astype(np.float32))
 
-    pixel_P3 = picture_NSS3.reshape(-1, 3).astype(np.float64)
+    pixel_P3 = image_NSS3.reshape(-1, 3).astype(np.float64)
     colour = right.colour()
     vector, value = np.array(colour.eigenvectors), np.array(colour.eigenvalues)
     assert np.allclose(colour.mean, pixel_P3.mean(axis=0), atol=1e-6)
@@ -33,7 +33,7 @@ def test_sums_are_those_of_all_pixels_however_grouped(seed: int, cut: int) -> No
 
 
 @pytest.mark.parametrize("size", [64, 256, 258, 259, 400])
-def test_sums_of_nearly_white_pictures_are_exact(size: int) -> None:
+def test_sums_of_nearly_white_images_are_exact(size: int) -> None:
     """The largest numbers there are, odd ones among them."""
     pixels = np.random.default_rng(size).integers(250, 256, (size, size, 3), np.uint8)
     sums = Sums.zero(size, np.float32)

@@ -40,7 +40,7 @@ def publish(
     """Publish a network of seven classes, other weights for another seed; returns models/NAME."""
     torch.manual_seed(seed)
     model = AlexNet(network)
-    torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from picture to picture
+    torch.nn.init.normal_(model.fc8.weight, 0, 0.3)  # answers that differ from image to image
     about = About(
         name=name, step=step, network=network, size=network.crop * 9 // 8, dataset="d" * 64,
         recipe={}, versions={},

@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
+def load(url: str, image: bytes, clients: int = 4) -> Iterator[list[Answer]]:
     """Clients who ask on a connection each, again as soon as they are answered; all answers."""
     answers: list[Answer] = []
     done = threading.Event()
@@ -36,7 +36,7 @@ def load(url: str, picture: bytes, clients: int = 4) -> Iterator[list[Answer]]:
                 asked_at = time.monotonic()
                 response = None
                 with suppress(httpx.NetworkError, httpx.RemoteProtocolError):
-                    response = client.post("/classify?top_k=7", files={"file": ("p", picture)})
+                    response = client.post("/classify?top_k=7", files={"file": ("p", image)})
                 if response is None:
                     done.wait(0.05)
                 answers.append(Answer(number, asked_at, time.monotonic() - asked_at, response))
@@ -61,14 +61,14 @@ def head(length: int | None, path: str = "/classify") -> bytes:
     )
 
 
-def form(*pictures: bytes) -> bytes:
+def form(*images: bytes) -> bytes:
     part = b'--%s\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n%s\r\n'
-    return b"".join(part % (BOUNDARY, picture) for picture in pictures) + b"--%s--\r\n" % BOUNDARY
+    return b"".join(part % (BOUNDARY, image) for image in images) + b"--%s--\r\n" % BOUNDARY
 
 
-def upload(*pictures: bytes) -> bytes:
+def upload(*images: bytes) -> bytes:
     """A whole request."""
-    body = form(*pictures)
+    body = form(*images)
     return head(len(body)) + body
 
 

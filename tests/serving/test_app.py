@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from alexnet.checkpoint import Checkpoint
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from alexnet.views import ten_views
 from serving.app import create_app
@@ -48,11 +48,11 @@ def test_the_answer_is_the_mean_of_ten_softmaxes(
 ) -> None:
     answer = post(client, jpeg).raise_for_status().json()
     (result,) = answer["results"]
-    picture = torch.from_numpy(np.array(whole_picture(jpeg, 72))).permute(2, 0, 1)[None]
+    image = torch.from_numpy(np.array(whole_image(jpeg, 72))).permute(2, 0, 1)[None]
     with torch.no_grad():
         each = [
             checkpoint.model((view - checkpoint.mean_3HW)[None]).softmax(1)[0]
-            for view in ten_views(picture, 64)[0]
+            for view in ten_views(image, 64)[0]
         ]
     expected = torch.stack(each).mean(0)
     assert [guess["id"] for guess in result["guesses"]] == [
@@ -134,8 +134,8 @@ def test_openapi_shows_an_answer_and_every_refusal(client: TestClient) -> None:
     assert "HTTPValidationError" not in json.dumps(spec)
 
 
-def test_several_pictures_each_get_their_own_answer(client: TestClient, jpeg: bytes) -> None:
-    files = [("file", data) for data in (png(), b"no picture", jpeg, b"")]
+def test_several_images_each_get_their_own_answer(client: TestClient, jpeg: bytes) -> None:
+    files = [("file", data) for data in (png(), b"no image", jpeg, b"")]
     answer = client.post("/classify?top_k=2", files=files).raise_for_status().json()
     good, bad, other, empty = answer["results"]
     assert [result["index"] for result in answer["results"]] == [0, 1, 2, 3]
@@ -146,7 +146,7 @@ def test_several_pictures_each_get_their_own_answer(client: TestClient, jpeg: by
     assert "problem" not in good
 
 
-def test_bare_pictures_get_a_plain_list(
+def test_bare_images_get_a_plain_list(
     client: TestClient, checkpoint: Checkpoint, jpeg: bytes
 ) -> None:
     whole = post(client, jpeg).json()["results"][0]["guesses"]
@@ -203,7 +203,7 @@ def test_every_answer_has_a_name_and_safe_headers(client: TestClient, jpeg: byte
         assert found.json()["request_id"] == found.headers["x-request-id"]
 
 
-def test_an_explanation_is_a_picture_of_the_label_asked_for(
+def test_an_explanation_is_an_image_of_the_label_asked_for(
     client: TestClient, checkpoint: Checkpoint, jpeg: bytes
 ) -> None:
     best = post(client, jpeg).json()["results"][0]["guesses"][0]
@@ -222,14 +222,14 @@ def test_an_explanation_is_a_picture_of_the_label_asked_for(
     assert client.post("/explain", files=two).json()["code"] == "one-picture"
 
 
-def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, dataset: Path) -> None:
-    """Asked about a training picture itself, as packed."""
+def test_similar_images_are_the_nearest_training_images(indexed: Path, dataset: Path) -> None:
+    """Asked about a training image itself, as packed."""
     with tarfile.open(dataset / "train" / "00000.tar") as tar:
         member = next(member for member in tar if member.name.endswith(".jpg"))
-        picture = tar.extractfile(member).read()  # type: ignore[union-attr]
+        image = tar.extractfile(member).read()  # type: ignore[union-attr]
     served = Served.load((indexed,))
     with TestClient(create_app(Settings(model=("unused",)), Models((), served))) as client:
-        answer = post(client, picture, path="/similar").raise_for_status().json()
+        answer = post(client, image, path="/similar").raise_for_status().json()
         first, *others = answer["neighbours"]
         assert len(others) == 5
         assert first["id"] == member.name.split("/")[0]
@@ -240,7 +240,7 @@ def test_similar_pictures_are_the_nearest_training_pictures(indexed: Path, datas
         thumbnail = client.get(first["thumbnail"])
         assert thumbnail.headers["content-type"] == "image/jpeg"
         small = Image.open(io.BytesIO(thumbnail.content)).convert("RGB")
-        whole = Image.open(io.BytesIO(picture)).convert("RGB").resize(small.size)
+        whole = Image.open(io.BytesIO(image)).convert("RGB").resize(small.size)
         assert np.abs(np.asarray(small, int) - np.asarray(whole, int)).mean() < 8
         assert client.get("/thumbnails/120").status_code == 404
         assert client.get("/thumbnails/-1").status_code == 422
@@ -253,7 +253,7 @@ def test_without_an_index_the_command_is_named(client: TestClient, jpeg: bytes) 
     assert client.get("/thumbnails/0").json()["code"] == "no-index"
 
 
-def test_the_kernels_are_a_picture(client: TestClient, checkpoint: Checkpoint) -> None:
+def test_the_kernels_are_an_image(client: TestClient, checkpoint: Checkpoint) -> None:
     sheet = Image.open(io.BytesIO(client.get("/kernels.png").content))
     count = checkpoint.model.conv1.weight.shape[0]
     assert sheet.size == (1 + 12 * min(16, count), 1 + 12 * -(-count // 16))
@@ -283,7 +283,7 @@ def test_metrics_count_what_was_asked(client: TestClient, jpeg: bytes) -> None:
     refused = 'serving_refused_total{code="not-an-image"}'
     before = count(answered), count(refused)
     post(client, jpeg)
-    post(client, b"no picture")
+    post(client, b"no image")
     assert (count(answered), count(refused)) == (before[0] + 1, before[1] + 1)
     assert count("serving_queue_views") == 0
     assert count("serving_queue_capacity_views") == 640

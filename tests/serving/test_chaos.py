@@ -21,14 +21,14 @@ def test_killed_decoders_cost_no_answer(hardy: Server, jpeg: bytes) -> None:
         for _ in range(3):
             for decoder in hardy.decoders():
                 decoder.kill()
-                everybody_is_answered()  # or the next kill may be the second of one picture
+                everybody_is_answered()  # or the next kill may be the second of one image
     assert {answer.response and answer.response.status_code for answer in answers} == {200}
     for decoder in hardy.decoders():
         decoder.kill()  # while they are idle
     hardy.post("/classify", jpeg).raise_for_status()
 
 
-def test_a_picture_whose_decoder_dies_twice_is_refused(hardy: Server, jpeg: bytes) -> None:
+def test_an_image_whose_decoder_dies_twice_is_refused(hardy: Server, jpeg: bytes) -> None:
     hardy.post("/classify", jpeg).raise_for_status()
     with Connection(hardy.url) as connection:
         for decoder in hardy.decoders():

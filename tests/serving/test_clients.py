@@ -78,7 +78,7 @@ def test_a_refused_photo_is_named_and_the_others_are_answered(
     server: Server, photo: Path, run: Callable
 ) -> None:
     bad = photo.with_name("bad.jpg")
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     done = run("serving", "classify", bad, photo, "--url", server.url)
     assert done.returncode == 1
     reason = "the file is not an image of a supported format (JPEG, PNG, WEBP)"

@@ -14,26 +14,26 @@ import torch
 from PIL import Image
 
 from alexnet.checkpoint import Checkpoint
-from alexnet.pixels import PictureError, whole_picture
+from alexnet.pixels import ImageError, whole_image
 from alexnet.views import probabilities
 from serving.settings import Settings
 from tests.serving.conftest import SIZE, Server, wait_for
 
 MOST_GROWTH = 128 * 2**20
-"""Of what a server keeps: less than one large picture takes, decoded."""
+"""Of what a server keeps: less than one large image takes, decoded."""
 FORMATS = Settings(model=("unused",)).formats
 LIMITS = Settings(model=("unused",)).limits
 
 
 def expected(checkpoint: Checkpoint, data: bytes) -> np.ndarray | None:
-    """Probabilities by the network in this process; None where the picture is none."""
+    """Probabilities by the network in this process; None where the image is none."""
     try:
-        picture = whole_picture(data, SIZE, FORMATS, checkpoint.about.rule, LIMITS)
-    except PictureError:
+        image = whole_image(data, SIZE, FORMATS, checkpoint.about.rule, LIMITS)
+    except ImageError:
         return None
-    picture_13SS = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    image_13SS = torch.from_numpy(image).permute(2, 0, 1)[None]
     with torch.no_grad():
-        return probabilities(checkpoint.model, picture_13SS, checkpoint.mean_3HW, 10)[0].numpy()
+        return probabilities(checkpoint.model, image_13SS, checkpoint.mean_3HW, 10)[0].numpy()
 
 
 def memory(server: Server) -> int:

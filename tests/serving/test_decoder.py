@@ -4,11 +4,11 @@ import asyncio
 
 import psutil
 
-from alexnet.pixels import Limits, PictureRule
+from alexnet.pixels import ImageRule, Limits
 from serving.decoder import Decoder
 
 
-def test_processes_are_there_before_the_first_picture(jpeg: bytes) -> None:
+def test_processes_are_there_before_the_first_image(jpeg: bytes) -> None:
     def decoders() -> set[int]:
         return {child.pid for child in psutil.Process().children()}
 
@@ -18,8 +18,8 @@ def test_processes_are_there_before_the_first_picture(jpeg: bytes) -> None:
         await decoder.start()
         started = decoders()
         assert len(started - before) == 2
-        pictures = await asyncio.gather(*(decoder(jpeg, 72, PictureRule()) for _ in range(4)))
-        assert {picture.shape for picture in pictures} == {(72, 72, 3)}
+        images = await asyncio.gather(*(decoder(jpeg, 72, ImageRule()) for _ in range(4)))
+        assert {image.shape for image in images} == {(72, 72, 3)}
         assert decoders() == started
 
     asyncio.run(start_and_decode())

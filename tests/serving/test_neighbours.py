@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet import checkpoint
 from alexnet.command import UserError
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.similar import FOLDER, INDEX
 from pipeline.dataset import Dataset
 from serving.neighbours import Neighbours, search
@@ -32,12 +32,12 @@ def neighbours(indexed: Path) -> Neighbours:
 
 @pytest.fixture(scope="module")
 def feature_PH(indexed: Path, dataset: Path) -> np.ndarray:
-    """The last hidden layer of each training picture alone, its centre cut by hand."""
-    loaded, pictures = checkpoint.load(indexed), Dataset(dataset).train
+    """The last hidden layer of each training image alone, its centre cut by hand."""
+    loaded, images = checkpoint.load(indexed), Dataset(dataset).train
     features = []
-    for number in range(len(pictures)):
-        picture_SS3 = whole_picture(pictures.jpeg(number).tobytes(), 128)
-        view_3WW = torch.from_numpy(picture_SS3[32:96, 32:96]).permute(2, 0, 1) - loaded.mean_3HW
+    for number in range(len(images)):
+        image_SS3 = whole_image(images.jpeg(number).tobytes(), 128)
+        view_3WW = torch.from_numpy(image_SS3[32:96, 32:96]).permute(2, 0, 1) - loaded.mean_3HW
         with torch.no_grad():
             features.append(loaded.model.features(view_3WW[None])[0].numpy())
     return np.stack(features)
@@ -54,49 +54,49 @@ def every_distance(feature_NH: np.ndarray, feature_PH: np.ndarray) -> np.ndarray
 def test_neighbours_are_those_of_brute_force(
     neighbours: Neighbours, feature_PH: np.ndarray, seed: int, asked: int, k: int
 ) -> None:
-    """Near to training pictures and far from all."""
+    """Near to training images and far from all."""
     random = np.random.default_rng(seed)
     start_NH = feature_PH[random.integers(0, len(feature_PH), asked)]
     step_N1 = feature_PH.std() * 10.0 ** random.integers(-4, 2, (asked, 1))
     feature_NH = (start_NH + step_N1 * random.standard_normal(start_NH.shape)).astype(np.float32)
-    distance_Nk, picture_Nk = neighbours.nearest(feature_NH, k)
+    distance_Nk, image_Nk = neighbours.nearest(feature_NH, k)
     all_NP = every_distance(feature_NH, feature_PH)
-    assert distance_Nk.shape == picture_Nk.shape == (asked, min(k, len(feature_PH)))
-    assert (distance_Nk.dtype, picture_Nk.dtype) == (np.float32, np.int64)
+    assert distance_Nk.shape == image_Nk.shape == (asked, min(k, len(feature_PH)))
+    assert (distance_Nk.dtype, image_Nk.dtype) == (np.float32, np.int64)
     tolerance = 1e-5 * np.linalg.norm(feature_PH, axis=1).max()
-    own_Nk = np.take_along_axis(all_NP, picture_Nk, axis=1)
+    own_Nk = np.take_along_axis(all_NP, image_Nk, axis=1)
     np.testing.assert_allclose(distance_Nk, own_Nk, rtol=1e-4, atol=tolerance)
     np.testing.assert_allclose(own_Nk, np.sort(all_NP)[:, : own_Nk.shape[1]], atol=2 * tolerance)
-    assert all(len(set(row)) == len(row) for row in picture_Nk.tolist())
+    assert all(len(set(row)) == len(row) for row in image_Nk.tolist())
 
 
-def test_a_training_picture_is_its_own_nearest(
+def test_a_training_image_is_its_own_nearest(
     neighbours: Neighbours, feature_PH: np.ndarray, dataset: Path
 ) -> None:
-    distance_P1, picture_P1 = neighbours.nearest(feature_PH, 1)
-    assert picture_P1[:, 0].tolist() == list(range(len(feature_PH)))
+    distance_P1, image_P1 = neighbours.nearest(feature_PH, 1)
+    assert image_P1[:, 0].tolist() == list(range(len(feature_PH)))
     apart = every_distance(feature_PH[:1], feature_PH[1:]).min()
     assert distance_P1.max() < 1e-4 * apart
     labels = Dataset(dataset).train.label(np.arange(len(feature_PH)))
-    assert [neighbours.label(picture) for picture in range(len(neighbours))] == labels.tolist()
+    assert [neighbours.label(image) for image in range(len(neighbours))] == labels.tolist()
 
 
 def test_a_batch_is_as_many_single_ones(neighbours: Neighbours, feature_PH: np.ndarray) -> None:
     """So many that FAISS multiplies matrices, where for one it subtracts."""
     feature_NH = np.concatenate([feature_PH, feature_PH * np.float32(1.01), feature_PH])
     assert feature_NH.size > faiss.cvar.distance_compute_blas_threshold
-    distance_N6, picture_N6 = neighbours.nearest(feature_NH, 6)
+    distance_N6, image_N6 = neighbours.nearest(feature_NH, 6)
     alone = [neighbours.nearest(feature_H[None], 6) for feature_H in feature_NH]
     np.testing.assert_array_equal(distance_N6, np.concatenate([one[0] for one in alone]))
-    np.testing.assert_array_equal(picture_N6, np.concatenate([one[1] for one in alone]))
+    np.testing.assert_array_equal(image_N6, np.concatenate([one[1] for one in alone]))
     assert distance_N6[: len(feature_PH), 0].max() < 1e-5
 
 
 def test_lists_that_hold_too_few_say_so(feature_PH: np.ndarray) -> None:
     batches = (feature_PH[start : start + BATCH] for start in range(0, len(feature_PH), BATCH))
     index = make_index("IVF2,Flat", feature_PH.shape[1], len(feature_PH), batches)
-    distance_Nk, picture_Nk = search(index, feature_PH[:5], len(feature_PH))
-    missing_Nk = picture_Nk == -1
+    distance_Nk, image_Nk = search(index, feature_PH[:5], len(feature_PH))
+    missing_Nk = image_Nk == -1
     assert missing_Nk.any()
     assert np.isinf(distance_Nk[missing_Nk]).all()
     assert np.isfinite(distance_Nk[~missing_Nk]).all()
@@ -114,12 +114,12 @@ def test_a_search_takes_as_many_threads_as_torch(
     torch.set_num_threads(before)
 
 
-def test_thumbnails_are_the_pictures(neighbours: Neighbours, dataset: Path) -> None:
-    pictures = Dataset(dataset).train
-    jpegs = [io.BytesIO(pictures.jpeg(number).tobytes()) for number in range(len(pictures))]
+def test_thumbnails_are_the_images(neighbours: Neighbours, dataset: Path) -> None:
+    images = Dataset(dataset).train
+    jpegs = [io.BytesIO(images.jpeg(number).tobytes()) for number in range(len(images))]
     small = [Image.open(jpeg).resize((96, 96), Image.Resampling.BOX) for jpeg in jpegs]
     small_PSS3 = np.stack([np.asarray(image, float) for image in small])
-    for number in range(len(pictures)):
+    for number in range(len(images)):
         thumbnail = Image.open(io.BytesIO(neighbours.thumbnail(number)))
         assert (thumbnail.format, thumbnail.mode, thumbnail.size) == ("JPEG", "RGB", (96, 96))
         difference_P = np.abs(small_PSS3 - np.asarray(thumbnail)).mean(axis=(1, 2, 3))
@@ -127,7 +127,7 @@ def test_thumbnails_are_the_pictures(neighbours: Neighbours, dataset: Path) -> N
         assert difference_P[number] < 8
 
 
-def test_pictures_that_are_not_there(neighbours: Neighbours) -> None:
+def test_images_that_are_not_there(neighbours: Neighbours) -> None:
     for number in (-1, len(neighbours)):
         for ask in (neighbours.label, neighbours.thumbnail):
             with pytest.raises(IndexError, match=f"image {number}: the index has 0 to "):

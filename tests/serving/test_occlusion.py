@@ -20,12 +20,12 @@ from tests.serving.conftest import SIZE
 def test_occlusion_is_the_mean_fall_of_all_patches_over_a_pixel(checkpoint: Checkpoint) -> None:
     label, side = 3, 64 // 5
     random = torch.Generator().manual_seed(1)
-    picture = torch.randint(0, 256, (1, 3, SIZE, SIZE), dtype=torch.uint8, generator=random)
-    found = occlusion(picture, Predictor([checkpoint]), label)[0]
-    view = one_view(picture, 64)[0, 0] - checkpoint.mean_3HW
+    image = torch.randint(0, 256, (1, 3, SIZE, SIZE), dtype=torch.uint8, generator=random)
+    found = occlusion(image, Predictor([checkpoint]), label)[0]
+    view = one_view(image, 64)[0, 0] - checkpoint.mean_3HW
 
-    def probability(image: Tensor) -> float:
-        return checkpoint.model(image[None]).softmax(1)[0, label].item()
+    def probability(seen: Tensor) -> float:
+        return checkpoint.model(seen[None]).softmax(1)[0, label].item()
 
     starts = [round(i * (64 - side) / (PATCHES - 1)) for i in range(PATCHES)]
     falls: dict[tuple[int, int], float] = {}

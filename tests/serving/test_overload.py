@@ -21,7 +21,7 @@ from tests.serving.connections import LIVEZ, Connection
 NETWORK = AlexNetConfig(classes=7, width=0.25)
 SECONDS = 40
 QUEUE, BATCH = 16, 8
-"""Pictures that may wait, and pictures of one forward pass."""
+"""Images that may wait, and images of one forward pass."""
 WARM_S = 20
 """Until then memory may grow as it likes: the peaks of two batches at once meet by chance."""
 MOST_GROWTH = 64 * 2**20

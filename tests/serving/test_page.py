@@ -109,7 +109,7 @@ def same(page: Page, guesses: list[dict]) -> None:
 
 
 def asked(server: Server, jpeg: bytes) -> dict:
-    """What the server says of a picture, with the votes of its views."""
+    """What the server says of an image, with the votes of its views."""
     (result,) = server.post("/classify?detail=views", jpeg).raise_for_status().json()["results"]
     return result
 
@@ -198,15 +198,15 @@ def outline(page: Page) -> str:
     )
 
 
-def test_several_pictures_and_one_that_is_none(visit: Visit, photo: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+def test_several_images_and_one_that_is_none(visit: Visit, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
     other = tmp_path / "other.jpg"
     other.write_bytes(photo.read_bytes())
     with visit() as page:
         page.set_input_files("#choose", [photo, tmp_path / "notes.txt", other])
-        expect(page.locator(".picture .name")).to_contain_text(["class", "no answer", "class"])
+        expect(page.locator(".image .name")).to_contain_text(["class", "no answer", "class"])
         before = bars(page)
-        page.locator(".picture").nth(1).click()
+        page.locator(".image").nth(1).click()
         status = page.get_by_role("status")
         expect(status).to_have_text(
             "notes.txt: the file is not an image of a supported format (JPEG, PNG, WEBP)"
@@ -233,7 +233,7 @@ def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
         assert len(bars(page)) == 5
 
 
-def test_similar_training_pictures(visit: Visit, indexed: Path, jpeg: bytes, photo: Path) -> None:
+def test_similar_training_images(visit: Visit, indexed: Path, jpeg: bytes, photo: Path) -> None:
     with serve("--model", indexed.parent) as server, visit(key="", url=server.url) as page:
         neighbours = server.post("/similar", jpeg).raise_for_status().json()["neighbours"]
         assert len(neighbours) == 6

@@ -1,4 +1,4 @@
-"""The server says what the network says of each picture by itself.
+"""The server says what the network says of each image by itself.
 
 tests/test_end_to_end.py holds it against the evaluator's own counts.
 """
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from alexnet.checkpoint import Checkpoint
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.views import probabilities
 from tests.serving.conftest import SIZE, Server
 
@@ -32,10 +32,10 @@ def answers(server: Server, photos: list[bytes], **params: object) -> np.ndarray
 
 def offline(checkpoint: Checkpoint, photos: list[bytes], views: int = 10) -> np.ndarray:
     about = checkpoint.about
-    pictures = [whole_picture(photo, about.size, rule=about.rule) for photo in photos]
-    picture_N3SS = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    images = [whole_image(photo, about.size, rule=about.rule) for photo in photos]
+    image_N3SS = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        return probabilities(checkpoint.model, picture_N3SS, checkpoint.mean_3HW, views).numpy()
+        return probabilities(checkpoint.model, image_N3SS, checkpoint.mean_3HW, views).numpy()
 
 
 def photograph(seed: int) -> bytes:
@@ -62,11 +62,11 @@ def test_one_view(server: Server, checkpoint: Checkpoint) -> None:
 
 
 def test_votes_are_the_views(server: Server, checkpoint: Checkpoint) -> None:
-    """Each vote is what the network says of the part of the picture that it names."""
+    """Each vote is what the network says of the part of the image that it names."""
     photo = photograph(1)
     params = {"detail": "views", "top_k": 7}
     (result,) = server.post("/classify", photo, params=params).json()["results"]
-    whole = whole_picture(photo, SIZE)
+    whole = whole_image(photo, SIZE)
     assert len(result["votes"]) == 10
     for vote in result["votes"]:
         left, top, side = (round(SIZE * vote[name]) for name in ("left", "top", "side"))

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from alexnet import atomic, checkpoint
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.views import probabilities
 from tests.serving.conftest import SIZE, Server, publish, serve, wait_for
 from tests.serving.connections import load
@@ -26,8 +26,8 @@ ANSWERED = 'serving_requests_total{method="POST",route="/classify",status="200"'
 def expected(model: Path, data: bytes) -> list[float]:
     """Probabilities by the published model, in this process."""
     network, mean_3HW, _ = checkpoint.load(model)
-    picture_13SS = torch.from_numpy(whole_picture(data, SIZE)).permute(2, 0, 1)[None]
-    return probabilities(network, picture_13SS, mean_3HW, 10)[0].tolist()
+    image_13SS = torch.from_numpy(whole_image(data, SIZE)).permute(2, 0, 1)[None]
+    return probabilities(network, image_13SS, mean_3HW, 10)[0].tolist()
 
 
 def found(response: httpx.Response) -> list[float]:

@@ -17,7 +17,7 @@ from tests.serving.conftest import PATIENCE_S
 
 
 @pytest.mark.parametrize(
-    ("device", "settings", "pictures"),
+    ("device", "settings", "images"),
     [
         ("cpu", {}, 64),
         ("cuda", {}, 512),
@@ -26,12 +26,12 @@ from tests.serving.conftest import PATIENCE_S
     ],
 )
 def test_the_queue_holds_eight_batches_of_the_device_or_what_it_is_told(
-    monkeypatch: pytest.MonkeyPatch, device: str, settings: dict[str, int], pictures: int
+    monkeypatch: pytest.MonkeyPatch, device: str, settings: dict[str, int], images: int
 ) -> None:
     monkeypatch.setattr("serving.service.default_device", lambda: torch.device(device))
     service = Service(Settings(model=("unused",), **settings), Models(()))
-    assert service.queue_pictures == pictures
-    with service.batcher.room(10 * pictures), pytest.raises(QueueFullError):
+    assert service.queue_pictures == images
+    with service.batcher.room(10 * images), pytest.raises(QueueFullError):
         service.batcher.check_room()
 
 

@@ -132,7 +132,7 @@ def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
     assert text in refused.value.problem.detail
 
 
-def test_bare_pictures_and_base64() -> None:
+def test_bare_images_and_base64() -> None:
     assert upload(b"JPEG", "image/jpeg") == Upload("raw", [b"JPEG"])
     assert upload(b"any", "application/octet-stream") == Upload("raw", [b"any"])
     sent = b'{"inputs": "%s", "parameters": {"top_k": 3}}' % base64.b64encode(b"JPEG")

@@ -25,7 +25,7 @@ def publish(tmp_path_factory: pytest.TempPathFactory) -> Publish:
         torch.manual_seed(crop)  # the same, whichever tests ran before
         network = AlexNetConfig(classes=len(classes), width=0.1, crop=crop)
         model = AlexNet(network)
-        with torch.no_grad():  # or else one class is the answer to every picture
+        with torch.no_grad():  # or else one class is the answer to every image
             model.fc8.bias -= model.eval()(60 * torch.randn(50, 3, crop, crop)).mean(0)
         mean_3HW = torch.full((3, crop, crop), 120.0)
         about = About(
@@ -47,11 +47,11 @@ def publish(tmp_path_factory: pytest.TempPathFactory) -> Publish:
 
 @pytest.fixture(scope="session")
 def two_models(publish: Publish) -> tuple[Path, Path]:
-    """For the pictures of `dataset`, with different crops."""
+    """For the images of `dataset`, with different crops."""
     return publish("wide", crop=112, size=128), publish("narrow", crop=96, size=128)
 
 
 @pytest.fixture(scope="session")
 def small_models(publish: Publish) -> tuple[Path, Path]:
-    """For pictures of 72 x 72, with different crops."""
+    """For images of 72 x 72, with different crops."""
     return publish("small", crop=64, size=72), publish("smaller", crop=68, size=72)

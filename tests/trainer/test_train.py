@@ -81,7 +81,7 @@ def test_metrics_tell_of_every_sample_and_epoch(trained: Path) -> None:
     assert [e["epoch"] for e in lines if e["kind"] == "val"] == [1, 2, 3, 3]
 
 
-def test_tensorboard_shows_curves_pictures_and_kernels(trained: Path) -> None:
+def test_tensorboard_shows_curves_images_and_kernels(trained: Path) -> None:
     (file,) = (trained / "runs" / "whole" / "tensorboard").iterdir()
     tags = {
         value.tag
@@ -131,7 +131,7 @@ def test_a_worker_that_fails_is_named(dataset: Path, run: Callable, tmp_path: Pa
 def test_a_published_model_is_fine_tuned_on_photographs_that_are_not_packed(
     photographs: Path, two_models: tuple[Path, Path], run: Callable, tmp_path: Path
 ) -> None:
-    """With a sixth convolution, and the mean colour in place of the mean picture."""
+    """With a sixth convolution, and the mean colour in place of the mean image."""
     published = two_models[0]
     done = run(
         *arguments("tuned", photographs, tmp_path), *SHORT, "--init-from", published,

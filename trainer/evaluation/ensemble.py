@@ -1,6 +1,6 @@
 """Several networks as one: the mean of their probabilities (§6, Table 2).
 
-Shapes: N pictures, K classes, M models.
+Shapes: N images, K classes, M models.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def search_weights(probability_MNK: Tensor, label_N: Tensor) -> tuple[float, ...
     """Weights with fewer top-5 errors than equal ones, where there are any (avg-valid.py, 2012).
 
     Each weight in turn takes the value of GRID that is best while the others stay, in up to PASSES
-    passes. Tuned on the pictures it is given: their error says too little about others.
+    passes. Tuned on the images it is given: their error says too little about others.
     """
 
     def errors(weight_M: Sequence[float]) -> int:

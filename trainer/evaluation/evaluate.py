@@ -1,7 +1,7 @@
 """alexnet evaluate: published models, alone and together, on images held out.
 
 Probabilities first, scores after: the counts are a function of (probabilities, labels). Batches
-hold the same pictures for any number of workers, and with the same number of threads each gives
+hold the same images for any number of workers, and with the same number of threads each gives
 the same bits; other numbers of threads may move the last of them.
 """
 
@@ -21,7 +21,7 @@ from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
 from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.originals import list_originals
-from trainer.evaluation.probabilities import Answers, Pictures, Validation, Workers, ask, assemble
+from trainer.evaluation.probabilities import Answers, Images, Validation, Workers, ask, assemble
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.on_ray.probe import usable_resources
 
@@ -37,10 +37,10 @@ class TestSet(NamedTuple):
 
     kind: Kind
     place: Path
-    pictures: Pictures
+    images: Images
     label_N: np.ndarray
     packed_N: np.ndarray | None = None
-    """Which picture of the first test set each one was packed as."""
+    """Which image of the first test set each one was packed as."""
 
 
 def evaluate_models(
@@ -53,7 +53,7 @@ def evaluate_models(
     workers: int | None,
     device: str,
 ) -> Results:
-    """Ask each model about the validation pictures of `data`, about `originals`, or both.
+    """Ask each model about the validation images of `data`, about `originals`, or both.
 
     Raises UserError where models, dataset and folder do not belong together.
     """
@@ -163,8 +163,8 @@ def _answers(
         team = Workers.of(usable_resources(device), workers, device)
         return [
             assemble(
-                ask(test_set.pictures, directories, views, team),
-                len(test_set.pictures),
+                ask(test_set.images, directories, views, team),
+                len(test_set.images),
                 classes=classes,
                 models=len(models),
                 views=len(views),

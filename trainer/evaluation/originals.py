@@ -11,10 +11,10 @@ import torch
 
 from alexnet.checkpoint import About
 from alexnet.command import UserError
-from alexnet.pixels import PACKED, PictureError, PictureRule, whole_picture
+from alexnet.pixels import PACKED, ImageError, ImageRule, whole_image
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
-from pipeline.sources.folder import class_pictures
+from pipeline.sources.folder import class_images
 from pipeline.sources.source import Sample
 from pipeline.split import PackedSplit
 from trainer.evaluation.probabilities import Decoded, Refused
@@ -29,7 +29,7 @@ class Originals:
     served: ClassVar[bool] = True
     files: tuple[str, ...]
     size: int
-    rule: PictureRule = PACKED
+    rule: ImageRule = PACKED
 
     def __len__(self) -> int:
         return len(self.files)
@@ -40,22 +40,22 @@ class Originals:
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(self), batch):
                 first, stop, _ = share(len(self), start, batch, shard)
-                found = list(pool.map(self._picture, range(first, stop)))
-                pictures = {n: p for n, p in enumerate(found, first) if isinstance(p, np.ndarray)}
+                found = list(pool.map(self._image, range(first, stop)))
+                images = {n: p for n, p in enumerate(found, first) if isinstance(p, np.ndarray)}
                 refused = tuple(p for p in found if isinstance(p, Refused))
                 size = self.size
-                picture_NSS3 = np.array([*pictures.values()], np.uint8).reshape(-1, size, size, 3)
+                image_NSS3 = np.array([*images.values()], np.uint8).reshape(-1, size, size, 3)
                 yield Decoded(
-                    torch.from_numpy(picture_NSS3).permute(0, 3, 1, 2),
-                    np.array([*pictures], np.int64),
+                    torch.from_numpy(image_NSS3).permute(0, 3, 1, 2),
+                    np.array([*images], np.int64),
                     refused,
                 )
 
-    def _picture(self, sample: int) -> np.ndarray | Refused:
+    def _image(self, sample: int) -> np.ndarray | Refused:
         try:
             content = Path(self.files[sample]).read_bytes()
-            return whole_picture(content, self.size, rule=self.rule)
-        except (PictureError, OSError) as error:
+            return whole_image(content, self.size, rule=self.rule)
+        except (ImageError, OSError) as error:
             return Refused(sample, self.files[sample], str(error))
 
 
@@ -66,14 +66,14 @@ class Listed(NamedTuple):
     label_N: np.ndarray
     """int64, in the classes of the models."""
     packed_N: np.ndarray | None
-    """Which validation picture of a dataset each was packed as, where one was given."""
+    """Which validation image of a dataset each was packed as, where one was given."""
 
 
 def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
     """The photographs of `folder`/val, or of `folder` where it has no val/, in class folders of the
     model's classes.
 
-    Of a dataset only those that its validation pictures were made of, found by their names: so
+    Of a dataset only those that its validation images were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
     UserError.
     """
@@ -81,7 +81,7 @@ def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Liste
         raise UserError(f"{folder}: there is no such folder; give a folder of class folders")
     folder = folder.absolute()  # tasks run elsewhere
     root = folder / "val" if (folder / "val").is_dir() else folder
-    ids, samples = class_pictures(root)
+    ids, samples = class_images(root)
     label = {c.id: number for number, c in enumerate(about.classes)}
     if unknown := [name for name in ids if name not in label]:
         raise UserError(

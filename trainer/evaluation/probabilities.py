@@ -1,9 +1,9 @@
-"""What models answer about pictures, by any number of Ray tasks.
+"""What models answer about images, by any number of Ray tasks.
 
-Each task answers for its shard's pictures and scores nothing: what is counted is a function of the
+Each task answers for its shard's images and scores nothing: what is counted is a function of the
 assembled probabilities, however many tasks there were.
 
-Shapes: M models, V of 1 and 10 views, N pictures, K classes, S rows and columns of a picture.
+Shapes: M models, V of 1 and 10 views, N images, K classes, S rows and columns of an image.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ from trainer.run import RunError
 
 
 class Refused(NamedTuple):
-    """A file that is no picture we can use."""
+    """A file that is no image we can use."""
 
     sample: int
     file: str
@@ -37,18 +37,18 @@ class Refused(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """As many pictures as a worker takes at once; no padding among them."""
+    """As many images as a worker takes at once; no padding among them."""
 
-    picture_N3SS: Tensor
+    image_N3SS: Tensor
     """uint8."""
     sample_N: np.ndarray
-    """int64, index among all pictures."""
+    """int64, index among all images."""
     refused: tuple[Refused, ...] = ()
     """What else should have been among them."""
 
 
 class Part(NamedTuple):
-    """Answers about `Decoded` pictures."""
+    """Answers about `Decoded` images."""
 
     probability_MVNK: np.ndarray
     """float32."""
@@ -57,15 +57,15 @@ class Part(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """About all pictures; rows of refused ones are not a number."""
+    """About all images; rows of refused ones are not a number."""
 
     probability_MVNK: Tensor
     refused: tuple[Refused, ...]
     """In order of their samples."""
 
 
-class Pictures(Protocol):
-    """Pictures to be asked about. Small, so that they travel to every task."""
+class Images(Protocol):
+    """Images to be asked about. Small, so that they travel to every task."""
 
     served: ClassVar[bool]
     """Whether a network computes in float32, as in the server, or as in training."""
@@ -73,13 +73,13 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
-        """This shard's pictures, up to `rows` at once; which ones are together depends on `rows`
+        """This shard's images, up to `rows` at once; which ones are together depends on `rows`
         alone."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation pictures of a packed dataset, decoded by DALI."""
+    """The validation images of a packed dataset, decoded by DALI."""
 
     served: ClassVar[bool] = False
     directory: Path
@@ -88,7 +88,7 @@ class Validation:
         return len(Dataset(self.directory).val)
 
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
-        """Raises DatasetError where a picture cannot be decoded."""
+        """Raises DatasetError where an image cannot be decoded."""
         decoding, batch = Decoding(threads), shard.count * rows
         for part in whole_batches(Dataset(self.directory), "val", shard, decoding, batch=batch):
             yield Decoded(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())
@@ -107,12 +107,12 @@ class Network:
         self._precision = "fp32" if served else resolve_precision(trained_in, device)
 
     @torch.inference_mode()
-    def __call__(self, picture_N3SS: Tensor, views: Sequence[int]) -> np.ndarray:
+    def __call__(self, image_N3SS: Tensor, views: Sequence[int]) -> np.ndarray:
         """(N, 3, S, S) uint8 -> (V, N, K) float32."""
         most = max(views)
         with autocast(self._precision, self._device):
             probability_NVK = view_probabilities(
-                self._model, picture_N3SS.to(self._device), self._mean_3HW, most
+                self._model, image_N3SS.to(self._device), self._mean_3HW, most
             )
         centre_NK = probability_NVK[:, CENTRE if most == 10 else 0]
         answers = [centre_NK if count == 1 else probability_NVK.mean(1) for count in views]
@@ -120,15 +120,15 @@ class Network:
 
 
 def answers(
-    pictures: Pictures, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
+    images: Images, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
 ) -> Iterator[Part]:
-    """This shard's part of the answers; each picture is decoded once for all models and views."""
+    """This shard's part of the answers; each image is decoded once for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
-    networks = [Network(directory, device, pictures.served) for directory in models]
+    networks = [Network(directory, device, images.served) for directory in models]
     rows = VIEWS[device.type] // max(views)
-    for picture_N3SS, sample_N, refused in pictures.batches(shard, rows, threads):
+    for image_N3SS, sample_N, refused in images.batches(shard, rows, threads):
         if len(sample_N):
-            probability = np.stack([network(picture_N3SS, views) for network in networks])
+            probability = np.stack([network(image_N3SS, views) for network in networks])
             yield Part(probability, sample_N, refused)
         elif refused:
             yield Part(np.empty((len(models), len(views), 0, 0), np.float32), sample_N, refused)
@@ -177,7 +177,7 @@ class Workers:
 
 
 def ask(
-    pictures: Pictures,
+    images: Images,
     models: Sequence[Path],
     views: Sequence[int],
     workers: Workers,
@@ -187,18 +187,18 @@ def ask(
 
     # No more tasks than there are batches.
     rows = VIEWS["cuda" if workers.gpu else "cpu"] // max(views)
-    count = min(workers.count, -(-len(pictures) // rows))
+    count = min(workers.count, -(-len(images) // rows))
     task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), num_returns="streaming")(
         _task
     )
     running = [
         task.remote(
-            pictures, models, views, Shard(n, count, 0 if workers.gpu else None), workers.threads
+            images, models, views, Shard(n, count, 0 if workers.gpu else None), workers.threads
         )
         for n in range(count)
     ]
-    what = "evaluate originals" if pictures.served else "evaluate packed images"
-    with Progress(what, len(pictures), "images") as progress:
+    what = "evaluate originals" if images.served else "evaluate packed images"
+    with Progress(what, len(images), "images") as progress:
         while running:
             (ready,), _ = ray.wait(running)
             try:

@@ -1,6 +1,6 @@
 """What an evaluation found, as it is written to JSON; a pure function of answers and labels.
 
-Shapes: M models, V of 1 and 10 views, N pictures, K classes.
+Shapes: M models, V of 1 and 10 views, N images, K classes.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from trainer.evaluation.probabilities import Answers
 from trainer.evaluation.scores import Score, score
 
 Kind = Literal["packed", "served"]
-"""packed: pictures of a dataset. served: originals, decoded and computed as the server does."""
+"""packed: images of a dataset. served: originals, decoded and computed as the server does."""
 
 
 class Frozen(BaseModel):
@@ -43,11 +43,11 @@ class Row(Frozen):
     weights: tuple[float, ...]
     """Of each model, to be divided by their sum."""
     searched: bool
-    """Whether the weights were tuned on these very pictures."""
+    """Whether the weights were tuned on these very images."""
     scores: tuple[Score, ...]
     """One for each number of views."""
     differ: tuple[int, ...] | None
-    """For each number of views, how many best guesses are others than about the same picture
+    """For each number of views, how many best guesses are others than about the same image
     packed."""
 
 
@@ -57,13 +57,13 @@ class RefusedFile(Frozen):
 
 
 class Section(Frozen):
-    """All rows about the same pictures."""
+    """All rows about the same images."""
 
     kind: Kind
     place: Path
     pictures: int
     refused: tuple[RefusedFile, ...]
-    """Not among the pictures, counted nowhere."""
+    """Not among the images, counted nowhere."""
     rows: tuple[Row, ...]
 
 
@@ -73,7 +73,7 @@ class Results(Frozen):
     dataset: str | None
     """Digest of the packed dataset."""
     duplicates: int | None
-    """How many of its validation pictures are also among its training pictures."""
+    """How many of its validation images are also among its training images."""
     sections: tuple[Section, ...]
 
 
@@ -88,8 +88,8 @@ def section(
     classes: Sequence[ClassLabel],
     packed_MVNK: Tensor | None = None,
 ) -> Section:
-    """Score each mixture of models, and where `packed_MVNK` has answers about the same pictures,
-    count how many best guesses differ. Raises UserError if no picture could be used."""
+    """Score each mixture of models, and where `packed_MVNK` has answers about the same images,
+    count how many best guesses differ. Raises UserError if no image could be used."""
     usable_N = torch.ones(len(label_N), dtype=torch.bool)
     usable_N[[refused.sample for refused in answers.refused]] = False
     if not usable_N.any():

@@ -1,6 +1,6 @@
 """How right answers are: pure functions of probabilities and labels.
 
-Shapes: N pictures, K classes.
+Shapes: N images, K classes.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from alexnet.classes import ClassLabel
 
 
 class ClassScore(BaseModel):
-    """Exact counts over the pictures of one class."""
+    """Exact counts over the images of one class."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class ClassScore(BaseModel):
 
 
 class Confusion(BaseModel):
-    """How many pictures of class `label` were taken for `guess`; both are class ids."""
+    """How many images of class `label` were taken for `guess`; both are class ids."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class Confusion(BaseModel):
 
 
 class Score(Accuracy):
-    """Exact counts, over all pictures and over those of each class."""
+    """Exact counts, over all images and over those of each class."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # reads back the errors it writes
 
@@ -75,7 +75,7 @@ def score(
     """Count what is right and what is taken for what. N is at least 1."""
     count = len(classes)
     rank_N, guess_N = ranks(probability_NK, label_N), probability_NK.argmax(1)
-    top1_K, top5_K, pictures_K = (
+    top1_K, top5_K, images_K = (
         torch.bincount(label_N[chosen_N], minlength=count).tolist()
         for chosen_N in (rank_N < 1, rank_N < 5, rank_N >= 0)
     )
@@ -89,8 +89,8 @@ def score(
         top1=sum(top1_K),
         top5=sum(top5_K),
         classes=tuple(
-            ClassScore(id=c.id, name=c.name, pictures=pictures, top1=top1, top5=top5)
-            for c, pictures, top1, top5 in zip(classes, pictures_K, top1_K, top5_K, strict=True)
+            ClassScore(id=c.id, name=c.name, pictures=images, top1=top1, top5=top5)
+            for c, images, top1, top5 in zip(classes, images_K, top1_K, top5_K, strict=True)
         ),
         confusions=tuple(
             Confusion(

@@ -10,8 +10,8 @@ from torch import Tensor
 from alexnet.checkpoint import Accuracy
 from trainer.run import Run
 
-PICTURES = 16
-"""Augmented pictures shown for an epoch."""
+IMAGES = 16
+"""Augmented images shown for an epoch."""
 
 
 class Log:
@@ -36,9 +36,9 @@ class Log:
             tag = f"error/validation_{name}_{accuracy.views}_views"
             self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
 
-    def pictures(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
-        """The first training pictures of an epoch, as the network sees them, the mean put back."""
-        shown = image_NCHW[:PICTURES].float() + mean_3HW
+    def images(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
+        """The first training images of an epoch, as the network sees them, the mean put back."""
+        shown = image_NCHW[:IMAGES].float() + mean_3HW
         self._board.add_images("training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
 
     def kernels(self, weight_KCHW: Tensor, step: int) -> None:

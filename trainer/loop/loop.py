@@ -77,7 +77,7 @@ class Loop:
         recipe, device = run.recipe, worker.device
         self.precision = resolve_precision(recipe.precision, device)
         self.dataset = Dataset(run.data)
-        mean_SS3 = self.dataset.mean_picture(recipe.mean)
+        mean_SS3 = self.dataset.mean_image(recipe.mean)
         self.mean_3HW = centre_mean(mean_SS3, recipe.network.crop).to(device)
 
         saved = host.restore()
@@ -167,7 +167,7 @@ class Loop:
             batch = next(batches)
             window.wait_s += time.monotonic() - asked
             if self.log and progress.position == began:
-                self.log.pictures(batch.image_NCHW, self.mean_3HW, progress.step)
+                self.log.images(batch.image_NCHW, self.mean_3HW, progress.step)
             real = min(whole_batch, samples - progress.position)
             first, _, _ = share(samples, progress.position, whole_batch, self.shard)
             rate = self._set_learning_rates(samples, whole_batch)

@@ -1,7 +1,7 @@
 """Two towers on two workers: model parallelism as in 2012, beside data parallelism over pairs.
 
 Each worker of a pair holds half the kernels of every layer, half of fc6 and of fc7, and sees all
-of the pair's pictures. They meet where layers-145.cfg of the released code lets them: for conv3,
+of the pair's images. They meet where layers-145.cfg of the released code lets them: for conv3,
 fc6 and fc7 each takes the other's half; fc8, softmax and cost live on tower 0 alone. What a pair
 learns is what one worker with both towers would.
 """

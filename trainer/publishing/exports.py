@@ -3,7 +3,7 @@
 What either takes is `image_N3HW`, uint8 RGB crops of (N, 3, crop, crop), and what it gives is
 `probability_NK`, float32; the mean and the softmax are inside. The model's about.json goes with it,
 as metadata `about.json` of the ONNX file and as a file of that name in torch's: it holds the
-classes, and the rule and size of the picture that a crop is cut from.
+classes, and the rule and size of the image that a crop is cut from.
 """
 
 import io
@@ -67,7 +67,7 @@ def onnx_bytes(checkpoint: Checkpoint) -> bytes:
 
 
 def traced(checkpoint: Checkpoint) -> ExportedProgram:
-    """The graph from pixels to probabilities, for any number of pictures."""
+    """The graph from pixels to probabilities, for any number of images."""
     crop = checkpoint.about.network.crop
     two_N3HW = torch.zeros(2, 3, crop, crop, dtype=torch.uint8)  # one would be taken for all
     program = torch.export.export(

@@ -3,7 +3,7 @@
 Whatever is the same arithmetic goes into the weights: the scale of the pixels and the order of
 their colours into conv1's, and as both scale up in training what dropout leaves, where 2012 scales
 down at test, twice the weights of fc7 and fc8 undo that: exactly, and in further training as well.
-What is other arithmetic is an option of the network, or the rule that makes the picture.
+What is other arithmetic is an option of the network, or the rule that makes the image.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import SIZE, PictureRule
+from alexnet.pixels import SIZE, ImageRule
 from alexnet.views import centre_mean
 from trainer.arguments import Family
 
@@ -58,7 +58,7 @@ class Imported(NamedTuple):
     """State of an AlexNet of that network, float32."""
     mean_3HW: Tensor
     """float32, crop x crop, 0..255."""
-    rule: PictureRule
+    rule: ImageRule
 
 
 def publish_import(
@@ -120,7 +120,7 @@ def from_torchvision(tensors: dict[str, Tensor], file: Path) -> Imported:
     mean_3HW = 255 * torch.tensor(TORCHVISION_MEAN)[:, None, None].repeat(
         1, network.crop, network.crop
     )
-    return Imported(network, state, mean_3HW, PictureRule(framing="pixel-crop", filter="bilinear"))
+    return Imported(network, state, mean_3HW, ImageRule(framing="pixel-crop", filter="bilinear"))
 
 
 def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> Imported:
@@ -131,14 +131,14 @@ def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> 
         np.savez(FILE, **{f"{n}.{i}": b.data for n, bs in net.params.items()
                           for i, b in enumerate(bs)})
 
-    Its pictures are squashed, as examples/imagenet/readme.md asks. `file` is for the text of
+    Its images are squashed, as examples/imagenet/readme.md asks. `file` is for the text of
     ForeignError.
     """
     network = AlexNetConfig(crop=227, norm_k=1, norm_across_towers=True)
     network, state = _renamed(tensors, CAFFE, network, file)
     state["conv1.weight"] = state["conv1.weight"].flip(1)  # BGR
     mean_3HW = centre_mean(mean_SS3, network.crop)
-    return Imported(network, state, mean_3HW, PictureRule(framing="squash", filter="bilinear"))
+    return Imported(network, state, mean_3HW, ImageRule(framing="squash", filter="bilinear"))
 
 
 def _renamed(
@@ -177,7 +177,7 @@ def _renamed(
 def read_mean(path: Path | None) -> np.ndarray:
     """(256, 256, 3) float32, RGB, from an .npy file, or the array `mean` of an .npz file.
 
-    It holds Caffe's mean picture, (3, 256, 256) in BGR as ilsvrc_2012_mean.npy, or three values.
+    It holds Caffe's mean image, (3, 256, 256) in BGR as ilsvrc_2012_mean.npy, or three values.
     """
     mean = np.array(CAFFE_MEAN)
     if path is not None:
@@ -191,8 +191,8 @@ def read_mean(path: Path | None) -> np.ndarray:
         raise ForeignError(
             f"{path}: the shape should be (3,) or (3, {SIZE}, {SIZE}), but is {mean.shape}"
         )
-    picture_3SS = np.broadcast_to(mean.reshape(3, *mean.shape[1:] or (1, 1)), (3, SIZE, SIZE))
-    return np.ascontiguousarray(picture_3SS[::-1].transpose(1, 2, 0), np.float32)
+    image_3SS = np.broadcast_to(mean.reshape(3, *mean.shape[1:] or (1, 1)), (3, SIZE, SIZE))
+    return np.ascontiguousarray(image_3SS[::-1].transpose(1, 2, 0), np.float32)
 
 
 def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:

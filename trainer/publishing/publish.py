@@ -43,7 +43,7 @@ def publish(run: Run, checkpoint: Path, models: Path) -> Path:
         trained_at=_trained_at(told),
         versions={name: version(name) for name in ("torch", "ray", "nvidia-dali-cuda130")},
     )
-    mean_3HW = centre_mean(dataset.mean_picture(run.recipe.mean), run.recipe.network.crop)
+    mean_3HW = centre_mean(dataset.mean_image(run.recipe.mean), run.recipe.network.crop)
     return save(model, mean_3HW, about, models)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from alexnet import atomic, checkpoint, similar
 from alexnet.checkpoint import About, Checkpoint
 from alexnet.command import UserError
-from alexnet.pixels import PACKED, PictureError, whole_image
+from alexnet.pixels import PACKED, ImageError, to_square
 from alexnet.predictor import centre_features, default_device
 from alexnet.similar import FOLDER, INDEX, LABELS
 from alexnet.thumbnails import ThumbnailWriter, shrunk
@@ -116,8 +116,8 @@ def features(loaded: Checkpoint, split: Split, thumbnails: ThumbnailWriter) -> I
 
     def image(number: int) -> Image.Image:
         try:
-            return whole_image(split.jpeg(number).tobytes(), size, ("JPEG",))
-        except PictureError as error:
+            return to_square(split.jpeg(number).tobytes(), size, ("JPEG",))
+        except ImageError as error:
             raise DatasetError(f"{split.place(number)}: {error}; {split.remedy}") from None
 
     with (

@@ -55,7 +55,7 @@ GOALS = (
 class Loader(Options):
     """Measure the loader and the packer beside what others would write.
 
-    Every contender works alone, in its own process, on the same pictures; once a round, in an order
+    Every contender works alone, in its own process, on the same images; once a round, in an order
     that rotates.
     """
 
@@ -72,9 +72,9 @@ class Loader(Options):
     threads: int = Field(2, ge=1)
     """Threads or worker processes of each contender."""
     batch: int = Field(128, ge=1)
-    """Pictures of a batch."""
+    """Images of a batch."""
     crop: int = Field(224, ge=1)
-    """Rows and columns of a picture."""
+    """Rows and columns of an image."""
     picture: Path | None = None
     """Draw the rates to this path, .png and .svg."""
 
@@ -130,7 +130,7 @@ def _packers(folder: Path, temporary: Path, size: int) -> Iterator[Contender]:
 
 
 def _check_parity(taking_part: list[Contender], dataset: Dataset, task: Task) -> None:
-    """Raises UserError unless ours and the peers deliver the same kind of picture."""
+    """Raises UserError unless ours and the peers deliver the same kind of image."""
     kinds = {contender.name: contender.kind for contender in taking_part}
     for ours, peer, *_ in GOALS:
         if kinds.get(ours) != kinds.get(peer):
@@ -141,8 +141,8 @@ def _check_parity(taking_part: list[Contender], dataset: Dataset, task: Task) ->
         raise UserError(f"{path.name}: our decoder and Pillow give different pixels")
 
 
-def _draw(windows: Windows, picture: Path) -> list[Path]:
-    """A bar a contender -> `picture`.png and .svg."""
+def _draw(windows: Windows, image: Path) -> list[Path]:
+    """A bar a contender -> `image`.png and .svg."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.6 + 0.4 * len(windows)), layout="constrained")
@@ -164,7 +164,7 @@ def _draw(windows: Windows, picture: Path) -> list[Path]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
-    return save(figure, picture)
+    return save(figure, image)
 
 
 if __name__ == "__main__":

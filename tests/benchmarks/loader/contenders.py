@@ -1,6 +1,6 @@
 """Our loader and packer, and what others would write: each yields batches without end.
 
-Shapes: N pictures, C channels, H rows, W columns; batches are (N, C, H, W).
+Shapes: N images, C channels, H rows, W columns; batches are (N, C, H, W).
 """
 
 import io
@@ -59,7 +59,7 @@ class Task:
 
 def ours(task: Task, output: Output, hw_load: float | None = Decoding.hw_load) -> Iterator[Tensor]:
     """Epoch after epoch, as in training; without the padding, which comes last in a batch. In
-    float32 the mean picture is subtracted and colour noise added."""
+    float32 the mean image is subtracted and colour noise added."""
     dataset, decoding = Dataset(task.dataset), Decoding(task.threads, hw_load=hw_load)
     shard, samples = Shard(0, 1, 0) if task.device == "cuda" else ALONE, len(dataset.train)
     batches = train_batches(
@@ -143,7 +143,7 @@ def torchvision_cuda(task: Task) -> Iterator[Tensor]:
 def simplejpeg_alone(task: Task) -> Iterator[np.ndarray]:
     """JPEGs in memory, decoded whole and dropped: the limit of any loader that decodes so.
 
-    Yields a cut of the last picture as if it were all of them.
+    Yields a cut of the last image as if it were all of them.
     """
     split = Dataset(task.dataset).train
     jpegs = [split.jpeg(sample).tobytes() for sample in range(len(split))]

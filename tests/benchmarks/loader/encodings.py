@@ -19,7 +19,7 @@ from typer import Argument
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.command import UserError
 from alexnet.console import Options
-from alexnet.pixels import PictureError, PictureRule, whole_picture
+from alexnet.pixels import ImageError, ImageRule, whole_image
 from alexnet.views import probabilities
 from pipeline.progress import Progress
 from pipeline.sources import Sample, open_source
@@ -34,34 +34,34 @@ CODINGS: dict[str, dict[str, Any]] = {"lossless (PNG)": {"format": "PNG"}} | {
 """As Pillow saves; the first is what the others are compared with."""
 ROUNDS = 3
 BATCH = 12
-"""Pictures; ten views of each go through the network at once."""
+"""Images; ten views of each go through the network at once."""
 
 
 @dataclass(frozen=True)
 class Row:
     coding: str
-    bytes_per_picture: float
+    bytes_per_image: float
     decoded_per_core_s: float
-    """Pictures per second of CPU time, Pillow on one thread, best round."""
+    """Images per second of CPU time, Pillow on one thread, best round."""
     psnr_db: float | None
-    """Against the pictures before encoding; None if all are equal."""
+    """Against the images before encoding; None if all are equal."""
     top1: int
-    """Pictures whose most probable label, of ten views, is the right one."""
+    """Images whose most probable label, of ten views, is the right one."""
     changed: int
-    """Pictures whose most probable label differs from that of the lossless picture."""
+    """Images whose most probable label differs from that of the lossless image."""
 
 
 class Encodings(Options):
-    """Encode validation pictures in several ways, and ask a network about each."""
+    """Encode validation images in several ways, and ask a network about each."""
 
     source: Annotated[str, Argument()]
     """Photographs, as for `alexnet pack`."""
     model: Annotated[Path, Argument()]
     """A published model of the same classes."""
     size: int | None = Field(None, ge=1)
-    """Rows and columns of each picture; the model's if not given."""
+    """Rows and columns of each image; the model's if not given."""
     limit: int | None = Field(None, ge=1)
-    """At most so many validation pictures; all if not given."""
+    """At most so many validation images; all if not given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,33 +78,33 @@ def bench(options: Encodings) -> int:
     every = math.ceil(len(samples) / options.limit) if options.limit else 1
     samples = samples[::every]  # from all classes: they come in the order of their keys
     size, rule = options.size or checkpoint.about.size, checkpoint.about.rule
-    pictures = [_whole(source.reader, sample, size, rule) for sample in samples]
-    rows = measure(pictures, np.array([sample.label for sample in samples]), checkpoint)
+    images = [_whole(source.reader, sample, size, rule) for sample in samples]
+    rows = measure(images, np.array([sample.label for sample in samples]), checkpoint)
     print(f"\n{_table(rows, len(samples))}")
     print(json.dumps({"pictures": len(samples), "size": size, "rows": [asdict(r) for r in rows]}))
     return 0
 
 
-def _whole(reader: Reader, sample: Sample, size: int, rule: PictureRule) -> np.ndarray:
+def _whole(reader: Reader, sample: Sample, size: int, rule: ImageRule) -> np.ndarray:
     try:
-        return whole_picture(reader.read(sample.location), size, rule=rule)
-    except PictureError as error:
+        return whole_image(reader.read(sample.location), size, rule=rule)
+    except ImageError as error:
         raise UserError(f"{sample.location}: {error}; remove it from the source") from None
 
 
-def measure(pictures: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpoint) -> list[Row]:
-    """A row for each of CODINGS; `pictures` are (size, size, 3) uint8."""
-    codings = {name: [encode(p, **save) for p in pictures] for name, save in CODINGS.items()}
+def measure(images: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpoint) -> list[Row]:
+    """A row for each of CODINGS; `images` are (size, size, 3) uint8."""
+    codings = {name: [encode(p, **save) for p in images] for name, save in CODINGS.items()}
     rows, answered = [], []
-    with Progress("quality", len(CODINGS) * len(pictures), "pictures") as progress:
+    with Progress("quality", len(CODINGS) * len(images), "images") as progress:
         for (name, files), cpu_s in zip(codings.items(), decoding_s(codings), strict=True):
             decoded = [decode(file) for file in files]
             answered.append(answers(decoded, checkpoint, progress))
             row = Row(
                 coding=name,
-                bytes_per_picture=sum(map(len, files)) / len(files),
+                bytes_per_image=sum(map(len, files)) / len(files),
                 decoded_per_core_s=len(files) / cpu_s,
-                psnr_db=psnr_db(pictures, decoded),
+                psnr_db=psnr_db(images, decoded),
                 top1=int((answered[-1] == label_N).sum()),
                 changed=int((answered[-1] != answered[0]).sum()),
             )
@@ -112,9 +112,9 @@ def measure(pictures: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpo
     return rows
 
 
-def encode(picture_SS3: np.ndarray, **save: Any) -> bytes:
+def encode(image_SS3: np.ndarray, **save: Any) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture_SS3).save(file, **save)
+    Image.fromarray(image_SS3).save(file, **save)
     return file.getvalue()
 
 
@@ -123,7 +123,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def decoding_s(codings: dict[str, list[bytes]]) -> list[float]:
-    """CPU seconds to decode all pictures of each coding: the best of interleaved rounds."""
+    """CPU seconds to decode all images of each coding: the best of interleaved rounds."""
 
     def once(files: list[bytes]) -> float:
         start_s = time.process_time()
@@ -136,37 +136,35 @@ def decoding_s(codings: dict[str, list[bytes]]) -> list[float]:
 
 
 @torch.inference_mode()
-def answers(pictures: list[np.ndarray], checkpoint: Checkpoint, progress: Progress) -> np.ndarray:
-    """The most probable label of each picture, of ten views, (N,) int64."""
+def answers(images: list[np.ndarray], checkpoint: Checkpoint, progress: Progress) -> np.ndarray:
+    """The most probable label of each image, of ten views, (N,) int64."""
     labels = []
-    for first in range(0, len(pictures), BATCH):
-        picture_N3SS = torch.from_numpy(np.stack(pictures[first : first + BATCH])).movedim(-1, 1)
-        probability_NK = probabilities(
-            checkpoint.model, picture_N3SS, checkpoint.mean_3HW, views=10
-        )
+    for first in range(0, len(images), BATCH):
+        image_N3SS = torch.from_numpy(np.stack(images[first : first + BATCH])).movedim(-1, 1)
+        probability_NK = probabilities(checkpoint.model, image_N3SS, checkpoint.mean_3HW, views=10)
         labels.append(probability_NK.argmax(dim=1).numpy())
-        progress.advance(len(picture_N3SS))
+        progress.advance(len(image_N3SS))
     return np.concatenate(labels)
 
 
 def psnr_db(before: list[np.ndarray], after: list[np.ndarray]) -> float | None:
-    """Peak signal (255) to noise over all values of all pictures; None without noise."""
+    """Peak signal (255) to noise over all values of all images; None without noise."""
     pairs = zip(before, after, strict=True)
     squares = sum(int(((a.astype(np.int64) - b) ** 2).sum()) for a, b in pairs)
     return 10 * math.log10(255**2 * sum(a.size for a in before) / squares) if squares else None
 
 
-def _table(rows: list[Row], pictures: int) -> str:
+def _table(rows: list[Row], images: int) -> str:
     return table(
         (
-            "coding", "bytes a picture", "decoded per core-second", "PSNR, dB", "top-1, 10 views",
+            "coding", "bytes an image", "decoded per core-second", "PSNR, dB", "top-1, 10 views",
             "answers changed",
         ),
         [
             (
-                row.coding, f"{row.bytes_per_picture:,.0f}", f"{row.decoded_per_core_s:,.0f}",
+                row.coding, f"{row.bytes_per_image:,.0f}", f"{row.decoded_per_core_s:,.0f}",
                 "–" if row.psnr_db is None else f"{row.psnr_db:.2f}",
-                f"{row.top1:,} = {100 * row.top1 / pictures:.2f} %", f"{row.changed:,}",
+                f"{row.top1:,} = {100 * row.top1 / images:.2f} %", f"{row.changed:,}",
             )
             for row in rows
         ],

@@ -1,6 +1,6 @@
 """python -m tests.benchmarks.loader.epoch_start: how long an epoch takes to start, by samples.
 
-Every sample of a made-up index is the same picture; the index itself is as long as a real one.
+Every sample of a made-up index is the same image; the index itself is as long as a real one.
 """
 
 import json
@@ -18,7 +18,7 @@ from typer import Argument
 from alexnet import atomic
 from alexnet.classes import ClassLabel
 from alexnet.console import Options
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, Colour, Manifest, ShardFile, SplitManifest
@@ -90,9 +90,9 @@ def measure(directory: Path) -> dict:
 
 
 def make_up(directory: Path, samples: int) -> None:
-    """A dataset of one picture of 64 x 64, `samples` times in its index."""
-    picture_SS3 = whole_picture(draw("0", seed=0), 64)
-    jpeg = encode(Image.fromarray(picture_SS3))
+    """A dataset of one image of 64 x 64, `samples` times in its index."""
+    image_SS3 = whole_image(draw("0", seed=0), 64)
+    jpeg = encode(Image.fromarray(image_SS3))
     index = np.zeros(samples, INDEX)
     index["size"] = len(jpeg)
     index["label"] = np.arange(samples) % 1000
@@ -112,7 +112,7 @@ def make_up(directory: Path, samples: int) -> None:
         classes=tuple(ClassLabel(id=str(n), name=str(n)) for n in range(1000)),
         source="",
         colour=Colour(mean=(0, 0, 0), eigenvalues=(1, 1, 1), eigenvectors=((1, 0, 0),) * 3),
-        mean_sha256=atomic.write_array(directory / "mean.npy", picture_SS3.astype(np.float32)),
+        mean_sha256=atomic.write_array(directory / "mean.npy", image_SS3.astype(np.float32)),
         **splits,
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json())

@@ -44,7 +44,7 @@ def test_a_table_and_one_line_of_json(photographs: Path, model: Path, run: Calla
     psnr = [row[f"JPEG {quality}, 4:2:0"]["psnr_db"] for quality in (75, 85, 90, 95)]
     assert psnr == sorted(psnr)
     assert row["JPEG 90, 4:4:4"]["psnr_db"] > row["JPEG 90, 4:2:0"]["psnr_db"]
-    assert row["JPEG 90, 4:4:4"]["bytes_per_picture"] > row["JPEG 90, 4:2:0"]["bytes_per_picture"]
+    assert row["JPEG 90, 4:4:4"]["bytes_per_image"] > row["JPEG 90, 4:2:0"]["bytes_per_image"]
     assert all(each["decoded_per_core_s"] > 0 for each in result["rows"])
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + len(CODINGS)

@@ -33,7 +33,7 @@ def test_one_round_of_everything(
         assert (tmp_path / "plots" / f"loader.{suffix}").stat().st_size > 1000
 
 
-def test_a_crop_larger_than_the_pictures_is_refused(
+def test_a_crop_larger_than_the_images_is_refused(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(dataset)]) == 2

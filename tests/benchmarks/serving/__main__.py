@@ -32,7 +32,7 @@ from tests.benchmarks.harness import (
 )
 from tests.benchmarks.serving import trial
 from tests.benchmarks.serving.alone import alone
-from tests.benchmarks.serving.batching import BATCH_TIMEOUT_S, MAX_BATCH_PICTURES
+from tests.benchmarks.serving.batching import BATCH_TIMEOUT_S, MAX_BATCH_IMAGES
 from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart, open_loop
 from tests.benchmarks.serving.process import Memory, Server
 
@@ -108,7 +108,7 @@ class Visit(Window):
     """Of each process, before the first request."""
     loaded: list[Memory] = field(default_factory=list)
     """The same after the window."""
-    batch_pictures: float = 0.0
+    batch_images: float = 0.0
     """In one forward pass, in the mean. Of ours."""
     latency_s: list[float] = field(default_factory=list)
     """At the rate that is the same for all. Of ours and the naive server."""
@@ -157,7 +157,7 @@ class Round:
             yield name, visit
             if name == OURS:
                 window, decode_s = in_own_process(
-                    alone, self.model, visit.batch_pictures, self.options.seconds
+                    alone, self.model, visit.batch_images, self.options.seconds
                 )
                 yield ALONE, Visit(**asdict(window), decode_s=decode_s)
 
@@ -182,7 +182,7 @@ class Round:
         visit = Visit(len(answers), wall_s, cpu_s, server.cold_start_s, idle, server.memory())
         if name == OURS:
             views, count = (now - then for now, then in zip(_batches(server), batches, strict=True))
-            visit.batch_pictures = views / VIEWS / count
+            visit.batch_images = views / VIEWS / count
         return visit
 
     def _closed_loop(self, server: Server, seconds: float) -> list[Answer]:
@@ -225,9 +225,9 @@ def bench(options: Serving) -> int:
         pairs = list(zip(visits[OURS], visits[ALONE], strict=True))
         share = Spread.of(predictor.decode_s * ours.per_core_s for ours, predictor in pairs)
         texts += [
-            f"ours: {median(ours.batch_pictures for ours, _ in pairs):.1f} pictures a batch; "
+            f"ours: {median(ours.batch_images for ours, _ in pairs):.1f} images a batch; "
             f"decoding is {share.median:.1%} ({share.low:.1%} to {share.high:.1%}) of its CPU time",
-            f"LitServe: up to {MAX_BATCH_PICTURES} pictures a batch, {BATCH_TIMEOUT_S} s for it",
+            f"LitServe: up to {MAX_BATCH_IMAGES} images a batch, {BATCH_TIMEOUT_S} s for it",
         ]
     report("requests", visits, GOALS, options, texts)
     return 0

@@ -1,4 +1,4 @@
-"""Our predictor in a loop, without a server, its pictures ready, in as many threads as a server
+"""Our predictor in a loop, without a server, its images ready, in as many threads as a server
 would run batches at once."""
 
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from alexnet.checkpoint import load
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from serving.memory import keep_freed
 from serving.settings import Settings
@@ -20,24 +20,24 @@ from tests.benchmarks.serving import trial
 
 def alone(model: Path, batch: float, seconds: float) -> tuple[Window, float]:
     """What it does in at least `seconds`, in batches of that mean size, and the CPU time of making
-    one picture ready, which is measured apart. The window is of this whole process."""
+    one image ready, which is measured apart. The window is of this whole process."""
     settings = Settings(model=(model,))
     keep_freed()
     torch.set_num_threads(settings.pass_threads)
     predictor = Predictor([load(model)])
     about, jpegs = predictor.about, trial.photographs()
     decode_s = time.thread_time()
-    pictures = [whole_picture(jpeg, about.size, rule=about.rule) for jpeg in jpegs]
+    images = [whole_image(jpeg, about.size, rule=about.rule) for jpeg in jpegs]
     decode_s = (time.thread_time() - decode_s) / len(jpegs)
-    picture_N3SS = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pictures])
-    picture_N3SS = picture_N3SS.repeat(ceil(batch / len(jpegs)), 1, 1, 1)
+    image_N3SS = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in images])
+    image_N3SS = image_N3SS.repeat(ceil(batch / len(jpegs)), 1, 1, 1)
 
     def asked(_: int, seconds: float) -> int:
-        """Pictures answered by one thread in `seconds`."""
+        """Images answered by one thread in `seconds`."""
         done, end = 0, time.perf_counter() + seconds
         for number in count(1):
             size = floor(batch * number) - done
-            predictor.classify(picture_N3SS[:size], views=10)
+            predictor.classify(image_N3SS[:size], views=10)
             done += size
             if time.perf_counter() > end:
                 break

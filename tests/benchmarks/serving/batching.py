@@ -1,6 +1,6 @@
 """python -m tests.benchmarks.serving.batching: LitServe with torch's own network, or with ours.
 
-Shapes: N pictures, V views, H rows, W columns, S rows and columns of a whole picture, K classes.
+Shapes: N images, V views, H rows, W columns, S rows and columns of a whole image, K classes.
 """
 
 import os
@@ -15,18 +15,18 @@ from torch import Tensor
 from typer import Option
 
 from alexnet.checkpoint import load
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from tests.benchmarks.serving.contenders import Guesses, Typical
 from tests.benchmarks.serving.load import HOST
 
-MAX_BATCH_PICTURES, BATCH_TIMEOUT_S = 8, 0.05
+MAX_BATCH_IMAGES, BATCH_TIMEOUT_S = 8, 0.05
 """Of a timeout of zero LitServe makes a loop that never rests."""
 
 
 class TypicalApi(litserve.LitAPI):
     def __init__(self, model: Path) -> None:
-        super().__init__(MAX_BATCH_PICTURES, BATCH_TIMEOUT_S, api_path="/classify")
+        super().__init__(MAX_BATCH_IMAGES, BATCH_TIMEOUT_S, api_path="/classify")
         self.directory = model
 
     def setup(self, device: str) -> None:
@@ -46,7 +46,7 @@ class TypicalApi(litserve.LitAPI):
 
 
 class OurApi(TypicalApi):
-    """The same server around our pictures and our predictor."""
+    """The same server around our images and our predictor."""
 
     def setup(self, device: str) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -55,8 +55,8 @@ class OurApi(TypicalApi):
     def decode_request(self, request: Request) -> Tensor:
         """-> (3, S, S) uint8."""
         about = self.predictor.about
-        picture_SS3 = whole_picture(request["file"].file.read(), about.size, rule=about.rule)
-        return torch.from_numpy(picture_SS3).permute(2, 0, 1)
+        image_SS3 = whole_image(request["file"].file.read(), about.size, rule=about.rule)
+        return torch.from_numpy(image_SS3).permute(2, 0, 1)
 
     def predict(self, x_N3SS: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, K)."""

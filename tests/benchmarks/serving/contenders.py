@@ -1,6 +1,6 @@
 """python -m tests.benchmarks.serving.contenders: servers as others would write them.
 
-Shapes: N pictures, V views, M = N·V, C channels, H rows, W columns, K classes.
+Shapes: N images, V views, M = N·V, C channels, H rows, W columns, K classes.
 """
 
 import io
@@ -20,7 +20,7 @@ from torch import Tensor
 from typer import Option
 
 from alexnet.checkpoint import About, current, load, read_about
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import default_device
 from alexnet.views import five_places
 from tests.benchmarks.network import plain
@@ -105,7 +105,7 @@ def naive(model: Path) -> FastAPI:
 
 
 def upload(model: Path) -> FastAPI:
-    """FastAPI's own way with a file; every picture gets the same probabilities at once."""
+    """FastAPI's own way with a file; every image gets the same probabilities at once."""
     about = read_about(current(model))
     probability_K = made_up(about)
     app = FastAPI()
@@ -119,14 +119,14 @@ def upload(model: Path) -> FastAPI:
 
 
 def decoded_upload(model: Path) -> FastAPI:
-    """The same, with the picture made ready by our code in one of FastAPI's threads."""
+    """The same, with the image made ready by our code in one of FastAPI's threads."""
     about = read_about(current(model))
     probability_K = made_up(about)
     app = FastAPI()
 
     @app.post("/classify")
     def classify(file: UploadFile) -> Guesses:
-        whole_picture(file.file.read(), about.size, rule=about.rule)
+        whole_image(file.file.read(), about.size, rule=about.rule)
         return Guesses.of(probability_K, about)
 
     return app

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import uvloop
 
-BOUNDARY = b"a-boundary-that-no-picture-holds"
+BOUNDARY = b"a-boundary-that-no-image-holds"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 HOST = "127.0.0.1"
 KEEP_S = 2.0

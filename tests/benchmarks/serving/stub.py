@@ -1,4 +1,4 @@
-"""python -m tests.benchmarks.serving.stub: our server, with one answer for every picture.
+"""python -m tests.benchmarks.serving.stub: our server, with one answer for every image.
 
 What is measured is all that stands in front of the model. Imports are late, as in the server's own
 command: decoder processes import the file that was run.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stub(settings: "Settings", decoding: bool) -> "FastAPI":
-    """Without `decoding` every file counts as one and the same picture, too."""
+    """Without `decoding` every file counts as one and the same image, too."""
     from alexnet.checkpoint import load
     from alexnet.predictor import Predictor
     from serving.app import create_app
@@ -55,7 +55,7 @@ class _Blank:
 def main(
     model: Annotated[Path, Option(help="models/NAME, for its classes")],
     port: Annotated[int, Option()],
-    decoding: Annotated[bool, Option(help="make each picture ready")] = False,
+    decoding: Annotated[bool, Option(help="make each image ready")] = False,
 ) -> None:
     from serving import app
     from serving.server import serve

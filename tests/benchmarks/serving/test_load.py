@@ -12,7 +12,7 @@ from alexnet.command import UserError
 from tests.benchmarks.serving.load import Answer, closed_loop, multipart, open_loop
 from tests.benchmarks.serving.process import Server
 
-JPEG = b"not a picture" * 1000
+JPEG = b"not an image" * 1000
 REQUEST = multipart("/classify", JPEG)
 Loop = Callable[[int], Awaitable[list[Answer]]]
 

@@ -17,7 +17,7 @@ from alexnet import checkpoint
 from alexnet.checkpoint import About, Checkpoint
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.views import probabilities
 from tests.benchmarks.serving.load import Answer
 
@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 400, 500
 """Scaled to 256 rows these are 320 columns: whole numbers, so that scaling everything and cutting
 out the centre, and scaling the centre alone, are the same to the last bit. So with 144 rows."""
 MARGIN = 32
-"""Rows of the whole picture beyond those of a view: 256 for 224 (§4.1)."""
+"""Rows of the whole image beyond those of a view: 256 for 224 (§4.1)."""
 QUALITY = 90
 DEVIATIONS = ((4, 60), (16, 40), (64, 30), (400, 18))
 """(rows, deviation) of noise at each scale, as much of it in fine detail as makes 110 KB."""
@@ -78,8 +78,8 @@ class Truth:
     def __init__(self, made: Checkpoint, jpegs: list[bytes]) -> None:
         about = made.about
         self._column = {known.id: column for column, known in enumerate(about.classes)}
-        pictures = [whole_picture(jpeg, about.size, rule=about.rule) for jpeg in jpegs]
-        one_by_one = (torch.from_numpy(picture).permute(2, 0, 1)[None] for picture in pictures)
+        images = [whole_image(jpeg, about.size, rule=about.rule) for jpeg in jpegs]
+        one_by_one = (torch.from_numpy(image).permute(2, 0, 1)[None] for image in images)
         self._probability_NK = torch.cat(
             [probabilities(made.model, one, made.mean_3HW, views=10) for one in one_by_one]
         )

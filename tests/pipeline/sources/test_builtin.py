@@ -1,4 +1,4 @@
-"""The drawn pictures: the same everywhere, of different sizes, real JPEGs."""
+"""The drawn images: the same everywhere, of different sizes, real JPEGs."""
 
 import io
 

@@ -40,7 +40,7 @@ def test_a_folder_with_both_splits(tmp_path: Path) -> None:
         )
 
 
-def test_holding_out_is_by_class_and_survives_new_pictures(tmp_path: Path) -> None:
+def test_holding_out_is_by_class_and_survives_new_images(tmp_path: Path) -> None:
     folder(tmp_path, *many("a", 50), *many("b", 20), *many("c", 2))
     before = folder_source(tmp_path, 0.1, {}).splits
     assert sorted(s.label for s in before["val"]) == [0] * 5 + [1] * 2 + [2]

@@ -1,7 +1,7 @@
 """ILSVRC-2012 as distributed, in small: real photographs and file names, the real structure.
 
 The devkit numbers its classes in an order of its own. Here it is scrambled so that no class has
-the same place in both numberings: one taken for the other shows in every picture.
+the same place in both numberings: one taken for the other shows in every image.
 """
 
 import io
@@ -29,9 +29,9 @@ class Archive:
         self.wnids = sorted(path.name for path in (imagenette / "train").iterdir())[:5]
         self.train = {w: sorted((imagenette / "train" / w).glob("n*"))[:6] for w in self.wnids}
         self.val = {
-            picture: wnid
+            image: wnid
             for wnid in self.wnids
-            for picture in sorted((imagenette / "val" / wnid).iterdir())[:4]
+            for image in sorted((imagenette / "val" / wnid).iterdir())[:4]
         }
         # The real numbers are up to 50,000: here they count, in an order mixed over the classes.
         numbered = enumerate(sorted(self.val, key=lambda path: path.name[::-1]), 1)
@@ -41,8 +41,8 @@ class Archive:
         """`backwards` writes the members of every archive in the other order."""
         step = -1 if backwards else 1
         inner = {
-            f"{wnid}.tar": self.tar({path.name: path.read_bytes() for path in pictures[::step]})
-            for wnid, pictures in self.train.items()
+            f"{wnid}.tar": self.tar({path.name: path.read_bytes() for path in images[::step]})
+            for wnid, images in self.train.items()
         }
         val = {f"{name}.JPEG": path.read_bytes() for name, path in self.number.items()}
         (self.folder / TRAIN).write_bytes(self.tar(dict([*inner.items()][::step])))
@@ -86,7 +86,7 @@ def archive(tmp_path: Path, test_data: Path, tar: Callable) -> Archive:
     return made
 
 
-def test_every_picture_has_the_label_of_its_class_and_its_bytes(archive: Archive) -> None:
+def test_every_image_has_the_label_of_its_class_and_its_bytes(archive: Archive) -> None:
     source = open_source(str(archive.folder), 0.1, None)
     val = {sample.key: sample for sample in source.splits["val"]}
     assert len(val) == len(archive.number) == 20
@@ -96,8 +96,8 @@ def test_every_picture_has_the_label_of_its_class_and_its_bytes(archive: Archive
         assert source.reader.read(sample.location) == path.read_bytes()
     train = {sample.key: sample for sample in source.splits["train"]}
     assert len(train) == sum(map(len, archive.train.values())) == 30
-    for wnid, pictures in archive.train.items():
-        for path in pictures:
+    for wnid, images in archive.train.items():
+        for path in images:
             sample = train[f"{wnid}/{path.stem}"]
             assert source.classes[sample.label].id == wnid
             assert source.reader.read(sample.location) == path.read_bytes()
@@ -141,11 +141,11 @@ def test_the_devkit_as_downloaded_or_unpacked(archive: Archive, packed: bool) ->
     assert ilsvrc_source(archive.folder, {}).splits == expected
 
 
-def test_a_name_twice_makes_one_picture(archive: Archive) -> None:
+def test_a_name_twice_makes_one_image(archive: Archive) -> None:
     wnid = archive.wnids[0]
-    pictures = [path.read_bytes() for path in archive.train[wnid]]
-    inner = {"a/x.JPEG": pictures[0], "b/x.JPEG": pictures[1], "y.JPEG": pictures[2]}
-    others = {f"{w}.tar": archive.tar({"z.JPEG": pictures[3]}) for w in archive.wnids[1:]}
+    images = [path.read_bytes() for path in archive.train[wnid]]
+    inner = {"a/x.JPEG": images[0], "b/x.JPEG": images[1], "y.JPEG": images[2]}
+    others = {f"{w}.tar": archive.tar({"z.JPEG": images[3]}) for w in archive.wnids[1:]}
     (archive.folder / TRAIN).write_bytes(archive.tar({f"{wnid}.tar": archive.tar(inner)} | others))
     keys = [sample.key for sample in ilsvrc_source(archive.folder, {}).splits["train"]]
     assert sorted(keys) == [f"{wnid}/x", f"{wnid}/y", *(f"{w}/z" for w in archive.wnids[1:])]

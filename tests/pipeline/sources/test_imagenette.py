@@ -22,7 +22,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def test_the_archive_becomes_a_source_with_names(
     tmp_path: Path, test_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = {
+    images = {
         f"{split}/{wnid}/{path.stem}": path
         for split in ("train", "val")
         for wnid in CLASSES
@@ -30,8 +30,8 @@ def test_the_archive_becomes_a_source_with_names(
     }
     path = tmp_path / f"{FOLDER}.tgz"
     with tarfile.open(path, "w:gz") as tar:
-        for key, picture in pictures.items():
-            tar.add(picture, f"{FOLDER}/{key}.JPEG")
+        for key, image in images.items():
+            tar.add(image, f"{FOLDER}/{key}.JPEG")
     content = path.read_bytes()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
@@ -48,7 +48,7 @@ def test_the_archive_becomes_a_source_with_names(
         for split, samples in source.splits.items()
         for sample in samples
     }
-    assert read == {key: picture.read_bytes() for key, picture in pictures.items()}
+    assert read == {key: image.read_bytes() for key, image in images.items()}
     # Without the server: what was fetched is used again, and given names go before.
     (tmp_path / "names.txt").write_text("n01440764 a fish\n")
     again = open_source("imagenette", 0.1, tmp_path / "names.txt")

@@ -27,7 +27,7 @@ def write(tmp_path: Path, tar: Callable[..., bytes]) -> Callable[..., Path]:
 
 
 def samples(labels: str, start: int = 0) -> dict[str, bytes]:
-    """A picture and its label for each digit."""
+    """An image and its label for each digit."""
     return {
         name: data
         for number, label in enumerate(labels, start)
@@ -40,9 +40,9 @@ def test_a_packed_dataset_is_a_source_again(dataset: Path) -> None:
     assert source.classes == packed.manifest.classes
     for split in (packed.train, packed.val):
         found = source.splits["train" if split is packed.train else "val"]
-        pictures = {(source.reader.read(s.location), s.label) for s in found}
+        images = {(source.reader.read(s.location), s.label) for s in found}
         expected = {(bytes(split.jpeg(n)), int(split.label(n))) for n in range(len(split))}
-        assert pictures == expected
+        assert images == expected
     # In the packed order too, for both follow from the keys.
     first = source.splits["train"][0]
     assert source.reader.read(first.location) == bytes(packed.train.jpeg(0))
@@ -52,7 +52,7 @@ def test_a_packed_dataset_is_a_source_again(dataset: Path) -> None:
 def test_shards_as_the_webdataset_library_writes_them(
     tmp_path: Path, test_data: Path, field: str
 ) -> None:
-    pictures = {}
+    images = {}
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
         for shard in range(2):
@@ -60,7 +60,7 @@ def test_shards_as_the_webdataset_library_writes_them(
                 for label, wnid in enumerate(("n01440764", "n03888257")):
                     paths = sorted((test_data / "imagenette" / split / wnid).iterdir())
                     for path in paths[3 * shard : 3 * shard + 3]:
-                        pictures[f"{wnid}/{path.stem}"] = (path.read_bytes(), label)
+                        images[f"{wnid}/{path.stem}"] = (path.read_bytes(), label)
                         value = label if field == "cls" else {"label": label, "width": 224}
                         writer.write(
                             {
@@ -76,7 +76,7 @@ def test_shards_as_the_webdataset_library_writes_them(
         for split in source.splits.values()
         for sample in split
     }
-    assert found == pictures
+    assert found == images
     assert [(c.id, c.name) for c in source.classes] == [("0", "0"), ("1", "1")]
 
 
@@ -91,10 +91,10 @@ def test_a_name_ends_at_its_first_dot_and_fields_are_told_by_ending(
     write: Callable[..., Path],
 ) -> None:
     shard = {
-        "./v1.0/a.seg.png": b"no picture of the sample",
-        "./v1.0/a.PNG": b"picture 0",
+        "./v1.0/a.seg.png": b"no image of the sample",
+        "./v1.0/a.PNG": b"image 0",
         "./v1.0/a.cls": b"0\n",
-        "v1.0/b.webp": b"picture 1",
+        "v1.0/b.webp": b"image 1",
         "v1.0/b.json": json.dumps({"cls": 1}).encode(),
         "v1.0/b.txt": b"a caption",
         "README": b"no sample",
@@ -102,7 +102,7 @@ def test_a_name_ends_at_its_first_dot_and_fields_are_told_by_ending(
     }
     source = shards_source(write({"train/x.tar": shard, "val/x.tar": shard}), 0.1, {})
     read = [(s.key, s.label, source.reader.read(s.location)) for s in source.splits["val"]]
-    assert read == [("v1_0/a", 0, b"picture 0"), ("v1_0/b", 1, b"picture 1")]
+    assert read == [("v1_0/a", 0, b"image 0"), ("v1_0/b", 1, b"image 1")]
 
 
 def test_keys_that_repeat_carry_the_name_of_their_shard(write: Callable[..., Path]) -> None:

@@ -8,13 +8,13 @@ from trainer.evaluation.ensemble import GRID, Mixture, mixed, mixtures, search_w
 from trainer.evaluation.scores import ranks
 
 
-def random_answers(models: int, seed: int, pictures: int = 40) -> tuple[Tensor, Tensor]:
+def random_answers(models: int, seed: int, images: int = 40) -> tuple[Tensor, Tensor]:
     """Models that are right a little more often than by chance, each in its own way."""
     random = torch.Generator().manual_seed(seed)
-    label_N = torch.randint(0, 12, (pictures,), generator=random)
-    logit_MNK = torch.randn(models, pictures, 12, generator=random)
-    logit_MNK[:, torch.arange(pictures), label_N] += 0.7 * torch.rand(
-        models, pictures, generator=random
+    label_N = torch.randint(0, 12, (images,), generator=random)
+    logit_MNK = torch.randn(models, images, 12, generator=random)
+    logit_MNK[:, torch.arange(images), label_N] += 0.7 * torch.rand(
+        models, images, generator=random
     )
     return logit_MNK.softmax(2), label_N
 

@@ -11,12 +11,12 @@ from alexnet.checkpoint import About, load
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNetConfig
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.evaluation.originals import Originals, list_originals
-from trainer.evaluation.probabilities import Pictures, Validation, answers, assemble
+from trainer.evaluation.probabilities import Images, Validation, answers, assemble
 
 CLASSES = tuple(ClassLabel(id=name, name=name) for name in ("disc", "ring", "square"))
 
@@ -36,7 +36,7 @@ def few(photographs: Path, tmp_path: Path) -> Path:
         (tmp_path / source.parent.name).mkdir(exist_ok=True)
         shutil.copy(source, tmp_path / source.parent.name)
     (tmp_path / "disc" / "cut.jpg").write_bytes((photographs / "disc/009.jpg").read_bytes()[:900])
-    (tmp_path / "ring" / "notes.txt").write_text("no picture")
+    (tmp_path / "ring" / "notes.txt").write_text("no image")
     return tmp_path
 
 
@@ -61,11 +61,11 @@ def test_answers_are_the_servers_own(
         if sample in [row.sample for row in refused]:
             assert found_MVNK[:, :, sample].isnan().all()
             continue
-        picture = torch.tensor(whole_picture(Path(file).read_bytes(), 72)).permute(2, 0, 1)[None]
+        image = torch.tensor(whole_image(Path(file).read_bytes(), 72)).permute(2, 0, 1)[None]
         for model, predictor in enumerate(predictors):
             for view, views in enumerate((1, 10)):
                 torch.testing.assert_close(
-                    found_MVNK[model, view, sample], predictor.classify(picture, views)[0].mean(0)
+                    found_MVNK[model, view, sample], predictor.classify(image, views)[0].mean(0)
                 )
 
 
@@ -80,11 +80,11 @@ def test_a_datasets_originals_are_found_by_name(photographs: Path, dataset: Path
     assert distance_NN.argmin(1).tolist() == packed_N.tolist()
 
 
-def flat(pictures: Pictures) -> torch.Tensor:
-    """All pictures in order, (N, pixels)."""
-    batches = list(pictures.batches(Shard(0, 1, None), 5, 2))
-    assert np.array_equal(np.concatenate([few.sample_N for few in batches]), range(len(pictures)))
-    return torch.cat([few.picture_N3SS for few in batches]).flatten(1).float()
+def flat(images: Images) -> torch.Tensor:
+    """All images in order, (N, pixels)."""
+    batches = list(images.batches(Shard(0, 1, None), 5, 2))
+    assert np.array_equal(np.concatenate([few.sample_N for few in batches]), range(len(images)))
+    return torch.cat([few.image_N3SS for few in batches]).flatten(1).float()
 
 
 def test_val_is_taken_where_there_is_one(few: Path, tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_nothing_is_lost_between_batches(few: Path) -> None:
         ]
         seen = [n for few in batches for n in few.sample_N]
         assert sorted(seen + [r.sample for few in batches for r in few.refused]) == list(range(17))
-        assert all(few.picture_N3SS.shape[1:] == (3, 64, 64) for few in batches)
+        assert all(few.image_N3SS.shape[1:] == (3, 64, 64) for few in batches)

@@ -32,13 +32,13 @@ ALONE = Shard(0, 1, None)
 def of_workers(
     count: int, data: Path, models: tuple[Path, ...], views: tuple[int, ...]
 ) -> tuple[list[Part], Answers]:
-    pictures = Validation(data)
+    images = Validation(data)
     parts = [
         part
         for index in range(count)
-        for part in answers(pictures, models, views, Shard(index, count, None), threads=2)
+        for part in answers(images, models, views, Shard(index, count, None), threads=2)
     ]
-    return parts, assemble(parts, len(pictures), classes=3, models=len(models), views=len(views))
+    return parts, assemble(parts, len(images), classes=3, models=len(models), views=len(views))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Counts against loops over single pictures."""
+"""Counts against loops over single images."""
 
 from collections import Counter
 
@@ -46,10 +46,10 @@ def test_scores_are_counts_of_a_loop(case: tuple[Tensor, Tensor]) -> None:
     probability_NK, label_N = case
     names = [ClassLabel(id=f"n{k}", name=f"name {k}") for k in range(probability_NK.shape[1])]
     found = score(probability_NK, label_N, 10, names)
-    top1, top5, pictures, pairs = Counter(), Counter(), Counter(), Counter()
+    top1, top5, images, pairs = Counter(), Counter(), Counter(), Counter()
     for row, label in zip(probability_NK, label_N.tolist(), strict=True):
         order = slow_order(row)
-        pictures[label] += 1
+        images[label] += 1
         top1[label] += order[0] == label
         top5[label] += label in order[:5]
         if order[0] != label:
@@ -57,7 +57,7 @@ def test_scores_are_counts_of_a_loop(case: tuple[Tensor, Tensor]) -> None:
     assert (found.views, found.pictures) == (10, len(label_N))
     assert (found.top1, found.top5) == (top1.total(), top5.total())
     assert [(c.id, c.name, c.pictures, c.top1, c.top5) for c in found.classes] == [
-        (n.id, n.name, pictures[k], top1[k], top5[k]) for k, n in enumerate(names)
+        (n.id, n.name, images[k], top1[k], top5[k]) for k, n in enumerate(names)
     ]
     assert [(p.label, p.guess, p.pictures) for p in found.confusions] == [
         (f"n{label}", f"n{guess}", count)

@@ -37,7 +37,7 @@ def place(real: int, first: int = 0) -> StepPosition:
     return StepPosition(seed=0, epoch=0, position=0, real=real, first=first)
 
 
-def test_sixteen_pictures_are_learnt() -> None:
+def test_sixteen_images_are_learnt() -> None:
     model, optimizer = fresh(PLAIN)
     data = batch(16, 16)
     losses = []

@@ -16,7 +16,7 @@ from alexnet.checkpoint import About, Checkpoint, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
-from alexnet.pixels import PictureRule
+from alexnet.pixels import ImageRule
 from alexnet.views import probabilities
 from trainer.publishing.exports import export, traced
 
@@ -30,14 +30,14 @@ IMAGE_N3HW = torch.randint(
 def checkpoint(network: AlexNetConfig) -> Checkpoint:
     torch.manual_seed(0)
     model = AlexNet(network).eval().requires_grad_(False)
-    for name, tensor in model.named_parameters():  # answers that differ between pictures
+    for name, tensor in model.named_parameters():  # answers that differ between images
         if name.endswith("weight"):
             torch.nn.init.kaiming_normal_(tensor)
         else:
             torch.nn.init.normal_(tensor, 0, 0.1)
     model.conv1.weight /= 70
     about = About(
-        name="tiny", step=12, network=network, size=72, rule=PictureRule(framing="squash"),
+        name="tiny", step=12, network=network, size=72, rule=ImageRule(framing="squash"),
         classes=tuple(ClassLabel(id=f"n{i}", name=f"class {i}") for i in range(7)),
         dataset="d", recipe={}, trained_at=now(), versions={},
     )  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from alexnet.checkpoint import Checkpoint, load
 from alexnet.command import UserError
-from alexnet.pixels import whole_picture
+from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from alexnet.views import one_view, probabilities
 from serving.app import create_app
@@ -165,10 +165,10 @@ def test_torchvisions_answers(
 ) -> None:
     model, mean_3HW, about = from_torchvision
     expected_1K = torchvision(torchvision.prepare(Image.open(io.BytesIO(jpeg))))
-    picture_1K3SS = torch.tensor(whole_picture(jpeg, rule=about.rule)).permute(2, 0, 1)[None]
+    image_1K3SS = torch.tensor(whole_image(jpeg, rule=about.rule)).permute(2, 0, 1)[None]
     with torch.no_grad():
-        found_1K = model(one_view(picture_1K3SS, 224)[:, 0] - mean_3HW)
-        probability_1K = probabilities(model, picture_1K3SS, mean_3HW, views=1)
+        found_1K = model(one_view(image_1K3SS, 224)[:, 0] - mean_3HW)
+        probability_1K = probabilities(model, image_1K3SS, mean_3HW, views=1)
     scale = expected_1K.std().item()
     torch.testing.assert_close(found_1K, expected_1K, rtol=0, atol=1e-5 * scale)
     torch.testing.assert_close(probability_1K, expected_1K.softmax(1), rtol=1e-5, atol=0)
@@ -194,7 +194,7 @@ def test_caffes_answers_served(caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes
 
 
 @pytest.mark.slow
-def test_caffes_logits_with_its_mean_picture(
+def test_caffes_logits_with_its_mean_image(
     caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes, tmp_path: Path
 ) -> None:
     mean_3SS = np.random.default_rng(1).uniform(90, 130, (3, 256, 256)).astype(np.float32)

@@ -54,15 +54,15 @@ def test_it_says_what_it_was_made_of(indexed: Path) -> None:
 
 
 @pytest.mark.parametrize("factory", ["SQfp16", "SQ8", "IVF2,Flat", "IVF2,SQ8"])
-def test_other_kinds_of_index_find_a_picture_itself(
+def test_other_kinds_of_index_find_an_image_itself(
     indexed: Path, bare: Path, dataset: Path, factory: str
 ) -> None:
     exact = opened(indexed)
     feature_PH = stored_features(exact)
     build(bare, dataset, factory)
     kind = opened(bare)
-    distance_P1, picture_P1 = kind.nearest(feature_PH, 1)
-    assert picture_P1[:, 0].tolist() == list(range(len(kind)))
+    distance_P1, image_P1 = kind.nearest(feature_PH, 1)
+    assert image_P1[:, 0].tolist() == list(range(len(kind)))
     exact_P6, _ = exact.nearest(feature_PH, 6)
     assert distance_P1.max() < exact_P6[:, 1].min()
 
@@ -146,7 +146,7 @@ def one_label_less(dataset: Path) -> None:
     np.save(path, np.load(path)[:-1])
 
 
-def a_broken_picture(dataset: Path) -> None:
+def a_broken_image(dataset: Path) -> None:
     _, size, offset, _ = np.load(dataset / "train" / "index.npy")[5].tolist()
     with (dataset / "train" / "00000.tar").open("r+b") as file:
         file.seek(offset)
@@ -181,7 +181,7 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
         (lambda d: (d / "train" / "index.npy").write_bytes(b"no"), "index.npy: .* copy the"),
         (one_label_less, r"index.npy: the file lists \d+ images, but the manifest says \d+; copy"),
         (
-            a_broken_picture,
+            a_broken_image,
             r"00000.tar, at byte \d+: the file is not an image .*JPEG.; .*copy the dataset",
         ),
     ],
