@@ -53,7 +53,7 @@ bench: .venv/run  ## three networks on Imagenette as in BENCHMARKS.md; DATA=fold
 	$(BIN)/python -m trainer evaluate bench/models/seed[012] --data bench/dataset
 	$(BIN)/python -m trainer report seed0 bench/imagenette --runs bench/runs
 
-bench-plateau: .venv/run  ## recipe paper at half width on the same, its rate dropped by the error
+bench-plateau: .venv/run  ## recipe paper at half width on the same, its learning rate dropped by the error
 	@test -d "$(DATA)/train" || { echo "make bench-plateau DATA=folder: with train/ and val/"; exit 2; }
 	test -f bench/dataset128/manifest.json || \
 	  $(BIN)/python -m pipeline pack "$(DATA)" bench/dataset128 --size 128

@@ -77,9 +77,11 @@ def paper() -> Recipe:
 
 
 def fast() -> Recipe:
-    """`paper` at four times the batch and rate, after a warm-up, in 16 bits: fewer, fuller steps.
+    """`paper` at four times the batch and the learning rate, after a warm-up, in 16 bits: fewer,
+    fuller steps.
 
-    Twice the batch at twice the rate matched the author's run (layer-params-170-256-double.cfg).
+    Twice the batch at twice the learning rate matched the author's own run
+    (layer-params-170-256-double.cfg).
     """
     changes = {"name": "fast", "batch": 512, "rate": 0.04, "warmup": 5, "gradients": "bf16"}
     return paper().model_copy(update=changes)
@@ -88,7 +90,7 @@ def fast() -> Recipe:
 def small() -> Recipe:
     """Half the width on 144 of 160 pixels: minutes on a laptop for ten thousand images.
 
-    So few steps need a batch of 64, at the full rate, and half a cosine instead of drops.
+    So few steps need a batch of 64, at the full learning rate, and half a cosine instead of drops.
     """
     return Recipe(
         name="small",
@@ -109,8 +111,8 @@ def resolve(
     recipe: str, environment: Mapping[str, str], changes: Sequence[tuple[str, Any]]
 ) -> Recipe:
     """The recipe of that name, or of that YAML file, with what the environment and then `changes`
-    (dotted field, value) say. Where the batch changes and the rate is not given, the rate goes
-    with it. Raises RecipeError."""
+    (dotted field, value) say. Where the batch changes and the learning rate is not given, the
+    learning rate goes with it. Raises RecipeError."""
     base, overrides = (RECIPES[recipe](), {}) if recipe in RECIPES else _from_file(recipe)
     sources = {}
     for variable, text in environment.items():
@@ -123,7 +125,7 @@ def resolve(
         sources[field] = f"--set {field}"
     try:
         if "batch" in overrides and "rate" not in overrides:
-            # The author's runs at twice the batch matched at twice the rate.
+            # The author's runs at twice the batch matched at twice the learning rate.
             batch = Recipe.model_validate(base.model_dump() | {"batch": overrides["batch"]}).batch
             overrides["rate"] = base.rate * batch / base.batch
         return Recipe.model_validate(_merged(base.model_dump(), overrides))

@@ -15,7 +15,8 @@ Events = list[dict[str, Any]]
 
 
 def draw_curves(metrics: Path, image: Path) -> list[Path]:
-    """Loss, top-1 and rate over epochs from a run's metrics.jsonl -> `image`.png and .svg."""
+    """Draw loss, top-1 and learning rate over epochs, from a run's metrics.jsonl, into `image`.png
+    and .svg; returns both paths."""
     from matplotlib.figure import Figure
 
     train, val = history(metrics)

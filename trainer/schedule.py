@@ -10,7 +10,7 @@ Drops = tuple[tuple[float, float], ...]
 """(part of the run from which on, factor of the first learning rate), rising."""
 
 
-class Rates(NamedTuple):
+class Factors(NamedTuple):
     """Factors of the recipe's learning rate."""
 
     weights: float
@@ -39,8 +39,8 @@ class Fixed(BaseModel):
                 raise ValueError("the factor of a drop must be above 0")
         return self
 
-    def at(self, progress: float, errors: Sequence[float]) -> Rates:
-        return Rates(_last(self.drops, progress), _last(self.bias_drops, progress))
+    def at(self, progress: float, errors: Sequence[float]) -> Factors:
+        return Factors(_last(self.drops, progress), _last(self.bias_drops, progress))
 
 
 class Plateau(BaseModel):
@@ -58,9 +58,9 @@ class Plateau(BaseModel):
     threshold: float = Field(0.002, ge=0)
     """Part of the best error by which a new best is lower."""
 
-    def at(self, progress: float, errors: Sequence[float]) -> Rates:
+    def at(self, progress: float, errors: Sequence[float]) -> Factors:
         dropped = self.dropped(errors)
-        return Rates(self.factor**dropped, self.factor ** min(dropped, self.bias_drops))
+        return Factors(self.factor**dropped, self.factor ** min(dropped, self.bias_drops))
 
     def dropped(self, errors: Sequence[float]) -> int:
         """Drops after the validation errors of the epochs so far."""
@@ -85,9 +85,9 @@ class Cosine(BaseModel):
 
     kind: Literal["cosine"] = "cosine"
 
-    def at(self, progress: float, errors: Sequence[float]) -> Rates:
+    def at(self, progress: float, errors: Sequence[float]) -> Factors:
         factor = max((1 + cos(pi * progress)) / 2, 0.001)
-        return Rates(factor, factor)
+        return Factors(factor, factor)
 
 
 Schedule = Fixed | Plateau | Cosine

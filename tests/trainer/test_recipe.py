@@ -103,7 +103,8 @@ def test_the_kind_of_a_schedule_keeps_the_fields_that_are_given_for_it(
 
 
 def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
-    """The author's run at twice the batch and rate matched (layer-params-170-256-double.cfg)."""
+    """The author's run at twice the batch and the learning rate matched:
+    layer-params-170-256-double.cfg."""
     assert resolve("paper", {}, [("batch", 256)]).rate == 0.02
     assert resolve("paper", {"ALEXNET_RECIPE_BATCH": "64"}, []).rate == 0.005
     assert resolve("paper", {}, [("batch", 256), ("rate", 0.01)]).rate == 0.01

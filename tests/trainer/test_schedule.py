@@ -13,10 +13,10 @@ from trainer.schedule import Cosine, Fixed, Plateau
 def test_fixed_drops_at_the_quarters_as_the_author_did() -> None:
     """.01, .001587, .000252, .00004; biases .02, then .002 at half (layer-params-170.cfg)."""
     at = [Fixed().at(epoch / 90, []) for epoch in (0, 22.4, 22.5, 44.9, 45, 67.5, 89.99)]
-    assert [round(0.01 * rates.weights, 7) for rates in at] == [
+    assert [round(0.01 * factors.weights, 7) for factors in at] == [
         0.01, 0.01, 0.001587, 0.001587, 0.000252, 0.00004, 0.00004,
     ]  # fmt: skip
-    assert [round(0.02 * rates.biases, 7) for rates in at] == [
+    assert [round(0.02 * factors.biases, 7) for factors in at] == [
         0.02, 0.02, 0.02, 0.02, 0.002, 0.002, 0.002,
     ]  # fmt: skip
 

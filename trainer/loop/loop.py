@@ -20,7 +20,7 @@ from pipeline.order import Shard, share
 from trainer.evaluation.validation import evaluate
 from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
-from trainer.loop.optimizer import BIAS_RATE, SGD2012
+from trainer.loop.optimizer import BIAS_FACTOR, SGD2012
 from trainer.loop.parallel import Data, Parallel
 from trainer.loop.precision import repeatable, resolve_precision
 from trainer.loop.rehearsal import fastest_decoding
@@ -92,7 +92,7 @@ class Loop:
             self.parallel.module, recipe.rate, recipe.momentum, recipe.weight_decay
         )
         if saved:
-            self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.rates)
+            self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.learning_rates)
         self.shard = Shard(self.parallel.index, self.parallel.count, worker.device_id)
         self.decoding = self._decoding()
         self.exchange_every = 1
@@ -226,7 +226,7 @@ class Loop:
         rate = recipe.rate
         if epochs < recipe.warmup:
             rate *= min(1, (epochs + whole_batch / samples) / recipe.warmup)
-        self.optimizer.set_rates(rate * factor.weights, BIAS_RATE * rate * factor.biases)
+        self.optimizer.set_learning_rates(rate * factor.weights, BIAS_FACTOR * rate * factor.biases)
         return rate * factor.weights
 
     def _exchange(self, window: Window, replaced: int, rate: float) -> Interval:
@@ -308,6 +308,6 @@ class Loop:
             progress=self.progress,
             weights=self.network.state_dict(),
             velocity=velocity,
-            rates=self.optimizer.rates,
+            learning_rates=self.optimizer.learning_rates,
         )
         self.host.save(saved if self.worker.rank == 0 else None, self.progress.step, top1)

@@ -42,7 +42,7 @@ class Saved(BaseModel):
     weights: dict[str, Tensor]
     velocity: dict[str, Tensor]
     """By the parameter's name, as `SGD2012.velocity` gives it."""
-    rates: tuple[float, float]
+    learning_rates: tuple[float, float] = Field(alias="rates")
     """The learning rates of weights and biases at the last step."""
 
     def write(self, directory: Path) -> None:

@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
 from tests.benchmarks.network import plain
-from trainer.loop.optimizer import BIAS_RATE, SGD2012
+from trainer.loop.optimizer import BIAS_FACTOR, SGD2012
 from trainer.loop.precision import autocast, resolve_precision
 from trainer.loop.step import StepPosition, train_step
 
 CPU = torch.device("cpu")
-RATE, MOMENTUM, DECAY = 1e-4, 0.9, 0.0005
+LEARNING_RATE, MOMENTUM, DECAY = 1e-4, 0.9, 0.0005
 MATRIX = 2048
 """Rows and columns of the products that say what the machine can do."""
 
@@ -73,7 +73,7 @@ def ours(task: Task, compiled: bool = False) -> Iterator[Tensor]:
     precision = resolve_precision("auto", task.on)
     if not task.step:
         yield from _forward(model, batch.image_NCHW, precision)
-    optimizer = SGD2012(network, RATE, MOMENTUM, DECAY)
+    optimizer = SGD2012(network, LEARNING_RATE, MOMENTUM, DECAY)
     place = StepPosition(seed=0, epoch=0, position=0, real=task.batch, first=0)
     while True:
         train_step(model, optimizer, batch, place, world=1, precision=precision)
@@ -132,13 +132,16 @@ def flops_per_image(network: AlexNetConfig, step: bool) -> int:
 
 
 def plain_sgd(network: nn.Module) -> torch.optim.SGD:
-    """The recipe's rates and decay in torch's own SGD, as it comes."""
+    """The recipe's learning rates and decay in torch's own SGD, as it comes."""
     named = dict(network.named_parameters())
     weights = [p for name, p in named.items() if not name.endswith("bias")]
     biases = [p for name, p in named.items() if name.endswith("bias")]
     return torch.optim.SGD(
-        [{"params": weights, "weight_decay": DECAY}, {"params": biases, "lr": BIAS_RATE * RATE}],
-        lr=RATE,
+        [
+            {"params": weights, "weight_decay": DECAY},
+            {"params": biases, "lr": BIAS_FACTOR * LEARNING_RATE},
+        ],
+        lr=LEARNING_RATE,
         momentum=MOMENTUM,
     )
 

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet.model import AlexNetConfig
 from pipeline.cluster import cluster
 from tests.benchmarks.harness import own_bytes
-from tests.benchmarks.step.contenders import CPU, RATE, noise, our_network
+from tests.benchmarks.step.contenders import CPU, LEARNING_RATE, noise, our_network
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.precision import resolve_precision
 from trainer.loop.step import StepPosition, train_step
@@ -105,7 +105,7 @@ def work(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = AlexNetConfig.model_validate(settings["network"])
     model = our_network(network)
-    optimizer = SGD2012(model, RATE)
+    optimizer = SGD2012(model, LEARNING_RATE)
     parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
     rows = settings["batch"] // WORKERS
     batch = noise(network, rows)

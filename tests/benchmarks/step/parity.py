@@ -11,8 +11,8 @@ from tests.benchmarks.network import plain
 from tests.benchmarks.step.contenders import (
     CPU,
     DECAY,
+    LEARNING_RATE,
     MOMENTUM,
-    RATE,
     noise,
     our_network,
     plain_sgd,
@@ -61,7 +61,7 @@ def compare(network: AlexNetConfig, steps: int, batch: int) -> Parity:
             bfloat16_NK = ours(image_NCHW).float()
 
     data = [noise(network, batch) for _ in range(5)]
-    optimizers = SGD2012(ours, RATE, MOMENTUM, DECAY), plain_sgd(peer)
+    optimizers = SGD2012(ours, LEARNING_RATE, MOMENTUM, DECAY), plain_sgd(peer)
     losses = []
     for step in range(steps):
         part = data[step % len(data)]

@@ -6,9 +6,9 @@ from torch import nn
 from trainer.loop.optimizer import SGD2012
 
 
-def test_equals_the_released_rule_over_rate_drops() -> None:
-    """inc = 0.9 inc - wc rate w - rate gradient; w += inc (src/weights.cu), biases at twice the
-    rate and without decay. The rate drops twice on the way."""
+def test_equals_the_released_rule_over_learning_rate_drops() -> None:
+    """inc = 0.9 inc - wc r w - r gradient; w += inc (src/weights.cu), biases at twice the learning
+    rate r of the weights and without decay. It drops twice on the way."""
     torch.manual_seed(0)
     layer = nn.Linear(7, 5).double()
     data, target = torch.randn(20, 7).double(), torch.randn(20, 5).double()
@@ -16,14 +16,14 @@ def test_equals_the_released_rule_over_rate_drops() -> None:
     value = {name: p.detach().clone() for name, p in layer.named_parameters()}
     increment = {name: torch.zeros_like(v) for name, v in value.items()}
     for step in range(60):
-        rate = 0.01 / 10 ** (step // 20)
-        optimizer.set_rates(rate, 2 * rate)
+        learning_rate = 0.01 / 10 ** (step // 20)
+        optimizer.set_learning_rates(learning_rate, 2 * learning_rate)
         optimizer.zero_grad()
         nn.functional.mse_loss(layer(data), target).backward()
         gradient = {name: p.grad.clone() for name, p in layer.named_parameters()}
         optimizer.step()
         for name in value:
-            own = 2 * rate if name == "bias" else rate
+            own = 2 * learning_rate if name == "bias" else learning_rate
             decay = 0.0 if name == "bias" else 0.0005
             increment[name] = (
                 0.9 * increment[name] - decay * own * value[name] - own * gradient[name]
@@ -34,7 +34,7 @@ def test_equals_the_released_rule_over_rate_drops() -> None:
 
 
 def test_without_the_rescaling_a_drop_would_show() -> None:
-    """torch's own rule shrinks the carried step at once: what `set_rates` is for."""
+    """torch's own rule shrinks the carried step at once: what `set_learning_rates` is for."""
     weights = []
     for rescale in (True, False):
         layer = nn.Linear(1, 1, bias=False).double()
@@ -42,7 +42,7 @@ def test_without_the_rescaling_a_drop_would_show() -> None:
         optimizer = SGD2012(layer, 0.01)
         for step in range(4):
             if rescale:
-                optimizer.set_rates(*((0.01, 0.02) if step < 2 else (0.001, 0.002)))
+                optimizer.set_learning_rates(*((0.01, 0.02) if step < 2 else (0.001, 0.002)))
             elif step == 2:
                 optimizer.param_groups[0]["lr"] = 0.001
             layer.weight.grad = torch.ones(1, 1).double()
@@ -65,8 +65,8 @@ def test_velocity_goes_on_bit_for_bit() -> None:
 
     def steps(layer: nn.Linear, optimizer: SGD2012, numbers: range) -> None:
         for step in numbers:
-            rate = 0.01 if step < 4 else 0.003
-            optimizer.set_rates(rate, 2 * rate)
+            learning_rate = 0.01 if step < 4 else 0.003
+            optimizer.set_learning_rates(learning_rate, 2 * learning_rate)
             optimizer.zero_grad()
             layer(torch.full((1, 7), float(step))).square().sum().backward()
             optimizer.step()
@@ -79,14 +79,14 @@ def test_velocity_goes_on_bit_for_bit() -> None:
     steps(parted, first, range(5))
     assert list(first.velocity()) == ["weight", "bias"]
     second = SGD2012(parted, 0.01)
-    second.set_velocity({n: v.clone() for n, v in first.velocity().items()}, first.rates)
+    second.set_velocity({n: v.clone() for n, v in first.velocity().items()}, first.learning_rates)
     steps(parted, second, range(5, 10))
     assert torch.equal(parted.weight, whole.weight)
     assert torch.equal(parted.bias, whole.bias)
 
 
 def test_a_layer_without_gradient_rests() -> None:
-    """A rate of zero skips the update, velocity and decay too (src/weights.cu)."""
+    """A learning rate of zero skips the update, velocity and decay too (src/weights.cu)."""
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = SGD2012(model, 0.01)
 

@@ -37,12 +37,12 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
         progress=Progress(epoch=2, position=64, step=30, errors=[0.9, 0.5]),
         weights={"fc8.bias": torch.randn(4)},
         velocity={"fc8.bias": torch.randn(4)},
-        rates=(0.01, 0.02),
+        learning_rates=(0.01, 0.02),
     )
     saved.write(tmp_path)
     again = read(tmp_path)
     assert again.progress == saved.progress
-    assert again.rates == saved.rates
+    assert again.learning_rates == saved.learning_rates
     assert torch.equal(again.weights["fc8.bias"], saved.weights["fc8.bias"])
     assert torch.equal(again.velocity["fc8.bias"], saved.velocity["fc8.bias"])
 
@@ -56,7 +56,7 @@ def test_the_state_of_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
-    saved = Saved(progress=Progress(), weights={}, velocity={}, rates=(0.01, 0.02))
+    saved = Saved(progress=Progress(), weights={}, velocity={}, learning_rates=(0.01, 0.02))
     with pytest.raises(RunError, match="the checkpoint cannot be written"):
         saved.write(tmp_path / "absent")
 

@@ -138,6 +138,8 @@ def test_a_step_launches_no_more_than_it_did(
     )
     for launches in (nullcontext(), Launches()):
         with launches as counted:
-            optimizer.set_rates(0.9 * optimizer.rates[0], 0.9 * optimizer.rates[1])
+            optimizer.set_learning_rates(
+                0.9 * optimizer.learning_rates[0], 0.9 * optimizer.learning_rates[1]
+            )
             train_step(model, optimizer, data, place(8), world=1, precision=precision)
     assert counted.counts.total() <= most, counted.counts

@@ -25,7 +25,7 @@ from trainer.run import RunError
 
 TINY = AlexNetConfig(classes=5, width=0.06, crop=64)
 ROWS, REAL = 12, 10
-RATES = (0.01, 0.01, 0.01, 0.001, 0.001)
+LEARNING_RATES = (0.01, 0.01, 0.01, 0.001, 0.001)
 """One a step. The state is saved and restored where it drops."""
 
 
@@ -80,7 +80,7 @@ def steps(model: nn.Module, optimizer: SGD2012, case: Case, which: range, pair: 
     """The counts of each step, (S, 3)."""
     counts = []
     for step in which:
-        optimizer.set_rates(RATES[step], 2 * RATES[step])
+        optimizer.set_learning_rates(LEARNING_RATES[step], 2 * LEARNING_RATES[step])
         place = StepPosition(0, 0, step * REAL, real=REAL, first=pair * ROWS // case.pairs)
         data = batch(case, step, pair)
         counts.append(
@@ -100,28 +100,32 @@ def steps(model: nn.Module, optimizer: SGD2012, case: Case, which: range, pair: 
 def learn_whole(case: Case) -> Learnt:
     """One worker, all rows, never interrupted."""
     model, case = network(case), case._replace(pairs=1, micro_batch=None)
-    optimizer = SGD2012(model, RATES[0])
-    counts_S3 = steps(model, optimizer, case, range(len(RATES)))
+    optimizer = SGD2012(model, LEARNING_RATES[0])
+    counts_S3 = steps(model, optimizer, case, range(len(LEARNING_RATES)))
     return Learnt(counts_S3, model.state_dict(), optimizer.velocity(), Counter())
 
 
 def learn_towers(case: Case) -> Learnt:
     """This worker's part, interrupted before the drop: the rest begins from what was gathered."""
-    saved, velocity, rates = network(case).state_dict(), {}, (RATES[0], 2 * RATES[0])
-    counts, sent_bytes, drop = [], Counter(), RATES.index(RATES[-1])
-    for part in (range(drop), range(drop, len(RATES))):
+    saved, velocity, learning_rates = (
+        network(case).state_dict(),
+        {},
+        (LEARNING_RATES[0], 2 * LEARNING_RATES[0]),
+    )
+    counts, sent_bytes, drop = [], Counter(), LEARNING_RATES.index(LEARNING_RATES[-1])
+    for part in (range(drop), range(drop, len(LEARNING_RATES))):
         whole = network(case)
         whole.load_state_dict(saved)
         towers = Towers(whole, compress=False)
         unchanged = towers.gather(towers.module.state_dict())
         assert list(unchanged) == list(saved)
         assert all(torch.equal(unchanged[name], saved[name]) for name in saved)
-        optimizer = SGD2012(towers.module, rates[0])
-        optimizer.set_velocity(towers.own(velocity), rates)
+        optimizer = SGD2012(towers.module, learning_rates[0])
+        optimizer.set_velocity(towers.own(velocity), learning_rates)
         counts.append(steps(towers.model, optimizer, case, part, towers.index) * towers.counts)
         sent_bytes += towers.link.sent_bytes
         saved = towers.gather(towers.module.state_dict())
-        velocity, rates = towers.gather(optimizer.velocity()), optimizer.rates
+        velocity, learning_rates = towers.gather(optimizer.velocity()), optimizer.learning_rates
     return Learnt(torch.cat(counts), saved, velocity, sent_bytes)
 
 
@@ -205,7 +209,7 @@ def test_bytes_are_those_of_the_links(name: str, learnt: dict[str, list[Learnt]]
             )
     model(image_NCHW)
     itemsize = 2 if case.precision == "bf16" else case.dtype.itemsize
-    expected = {layer: itemsize * numel * len(RATES) for layer, numel in sizes.items()}
+    expected = {layer: itemsize * numel * len(LEARNING_RATES) for layer, numel in sizes.items()}
     expected["fc8"] //= 2
     for worker in learnt[name]:
         assert worker.sent_bytes == expected

@@ -41,7 +41,7 @@ def run(photographs: Path, tmp_path: Path) -> Run:
         progress=Progress(epoch=1, step=STEP),
         weights=AlexNet(recipe.network).state_dict(),
         velocity={},
-        rates=(0.01, 0.02),
+        learning_rates=(0.01, 0.02),
     )
     checkpoint(run).mkdir()
     saved.write(checkpoint(run))
