@@ -19,7 +19,7 @@ class LocalResponseNorm(torch.autograd.Function):
     """x / (k + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, each tower alone (§3.3).
 
     The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
-    window, and the published results are the code's. The gradient holds the same sum and is written
+    sums, and the published results are the code's. The gradient holds the same sum and is written
     out, since autograd would keep every step of it. (N, C, H, W) -> (N, C, H, W) in channels_last,
     which it is fastest from as well. Computed in float32 at least: above 2, bfloat16 has steps of
     1/64, in which most bases would be 2.
@@ -33,9 +33,9 @@ class LocalResponseNorm(torch.autograd.Function):
         result_PTM = torch.empty_like(x_PTM)
         bases, k_ = [], torch.tensor(k)
         with torch.autocast(x_NCHW.device.type, enabled=False):
-            window = _Window(x_PTM)
-            for x, result in window.parts(x_PTM, result_PTM):
-                base = torch.add(k_, window.sum(x, x), alpha=LocalResponseNorm.ALPHA)
+            sums = _MapSums(x_PTM)
+            for x, result in sums.parts(x_PTM, result_PTM):
+                base = torch.add(k_, sums.of(x, x), alpha=LocalResponseNorm.ALPHA)
                 torch.mul(x, _factor(base), out=result)
                 if ctx.needs_input_grad[0]:
                     bases.append(base)
@@ -48,16 +48,16 @@ class LocalResponseNorm(torch.autograd.Function):
         gradient_PTM = _by_position(gradients[0], x_PTM.shape[1])
         total_PTM = torch.empty_like(x_PTM)
         scale = -2 * LocalResponseNorm.ALPHA * LocalResponseNorm.BETA
-        window = _Window(x_PTM)
-        parts = window.parts(x_PTM, gradient_PTM, total_PTM)
+        sums = _MapSums(x_PTM)
+        parts = sums.parts(x_PTM, gradient_PTM, total_PTM)
         for base, (x, gradient, total) in zip(bases, parts, strict=True):
             factor = _factor(base)
-            spread = window.sum(torch.mul(x, factor).div_(base), gradient)
+            spread = sums.of(torch.mul(x, factor).div_(base), gradient)
             torch.addcmul(gradient * factor, spread, x, value=scale, out=total)
         return _as_images(total_PTM, gradients[0]), None, None
 
 
-class _Window:
+class _MapSums:
     """Sums over maps c-2 .. c+2 of the same tower, in float32 or, of float64, in float64.
 
     On a processor the maps of a tower lie between two zeros on either side. So a sum runs over the
@@ -80,8 +80,8 @@ class _Window:
         """The tensors side by side in parts of `self.positions`."""
         return zip(*(tensor.split(self.positions) for tensor in tensors_PTM), strict=True)
 
-    def sum(self, a_PTM: Tensor, b_PTM: Tensor) -> Tensor:
-        """Of the products a·b, for up to `self.positions` positions."""
+    def of(self, a_PTM: Tensor, b_PTM: Tensor) -> Tensor:
+        """The sums of the products a·b, for up to `self.positions` positions."""
         if self.pools:
             product_PTM = _product(a_PTM, b_PTM, self.dtype)
             return F.avg_pool2d(product_PTM, (1, 5), 1, (0, 2), divisor_override=1)

@@ -18,8 +18,8 @@ from alexnet import atomic
 from alexnet.pixels import PACKED
 from pipeline.cluster import cluster
 from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
-from pipeline.progress import Progress
-from pipeline.shard import JPEG_QUALITY, RECORDS, Job, PackedShard, pack_shard
+from pipeline.progress import ProgressBar
+from pipeline.shard import JPEG_QUALITY, RECORDS, PackedShard, ShardPlan, pack_shard
 from pipeline.sources.source import Source
 from pipeline.statistics import Sums
 
@@ -29,7 +29,7 @@ SHARD_SAMPLES = 1000
 class Finished(NamedTuple):
     """One finished task."""
 
-    job: Job
+    plan: ShardPlan
     shard: PackedShard
 
 
@@ -45,8 +45,10 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         raise DatasetError(
             f"{directory}: there is a dataset already; remove it, or name another folder"
         )
-    jobs = [
-        Job(split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES], size)
+    plans = [
+        ShardPlan(
+            split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES], size
+        )
         for split, samples in source.splits.items()
         for number in range(ceil(len(samples) / SHARD_SAMPLES))
     ]
@@ -55,7 +57,7 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         (directory / split).mkdir(parents=True, exist_ok=True)
     with _alone(directory):
         sums = Sums.zero(size)
-        packed = sorted(_run(source, jobs, directory, total, sums), key=_place)
+        packed = sorted(_run(source, plans, directory, total, sums), key=_place)
         _sweep(directory, packed)
         refused = [row for _, shard in packed for row in shard.refused]
         atomic.write(directory / "quarantine.jsonl", _lines(refused))
@@ -98,50 +100,50 @@ def duplicates(packed: list[Finished]) -> list[dict[str, str]]:
 
 def _digests(packed: list[Finished], split: SplitName) -> Iterator[tuple[bytes, str]]:
     """(digest of the JPEG, key) of every image of a split, in order."""
-    for job, shard in packed:
-        if job.split == split:
+    for plan, shard in packed:
+        if plan.split == split:
             for position, digest_D in zip(shard.packed, shard.digest_ND, strict=True):
-                yield digest_D.tobytes(), job.samples[position].key
+                yield digest_D.tobytes(), plan.samples[position].key
 
 
 def _run(
-    source: Source, jobs: list[Job], directory: Path, total: int, sums: Sums
+    source: Source, plans: list[ShardPlan], directory: Path, total: int, sums: Sums
 ) -> Iterator[Finished]:
-    """Every job as a Ray task, in whatever order they end; adds up the training sums."""
-    with cluster(), Progress("pack", total, "images") as progress:
+    """What Ray tasks make of the plans, in whatever order they end; adds up the training sums."""
+    with cluster(), ProgressBar("pack", total, "images") as progress:
         import ray
 
         task = ray.remote(num_cpus=1, num_returns=2)(pack_shard)
-        reader, waiting = ray.put(source.reader), iter(jobs)
-        running: dict = {}  # {reference to a shard: (its job, reference to its sums)}
+        reader, waiting = ray.put(source.reader), iter(plans)
+        running: dict = {}  # {reference to a shard: (its plan, reference to its sums)}
         while True:
             # A few more than there are processors: what waits holds its list of samples in memory.
             room = 2 * max(1, int(ray.cluster_resources().get("CPU", 0))) - len(running)
-            for job in islice(waiting, max(0, room)):
-                shard, shard_sums = task.remote(reader, job, directory.absolute())
-                running[shard] = job, shard_sums
+            for plan in islice(waiting, max(0, room)):
+                shard, shard_sums = task.remote(reader, plan, directory.absolute())
+                running[shard] = plan, shard_sums
             if not running:
                 return
             done, _ = ray.wait(list(running))
             for reference in done:
-                job, shard_sums = running.pop(reference)
+                plan, shard_sums = running.pop(reference)
                 try:
-                    if job.split == "train":
+                    if plan.split == "train":
                         sums.merge(ray.get(shard_sums))
-                    yield Finished(job, ray.get(reference))
+                    yield Finished(plan, ray.get(reference))
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
                     raise DatasetError(
-                        f"{directory / job.split / job.file}: the process that packed it died "
+                        f"{directory / plan.split / plan.file}: the process that packed it died "
                         f"({error}); run the same command again, which keeps finished shards"
                     ) from None
-                progress.advance(len(job.samples))
+                progress.advance(len(plan.samples))
 
 
 def _split(directory: Path, split: SplitName, packed: list[Finished]) -> SplitManifest:
     """Write the split's index."""
-    shards = [shard for job, shard in packed if job.split == split]
+    shards = [shard for plan, shard in packed if plan.split == split]
     index = np.concatenate([shard.index for shard in shards])
     return SplitManifest(
         samples=len(index),
@@ -152,7 +154,7 @@ def _split(directory: Path, split: SplitName, packed: list[Finished]) -> SplitMa
 
 def _sweep(directory: Path, packed: list[Finished]) -> None:
     """Remove shards of an earlier, larger source, and what killed processes were writing."""
-    ours = {directory / job.split / job.file for job, _ in packed}
+    ours = {directory / plan.split / plan.file for plan, _ in packed}
     for path in (*directory.glob("*/*.tar"), *directory.rglob(f".*{atomic.PARTIAL}")):
         if path not in ours:
             path.unlink(missing_ok=True)
@@ -173,7 +175,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _place(packed: Finished) -> tuple[str, int]:
-    return packed.job.split, packed.job.number
+    return packed.plan.split, packed.plan.number
 
 
 def _judge(
@@ -191,7 +193,9 @@ def _judge(
 
 
 def _check_classes(source: Source, packed: list[Finished]) -> None:
-    train = np.concatenate([shard.index["label"] for job, shard in packed if job.split == "train"])
+    train = np.concatenate(
+        [shard.index["label"] for plan, shard in packed if plan.split == "train"]
+    )
     for label, count in enumerate(np.bincount(train, minlength=len(source.classes))):
         if not count:
             raise DatasetError(

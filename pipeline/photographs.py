@@ -17,7 +17,7 @@ from alexnet import atomic
 from alexnet.pixels import ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from pipeline.sources import Source
 from pipeline.split import FILES
 from pipeline.statistics import Sums
@@ -73,7 +73,7 @@ def _sums(source: Source, size: int) -> Sums:
         except (ImageError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
-    with ThreadPoolExecutor() as pool, Progress("mean", len(samples), "images") as progress:
+    with ThreadPoolExecutor() as pool, ProgressBar("mean", len(samples), "images") as progress:
         for image in pool.map(opened, (sample.location for sample in samples)):
             if image is not None:
                 sums.add(image)

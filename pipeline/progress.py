@@ -8,7 +8,7 @@ from tqdm import tqdm
 LINE_INTERVAL_S = 5.0
 
 
-class Progress:
+class ProgressBar:
     """Counts towards `total`. A context manager; the last state is always shown."""
 
     def __init__(self, what: str, total: int, unit: str) -> None:
@@ -16,7 +16,7 @@ class Progress:
         self._what, self._total, self._unit = what, total, unit
         self._done, self._start, self._said = 0, time.monotonic(), time.monotonic()
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -30,8 +30,8 @@ DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one task packs."""
+class ShardPlan:
+    """The samples of which one task makes a shard, and the shard's place in the dataset."""
 
     split: SplitName
     number: int
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass
 class PackedShard:
-    """What one task made of its samples."""
+    """What one task made of its plan."""
 
     file: ShardFile
     index: np.ndarray
@@ -55,23 +55,23 @@ class PackedShard:
     """SHA-256 over key, label and bytes of every sample, the refused ones too."""
     refused: list[dict[str, str]]
     packed: np.ndarray
-    """Which of the job's samples are in it, int64, in the order of `index`."""
+    """Which of the plan's samples are in it, int64, in the order of `index`."""
     digest_ND: np.ndarray
     """The first bytes of each JPEG's SHA-256, (samples, DIGEST_BYTES) uint8."""
 
 
-def pack_shard(reader: Reader, job: Job, directory: Path) -> tuple[PackedShard, Sums]:
-    """Write the job's tar file below the dataset's `directory`, unless its record says it is there.
+def pack_shard(reader: Reader, plan: ShardPlan, directory: Path) -> tuple[PackedShard, Sums]:
+    """Write the plan's tar file below the dataset's `directory`, unless a record says it is there.
 
     Returns the shard and the sums over its images. What cannot be read or decoded is left out
     and listed. Raises UserError where the disk is full.
     """
-    record = directory / RECORDS / f"{job.split}-{job.number:05d}.npz"
-    path = directory / job.split / job.file
-    fingerprint = _fingerprint(reader, job)
+    record = directory / RECORDS / f"{plan.split}-{plan.number:05d}.npz"
+    path = directory / plan.split / plan.file
+    fingerprint = _fingerprint(reader, plan)
     if kept := _kept(record, fingerprint, path):
         return kept
-    content, shard, sums = _packed(reader, job)
+    content, shard, sums = _packed(reader, plan)
     atomic.write(path, content)
     atomic.write(record, _dump(shard, sums, fingerprint))
     return shard, sums
@@ -84,20 +84,20 @@ def encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _packed(reader: Reader, job: Job) -> tuple[bytes, PackedShard, Sums]:
-    source, sums = hashlib.sha256(), Sums.zero(job.size, np.float32)
+def _packed(reader: Reader, plan: ShardPlan) -> tuple[bytes, PackedShard, Sums]:
+    source, sums = hashlib.sha256(), Sums.zero(plan.size, np.float32)
     rows, packed, digests = [], [], []
     refused: list[dict[str, str]] = []
     tar = bytearray()
-    for position, sample in enumerate(job.samples):
+    for position, sample in enumerate(plan.samples):
         source.update(f"{sample.key}\0{sample.label}\0".encode("utf-8", "surrogateescape"))
         try:
             data = reader.read(sample.location)
             source.update(hashlib.sha256(data).digest())
-            image = to_square(data, job.size)
+            image = to_square(data, plan.size)
         except (ImageError, OSError) as error:
             kind = error.kind if isinstance(error, ImageError) else "unreadable"
-            place = {"split": job.split, "key": sample.key, "file": sample.location}
+            place = {"split": plan.split, "key": sample.key, "file": sample.location}
             refused.append(place | {"kind": kind, "reason": str(error)})
             continue
         # Before JPEG: a second decoding would cost a quarter of the time for a mean that
@@ -106,13 +106,13 @@ def _packed(reader: Reader, job: Job) -> tuple[bytes, PackedShard, Sums]:
         jpeg = encode(image)
         offset = _add(tar, f"{sample.key}.jpg", jpeg)
         _add(tar, f"{sample.key}.cls", str(sample.label).encode())
-        rows.append((job.number, len(jpeg), offset, sample.label))
+        rows.append((plan.number, len(jpeg), offset, sample.label))
         packed.append(position)
         digests.append(hashlib.sha256(jpeg).digest()[:DIGEST_BYTES])
     content = bytes(tar.ljust(_padded(len(tar) + 2 * tarfile.BLOCKSIZE, tarfile.RECORDSIZE), b"\0"))
     shard = PackedShard(
         file=ShardFile(
-            file=job.file,
+            file=plan.file,
             samples=len(rows),
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
@@ -140,10 +140,10 @@ def _padded(length: int, block: int) -> int:
     return -(-length // block) * block
 
 
-def _fingerprint(reader: Reader, job: Job) -> str:
+def _fingerprint(reader: Reader, plan: ShardPlan) -> str:
     """SHA-256 of all that decides the shard's bytes; of the photographs only their stamps."""
-    digest = hashlib.sha256(f"{RULES} {job.size} {job.split} {job.number}".encode())
-    for sample in job.samples:
+    digest = hashlib.sha256(f"{RULES} {plan.size} {plan.split} {plan.number}".encode())
+    for sample in plan.samples:
         try:
             stamp = reader.stamp(sample.location)
         except OSError as error:

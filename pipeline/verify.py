@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 
 CHANGED = "the file has changed since it was packed: its SHA-256 is another"
 
@@ -29,7 +29,7 @@ def damages(dataset: Dataset) -> Iterator[str]:
         )
     yield from _digest(dataset.directory, "mean.npy", manifest.mean_sha256)
     total = manifest.train.samples + manifest.val.samples
-    with Progress("verify", total, "images") as progress:
+    with ProgressBar("verify", total, "images") as progress:
         for name, split in (("train", manifest.train), ("val", manifest.val)):
             yield from _digest(dataset.directory, f"{name}/index.npy", split.index_sha256)
             index = _index(dataset.directory / name / "index.npy")

@@ -38,7 +38,9 @@ class QueueFullError(Exception):
 
 
 @dataclass(eq=False)
-class _Job:
+class _Entry:
+    """One image in the queue, and what is to be computed of it."""
+
     function: Callable[..., Tensor]
     arguments: tuple
     image_3HW: Tensor
@@ -57,7 +59,7 @@ class Batcher:
     def __init__(self, lanes: int, threads: int, batch_views: int, capacity_views: int) -> None:
         self._lanes = [ThreadPoolExecutor(1, "model", _begin, (threads,)) for _ in range(lanes)]
         self._batch_views, self._capacity_views = batch_views, capacity_views
-        self._queue: deque[_Job] = deque()
+        self._queue: deque[_Entry] = deque()
         self._held_views = 0
         self._view_s = 0.0
         self._arrived = asyncio.Event()
@@ -96,17 +98,17 @@ class Batcher:
     ) -> Tensor:
         """`function` of a batch (N, 3, H, W) with this image in it; this image's row of it.
 
-        `views` is what it costs. Jobs with the same function and arguments share a batch.
+        `views` is what it costs. Entries with the same function and arguments share a batch.
         """
         answer = asyncio.get_running_loop().create_future()
-        job = _Job(function, arguments, image_3HW, views, answer, time.perf_counter())
-        self._queue.append(job)
+        entry = _Entry(function, arguments, image_3HW, views, answer, time.perf_counter())
+        self._queue.append(entry)
         self._arrived.set()
         try:
             return await answer
         finally:
-            if job in self._queue:  # its sender has gone
-                self._queue.remove(job)
+            if entry in self._queue:  # its sender has gone
+                self._queue.remove(entry)
 
     def _check_capacity(self, views: int) -> None:
         if (would_be := self._held_views + views) > self._capacity_views:
@@ -120,7 +122,7 @@ class Batcher:
                 self._arrived.clear()
                 await self._arrived.wait()
             batch = self._take()
-            views = sum(job.views for job in batch)
+            views = sum(entry.views for entry in batch)
             metrics.BATCH_VIEWS.observe(views)
             started = time.perf_counter()
             try:
@@ -133,29 +135,29 @@ class Batcher:
                         "holds it: end other processes there, or lower SERVING_WORKERS (a shorter "
                         "queue does not help)"
                     )
-                for job in batch:
-                    if not job.answer.done():
-                        job.answer.set_exception(error)
+                for entry in batch:
+                    if not entry.answer.done():
+                        entry.answer.set_exception(error)
                 continue
             took_s = time.perf_counter() - started
             self._view_s += (SMOOTHING if self._view_s else 1) * (took_s / views - self._view_s)
             metrics.STAGE_SECONDS.labels("model").observe(took_s)
-            for job, row in zip(batch, rows, strict=True):
-                metrics.STAGE_SECONDS.labels("queue").observe(started - job.queued_at)
-                if not job.answer.done():
-                    job.answer.set_result(row)
+            for entry, row in zip(batch, rows, strict=True):
+                metrics.STAGE_SECONDS.labels("queue").observe(started - entry.queued_at)
+                if not entry.answer.done():
+                    entry.answer.set_result(row)
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[_Entry]:
         """The oldest, and what can run with it, as far as it fits into a batch."""
         first, views = self._queue[0], 0
-        batch: list[_Job] = []
-        for job in self._queue:
-            alike = job.function == first.function and job.arguments == first.arguments
-            if alike and (not batch or views + job.views <= self._batch_views):
-                batch.append(job)
-                views += job.views
-        for job in batch:
-            self._queue.remove(job)
+        batch: list[_Entry] = []
+        for entry in self._queue:
+            alike = entry.function == first.function and entry.arguments == first.arguments
+            if alike and (not batch or views + entry.views <= self._batch_views):
+                batch.append(entry)
+                views += entry.views
+        for entry in batch:
+            self._queue.remove(entry)
         return batch
 
 
@@ -165,7 +167,7 @@ def _begin(threads: int) -> None:
         torch.cuda.set_stream(torch.cuda.Stream())
 
 
-def _run(batch: list[_Job]) -> Tensor:
+def _run(batch: list[_Entry]) -> Tensor:
     """Raises torch.OutOfMemoryError where the GPU lacks memory even for half of it."""
     try:
         return _answered(batch)
@@ -176,6 +178,6 @@ def _run(batch: list[_Job]) -> Tensor:
     return torch.cat([_answered(part) for part in (batch[:half], batch[half:]) if part])
 
 
-def _answered(batch: list[_Job]) -> Tensor:
-    image_N3HW = torch.stack([job.image_3HW for job in batch])
+def _answered(batch: list[_Entry]) -> Tensor:
+    image_N3HW = torch.stack([entry.image_3HW for entry in batch])
     return batch[0].function(image_N3HW, *batch[0].arguments)

@@ -137,7 +137,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     micro_batch: PositiveInt | None = None
     """The most samples a worker computes at once, to save memory. The batch and the weights stay
     the same."""
-    save_every: Annotated[float, Option(metavar="SECONDS")] = Field(_of_run("save_every_s"), ge=0)
+    save_every: Annotated[float, Option(metavar="SECONDS")] = Field(_of_run("save_every"), ge=0)
     """Seconds between the checkpoints within an epoch."""
     keep: PositiveInt = _of_run("keep")
     """Checkpoints kept for their accuracy, besides the last one."""

@@ -87,7 +87,7 @@ def make_run(
         deterministic=options.deterministic,
         parallelism=options.parallelism,
         micro_batch=options.micro_batch,
-        save_every_s=options.save_every,
+        save_every=options.save_every,
         keep=options.keep,
         retries=options.retries,
         init_from=init_from,

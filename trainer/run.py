@@ -45,7 +45,7 @@ class Run(BaseModel):
     """towers: pairs of workers, each with one tower of the network (§3.2)."""
     micro_batch: int | None = Field(None, ge=1, alias="micro")
     """Most samples of a worker's in one pass; None: all its share of the batch."""
-    save_every_s: float = Field(120, ge=0)
+    save_every: float = Field(120, ge=0, alias="save_every_s")
     """Seconds between the checkpoints within an epoch: what a killed worker can cost."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept for their accuracy, besides the last."""

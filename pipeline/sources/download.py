@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from pipeline.manifest import DatasetError
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 
 TIMEOUT_S = 30.0
 CHUNK = 1 << 18  # bytes
@@ -55,7 +55,7 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
         return
     partial = path.with_name(f"{path.name}.partial")
     pauses = iter(pauses_s)
-    with partial.open("ab") as file, Progress(path.name, remote.size, "bytes") as progress:
+    with partial.open("ab") as file, ProgressBar(path.name, remote.size, "bytes") as progress:
         progress.advance(file.tell())
         while file.tell() != remote.size:
             try:
@@ -82,7 +82,7 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
     partial.replace(path)
 
 
-def _append(remote: Remote, file: BinaryIO, progress: Progress) -> None:
+def _append(remote: Remote, file: BinaryIO, progress: ProgressBar) -> None:
     """Ask for what `file` lacks; starts it over if the server has only the whole."""
     request = Request(remote.url, headers={"Range": f"bytes={file.tell()}-"})
     try:
@@ -111,7 +111,7 @@ def _append(remote: Remote, file: BinaryIO, progress: Progress) -> None:
         raise ConnectionError("the connection closed early")
 
 
-def _empty(file: BinaryIO, progress: Progress) -> None:
+def _empty(file: BinaryIO, progress: ProgressBar) -> None:
     progress.advance(-file.tell())
     file.seek(0)
     file.truncate()

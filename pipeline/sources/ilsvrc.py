@@ -20,7 +20,7 @@ import numpy as np
 
 from alexnet.classes import ClassLabel
 from pipeline.manifest import DatasetError
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, ordered
 from pipeline.sources.tar import Member, Members, list_members, list_nested
 
@@ -63,7 +63,7 @@ def _training(folder: Path, wnids: set[str]) -> dict[str, dict[str, Member]]:
             f"{path}: the archive lacks {absent[0]}.tar, a class of {META}; download it again"
         )
     classes = {}
-    with Progress(f"list {TRAIN}", len(tars), "classes") as progress:
+    with ProgressBar(f"list {TRAIN}", len(tars), "classes") as progress:
         for wnid in sorted(tars):
             classes[wnid] = {
                 Path(image.name).stem.replace(".", "_"): image for image in list_nested(tars[wnid])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from alexnet.classes import ClassLabel
 from alexnet.fault import fault
 from pipeline.manifest import DatasetError
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.tar import Member, Members, list_members
 
@@ -53,7 +53,7 @@ def _unsplit(folder: Path) -> list[Path]:
 def _samples(shards: list[Path]) -> list[Sample]:
     """Keys that repeat over the shards are put below the name of their shard."""
     found: list[tuple[Path, str, int, str]] = []
-    with Progress(f"list {shards[0].parent}", len(shards), "shards") as progress:
+    with ProgressBar(f"list {shards[0].parent}", len(shards), "shards") as progress:
         for shard in shards:
             for key, fields in _fields(shard).items():
                 image, label = _read(f"{shard}, sample {key}", fields)

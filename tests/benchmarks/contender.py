@@ -1,4 +1,4 @@
-"""One contender of a benchmark: a process of its own, measured over windows of time."""
+"""One contender of a benchmark: a process of its own, measured over stretches of time."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from alexnet.command import UserError
-from tests.benchmarks.harness import Window, cpu_s, measure
+from tests.benchmarks.harness import Measurement, cpu_s, measure
 
 REST_INTERVAL_S = 0.2
 REST_LOAD = 0.1
@@ -26,11 +26,11 @@ Delivery = Tensor | np.ndarray
 
 
 class Contender:
-    """Works in the windows it is told to and rests between them. A context manager.
+    """Works while it is measured and rests in between. A context manager.
 
     `deliver` is called with `arguments` in the new process, which has the variables of
     `environment` as well, and yields without end.
-    `warm_up` deliveries before each window are not measured: more than it prefetches.
+    `warm_up` deliveries before each measurement are not measured: more than it prefetches.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Contender:
         """dtype and shape of one delivered image; waits until the contender has started."""
         return self._answer()
 
-    def window(self, seconds: float) -> Window:
+    def measured(self, seconds: float) -> Measurement:
         """Measure for at least `seconds`, after the warm-up. Raises UserError if it has died."""
         return self._answer(seconds)
 
@@ -77,13 +77,15 @@ class Contender:
             raise UserError(f"{self.name}: the process ended; its error is printed above") from None
 
 
-def compete(contenders: list[Contender], rounds: int, seconds: float) -> dict[str, list[Window]]:
-    """{contender: its window of each round}; the order rotates."""
+def compete(
+    contenders: list[Contender], rounds: int, seconds: float
+) -> dict[str, list[Measurement]]:
+    """{contender: its measurement of each round}; the order rotates."""
 
-    def visit(number: int) -> Iterator[tuple[str, Window]]:
+    def visit(number: int) -> Iterator[tuple[str, Measurement]]:
         turn = number % len(contenders)
         for contender in contenders[turn:] + contenders[:turn]:
-            yield contender.name, contender.window(seconds)
+            yield contender.name, contender.measured(seconds)
 
     return measure(rounds, visit)
 
@@ -108,7 +110,7 @@ def _work(
         answer = _measure(deliveries, seconds)
 
 
-def _measure(deliveries: Iterator[Delivery], seconds: float) -> Window:
+def _measure(deliveries: Iterator[Delivery], seconds: float) -> Measurement:
     here = psutil.Process()
     wait_for_gpu()
     images, before_s, start = 0, cpu_s(here), time.perf_counter()
@@ -116,7 +118,7 @@ def _measure(deliveries: Iterator[Delivery], seconds: float) -> Window:
         images += len(next(deliveries))
     wait_for_gpu()
     wall_s = time.perf_counter() - start
-    return Window(images, wall_s, cpu_s(here) - before_s)
+    return Measurement(images, wall_s, cpu_s(here) - before_s)
 
 
 def wait_for_gpu() -> None:

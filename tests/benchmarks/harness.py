@@ -71,7 +71,7 @@ def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 @dataclass
-class Window:
+class Measurement:
     """What was done from one idle moment to another, and what that cost."""
 
     count: int
@@ -89,21 +89,21 @@ class Window:
         return self.count / self.cpu_s
 
 
-Windows = Mapping[str, Sequence[Window]]
-"""{contender: its window of each round}."""
+Measurements = Mapping[str, Sequence[Measurement]]
+"""{contender: its measurement of each round}."""
 
 
 def measure(
-    rounds: int, visit: Callable[[int], Iterable[tuple[str, Window]]]
+    rounds: int, visit: Callable[[int], Iterable[tuple[str, Measurement]]]
 ) -> dict[str, list[Any]]:
-    """{contender: its window of each round}; `visit(number)` yields those of one round."""
-    windows: dict[str, list[Window]] = {}
+    """{contender: its measurement of each round}; `visit(number)` yields those of one round."""
+    measurements: dict[str, list[Measurement]] = {}
     for number in range(rounds):
-        for name, window in visit(number):
-            windows.setdefault(name, []).append(window)
-            rate = f"{window.per_core_s:,.1f} a core-second"
+        for name, measurement in visit(number):
+            measurements.setdefault(name, []).append(measurement)
+            rate = f"{measurement.per_core_s:,.1f} a core-second"
             print(f"round {number + 1} of {rounds}: {name}, {rate}", flush=True)
-    return windows
+    return measurements
 
 
 class Goal(NamedTuple):
@@ -112,7 +112,7 @@ class Goal(NamedTuple):
     at_least: float | None
     """Of the first over the second in the same round. None: it is only measured."""
     of: str = "per_core_s"
-    """The attribute of a window that is compared."""
+    """The attribute of a measurement that is compared."""
     what: str = ""
     """That in words, where it is something else than the table's."""
 
@@ -145,34 +145,40 @@ class Ratio:
     met: bool | None
 
     @classmethod
-    def of(cls, goal: Goal, windows: Windows) -> "Ratio":
-        pairs = zip(windows[goal.first], windows[goal.second], strict=True)
+    def of(cls, goal: Goal, measurements: Measurements) -> "Ratio":
+        pairs = zip(measurements[goal.first], measurements[goal.second], strict=True)
         ratio = Spread.of(getattr(a, goal.of) / getattr(b, goal.of) for a, b in pairs)
         met = None if goal.at_least is None else ratio.median >= goal.at_least
         return cls(goal.first, goal.second, goal.what, ratio, goal.at_least, met)
 
 
-def ratios(goals: Iterable[Goal], windows: Windows) -> list[Ratio]:
+def ratios(goals: Iterable[Goal], measurements: Measurements) -> list[Ratio]:
     """Of the goals between those that took part."""
-    return [Ratio.of(g, windows) for g in goals if g.first in windows and g.second in windows]
+    return [
+        Ratio.of(g, measurements)
+        for g in goals
+        if g.first in measurements and g.second in measurements
+    ]
 
 
 def report(
     unit: str,
-    windows: Windows,
+    measurements: Measurements,
     goals: Iterable[Goal],
     options: Options,
     texts: Iterable[str] = (),
     **found: Any,
 ) -> None:
     """Print rates and ratios, `texts`, the machine, and one line of JSON of it all and `found`."""
-    reached = ratios(goals, windows)
-    print(f"\n{rate_table(unit, windows)}\n{ratio_table(unit, reached)}", *texts, sep="\n")
+    reached = ratios(goals, measurements)
+    print(f"\n{rate_table(unit, measurements)}\n{ratio_table(unit, reached)}", *texts, sep="\n")
     today, here = datetime.now(UTC).date().isoformat(), machine()
     memory_gib = here["memory_bytes"] / 2**30
     print(f"{here['cores']} cores of {here['cpu']}, {memory_gib:.0f} GiB; {today}")
     everything = {
-        "windows": {name: [asdict(window) for window in own] for name, own in windows.items()},
+        "windows": {
+            name: [asdict(measurement) for measurement in own] for name, own in measurements.items()
+        },
         "ratios": [asdict(ratio) for ratio in reached],
         **found,
         "machine": here,
@@ -184,11 +190,11 @@ def report(
     print(json.dumps(everything))
 
 
-def rate_table(unit: str, windows: Windows) -> str:
+def rate_table(unit: str, measurements: Measurements) -> str:
     rows = []
-    for name, own in windows.items():
-        rate = Spread.of(window.per_s for window in own)
-        per_core_s = Spread.of(window.per_core_s for window in own)
+    for name, own in measurements.items():
+        rate = Spread.of(measurement.per_s for measurement in own)
+        per_core_s = Spread.of(measurement.per_core_s for measurement in own)
         rows.append((name, rate.cells(",.1f")[0], *per_core_s.cells(",.1f")))
     return table(
         ("contender", f"{unit}/s", f"{unit} per core-second", "lowest to highest round"), rows

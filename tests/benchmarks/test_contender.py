@@ -50,17 +50,17 @@ def mortal() -> Iterator[np.ndarray]:
 def test_a_window_counts_images_and_the_cpu_time_of_all_processes(tmp_path: Path) -> None:
     with Contender("busy", 1, busy, tmp_path / "log", environment={}) as contender:
         assert contender.kind == ("float32", (3, 4))
-        window = contender.window(1.0)
-        contender.window(0.0)
+        measurement = contender.measured(1.0)
+        contender.measured(0.0)
     _, warm_up, *measured, after = np.loadtxt(tmp_path / "log").tolist()
-    assert window.wall_s >= 1.0
-    assert window.count == 2 * len(measured)
+    assert measurement.wall_s >= 1.0
+    assert measurement.count == 2 * len(measured)
     least, most = measured[-1][1] - measured[0][0], after[0] - warm_up[1]
-    assert least - TICKS_S <= window.cpu_s <= most + TICKS_S
+    assert least - TICKS_S <= measurement.cpu_s <= most + TICKS_S
 
 
 def test_a_contender_that_dies_is_named() -> None:
     with Contender("mortal", 1, mortal, environment={}) as contender:
         assert contender.kind == ("float64", (3,))
         with pytest.raises(UserError, match="mortal: the process ended"):
-            contender.window(1.0)
+            contender.measured(1.0)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from alexnet.pixels import to_square, whole_image
 from pipeline.dataset import Dataset
-from pipeline.shard import RECORDS, Job, encode, pack_shard
+from pipeline.shard import RECORDS, ShardPlan, encode, pack_shard
 from pipeline.sources.folder import folder_source
 from tests.conftest import in_own_mounts
 from tests.nodes import ray_nodes
@@ -143,22 +143,22 @@ def test_a_source_that_changed_meanwhile_is_packed_anew(photographs: Path, tmp_p
     source = folder_source(photographs, 0.1, {})
     (tmp_path / "train").mkdir()
     (tmp_path / RECORDS).mkdir()
-    job = Job("train", 0, source.splits["train"][:20], 64)
-    first, sums = pack_shard(source.reader, job, tmp_path)
-    again, same_sums = pack_shard(source.reader, job, tmp_path)
+    plan = ShardPlan("train", 0, source.splits["train"][:20], 64)
+    first, sums = pack_shard(source.reader, plan, tmp_path)
+    again, same_sums = pack_shard(source.reader, plan, tmp_path)
     assert first.file == again.file
     assert np.array_equal(first.index, again.index)
     assert np.array_equal(sums.pixel_3SS, same_sums.pixel_3SS)
     assert (sums.images, sums.product_6.tolist()) == (20, same_sums.product_6.tolist())
 
-    (tmp_path / "train" / job.file).write_bytes(b"damaged since")
-    assert pack_shard(source.reader, job, tmp_path)[0].file == first.file
-    assert hashlib.sha256((tmp_path / "train" / job.file).read_bytes()).hexdigest() == (
+    (tmp_path / "train" / plan.file).write_bytes(b"damaged since")
+    assert pack_shard(source.reader, plan, tmp_path)[0].file == first.file
+    assert hashlib.sha256((tmp_path / "train" / plan.file).read_bytes()).hexdigest() == (
         first.file.sha256
     )
-    smaller = Job("train", 0, job.samples[:19], 64)
+    smaller = ShardPlan("train", 0, plan.samples[:19], 64)
     assert pack_shard(source.reader, smaller, tmp_path)[0].file.samples == 19
-    other = Job("train", 0, job.samples, 80)
+    other = ShardPlan("train", 0, plan.samples, 80)
     assert pack_shard(source.reader, other, tmp_path)[0].file.sha256 != first.file.sha256
 
 

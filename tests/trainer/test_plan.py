@@ -29,15 +29,15 @@ def planned(photographs: Path, folder: Path, resources: Resources, **changes: ob
 def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     changes = {"micro_batch": 8, "keep": 3, "retries": 5, "damage": "replace",
                "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2",
-               "deterministic": True}  # fmt: skip
-    run = planned(photographs, tmp_path, PLAIN, save_every=9, epochs=7, **changes)
-    assert run.save_every_s == 9
+               "deterministic": True, "save_every": 9}  # fmt: skip
+    run = planned(photographs, tmp_path, PLAIN, epochs=7, **changes)
     assert {name: getattr(run, name) for name in changes} == changes | {"workers": (2, 2)}
     assert (run.recipe.epochs, run.recipe.network.classes) == (7, 3)
     listed = Dataset(tmp_path / "r" / "photographs")
     assert (run.data, run.dataset) == (listed.directory, listed.digest)
     assert Run.model_validate_json(run.model_dump_json()) == run
-    assert {"micro", "hw_load"} < run.model_dump(mode="json").keys()  # as in runs of before
+    saved = run.model_dump(mode="json")
+    assert {"micro", "hw_load", "save_every_s"} < saved.keys()  # as in runs of before
 
 
 def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -> None:

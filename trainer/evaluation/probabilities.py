@@ -21,7 +21,7 @@ from alexnet.views import CENTRE, view_probabilities
 from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from trainer.evaluation.validation import VIEWS
 from trainer.loop.precision import autocast, resolve_precision
 from trainer.on_ray.resources import Resources
@@ -198,7 +198,7 @@ def ask(
         for n in range(count)
     ]
     what = "evaluate originals" if images.served else "evaluate packed images"
-    with Progress(what, len(images), "images") as progress:
+    with ProgressBar(what, len(images), "images") as progress:
         while running:
             (ready,), _ = ray.wait(running)
             try:

@@ -238,7 +238,7 @@ class Loop:
         loss_sum, right, samples = counts if self.parallel.counts else (0.0, 0, 0)
         leads = self.worker.rank == 0
         pace = min(MOST_STEPS, max(1, round(INTERVAL_S * window.steps / elapsed_s)))
-        due = time.monotonic() - self.saved_at >= self.run.save_every_s
+        due = time.monotonic() - self.saved_at >= self.run.save_every
         interval = Interval(
             loss_sum=loss_sum,
             right=int(right),

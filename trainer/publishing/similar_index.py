@@ -23,7 +23,7 @@ from alexnet.similar import FOLDER, INDEX, LABELS
 from alexnet.thumbnails import ThumbnailWriter, shrunk
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from pipeline.split import Split
 
 BATCH = 64
@@ -122,7 +122,7 @@ def features(loaded: Checkpoint, split: Split, thumbnails: ThumbnailWriter) -> I
 
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        Progress("index", len(split), "images") as progress,
+        ProgressBar("index", len(split), "images") as progress,
     ):
         for first in range(0, len(split), BATCH):
             images = list(pool.map(image, range(first, min(first + BATCH, len(split)))))

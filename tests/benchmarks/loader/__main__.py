@@ -17,11 +17,11 @@ from alexnet.console import Options
 from pipeline.batches import Decoding, whole_batches
 from pipeline.cluster import MEMORY
 from pipeline.dataset import Dataset
-from pipeline.shard import Job
+from pipeline.shard import ShardPlan
 from pipeline.sources import open_source
 from pipeline.sources.source import VAL_FRACTION
 from tests.benchmarks.contender import Contender, compete
-from tests.benchmarks.harness import Goal, Spread, Windows, report, run
+from tests.benchmarks.harness import Goal, Measurements, Spread, report, run
 from tests.benchmarks.loader import contenders
 from tests.benchmarks.loader.contenders import ALONE, Task, decoded, file_name, write_files
 from trainer.report import save
@@ -29,7 +29,7 @@ from trainer.report import save
 WARM_UP_BATCHES = 4
 """For each thread: more than any contender prefetches; a DataLoader two a worker, DALI two."""
 PACKED_SAMPLES = 250
-"""In one call: a quarter of a shard, so that a window is not much longer than asked for."""
+"""In one call: a quarter of a shard, so that a measurement is not much longer than asked for."""
 
 LOADERS: dict[str, tuple[Any, ...]] = {
     "ours, float32": (contenders.ours, "float32"),
@@ -66,9 +66,9 @@ class Loader(Options):
     packing_only: bool = False
     """With --source: leave the loaders out."""
     rounds: int = Field(5, ge=1)
-    """Windows of each contender."""
+    """Measurements of each contender."""
     seconds: float = Field(3.0, gt=0)
-    """Least length of a window."""
+    """Least length of a measurement."""
     threads: int = Field(2, ge=1)
     """Threads or worker processes of each contender."""
     batch: int = Field(128, ge=1)
@@ -103,10 +103,10 @@ def bench(options: Loader) -> int:
         for contender in taking_part:
             stack.enter_context(contender)
         _check_parity(taking_part, dataset, task)
-        windows = compete(taking_part, options.rounds, options.seconds)
+        measurements = compete(taking_part, options.rounds, options.seconds)
     if options.picture:
-        print(*_draw(windows, options.picture), sep="\n")
-    report("images", windows, GOALS, options)
+        print(*_draw(measurements, options.picture), sep="\n")
+    report("images", measurements, GOALS, options)
     return 0
 
 
@@ -121,9 +121,9 @@ def _loaders(task: Task) -> Iterator[Contender]:
 def _packers(folder: Path, temporary: Path, size: int) -> Iterator[Contender]:
     """Nothing is prefetched here: the warm-up brings the files into memory."""
     source = open_source(str(folder), VAL_FRACTION, class_names=None)
-    job = Job("train", 0, source.splits["train"][:PACKED_SAMPLES], size)
-    files = [Path(sample.location) for sample in job.samples]
-    ours = (contenders.our_packing, source.reader, job, temporary)
+    plan = ShardPlan("train", 0, source.splits["train"][:PACKED_SAMPLES], size)
+    files = [Path(sample.location) for sample in plan.samples]
+    ours = (contenders.our_packing, source.reader, plan, temporary)
     yield Contender("ours, packing", 1, *ours, environment=MEMORY)
     pillow = (contenders.pillow_packing, files, size)
     yield Contender("Pillow loop, packing", 1, *pillow, environment={})
@@ -141,21 +141,23 @@ def _check_parity(taking_part: list[Contender], dataset: Dataset, task: Task) ->
         raise UserError(f"{path.name}: our decoder and Pillow give different pixels")
 
 
-def _draw(windows: Windows, image: Path) -> list[Path]:
+def _draw(measurements: Measurements, image: Path) -> list[Path]:
     """A bar a contender -> `image`.png and .svg."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 0.6 + 0.4 * len(windows)), layout="constrained")
+    figure = Figure(figsize=(9, 0.6 + 0.4 * len(measurements)), layout="constrained")
     axes = figure.subplots()
-    spreads = [Spread.of(window.per_core_s for window in own) for own in windows.values()]
+    spreads = [
+        Spread.of(measurement.per_core_s for measurement in own) for own in measurements.values()
+    ]
     bars = axes.barh(
-        list(windows),
+        list(measurements),
         [spread.median for spread in spreads],
         xerr=[
             [spread.median - spread.low for spread in spreads],
             [spread.high - spread.median for spread in spreads],
         ],
-        color=["C0" if name.startswith("ours") else "0.75" for name in windows],
+        color=["C0" if name.startswith("ours") else "0.75" for name in measurements],
         error_kw={"lw": 0.9, "ecolor": "0.4"},
     )
     axes.bar_label(bars, fmt="{:,.0f}", padding=4)

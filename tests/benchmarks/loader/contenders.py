@@ -25,7 +25,7 @@ from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.graph import Output
 from pipeline.order import Shard
-from pipeline.shard import RECORDS, Job, pack_shard
+from pipeline.shard import RECORDS, ShardPlan, pack_shard
 from pipeline.sources.source import Reader
 
 ALONE = Shard(index=0, count=1, device_id=None)
@@ -200,14 +200,14 @@ def dali(task: Task, output: Output, hw_load: float = 0.65) -> Iterator[Tensor]:
             yield batch["data"]
 
 
-def our_packing(reader: Reader, job: Job, directory: Path) -> Iterator[np.ndarray]:
+def our_packing(reader: Reader, plan: ShardPlan, directory: Path) -> Iterator[np.ndarray]:
     """Bytes of each JPEG, (N,)."""
     while True:
         # A new one each time: a shard that is there already is not packed again.
         with tempfile.TemporaryDirectory(dir=directory) as fresh:
-            for name in (job.split, RECORDS):
+            for name in (plan.split, RECORDS):
                 (Path(fresh) / name).mkdir()
-            shard, _ = pack_shard(reader, job, Path(fresh))
+            shard, _ = pack_shard(reader, plan, Path(fresh))
         yield shard.index["size"]
 
 

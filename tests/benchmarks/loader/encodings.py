@@ -21,7 +21,7 @@ from alexnet.command import UserError
 from alexnet.console import Options
 from alexnet.pixels import ImageError, ImageRule, whole_image
 from alexnet.views import probabilities
-from pipeline.progress import Progress
+from pipeline.progress import ProgressBar
 from pipeline.sources import Sample, open_source
 from pipeline.sources.source import VAL_FRACTION, Reader
 from tests.benchmarks.harness import run, table
@@ -96,7 +96,7 @@ def measure(images: list[np.ndarray], label_N: np.ndarray, checkpoint: Checkpoin
     """A row for each of CODINGS; `images` are (size, size, 3) uint8."""
     codings = {name: [encode(p, **save) for p in images] for name, save in CODINGS.items()}
     rows, answered = [], []
-    with Progress("quality", len(CODINGS) * len(images), "images") as progress:
+    with ProgressBar("quality", len(CODINGS) * len(images), "images") as progress:
         for (name, files), cpu_s in zip(codings.items(), decoding_s(codings), strict=True):
             decoded = [decode(file) for file in files]
             answered.append(answers(decoded, checkpoint, progress))
@@ -136,7 +136,7 @@ def decoding_s(codings: dict[str, list[bytes]]) -> list[float]:
 
 
 @torch.inference_mode()
-def answers(images: list[np.ndarray], checkpoint: Checkpoint, progress: Progress) -> np.ndarray:
+def answers(images: list[np.ndarray], checkpoint: Checkpoint, progress: ProgressBar) -> np.ndarray:
     """The most probable label of each image, of ten views, (N,) int64."""
     labels = []
     for first in range(0, len(images), BATCH):

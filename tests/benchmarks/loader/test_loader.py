@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shard import Job
+from pipeline.shard import ShardPlan
 from pipeline.sources import open_source
 from pipeline.sources.source import VAL_FRACTION
 from tests.benchmarks.loader.__main__ import GOALS, main
@@ -25,7 +25,7 @@ def test_one_round_of_everything(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["windows"].keys() == {name for goal in GOALS for name in goal[:2]}
-    assert all(min(window.values()) > 0 for (window,) in found["windows"].values())
+    assert all(min(measurement.values()) > 0 for (measurement,) in found["windows"].values())
     assert [(r["first"], r["second"]) for r in found["ratios"]] == [goal[:2] for goal in GOALS]
     assert found["options"]["crop"] == 112
     assert {"cpu", "cores", "memory_bytes"} == found["machine"].keys()
@@ -42,7 +42,7 @@ def test_a_crop_larger_than_the_images_is_refused(
 
 def test_the_packing_loop_makes_the_same_jpegs(photographs: Path, tmp_path: Path) -> None:
     source = open_source(str(photographs), VAL_FRACTION, None)
-    job = Job("train", 0, source.splits["train"][:9], 128)
-    ours = our_packing(source.reader, job, tmp_path)
-    loop = pillow_packing([Path(sample.location) for sample in job.samples], 128)
+    plan = ShardPlan("train", 0, source.splits["train"][:9], 128)
+    ours = our_packing(source.reader, plan, tmp_path)
+    loop = pillow_packing([Path(sample.location) for sample in plan.samples], 128)
     assert next(ours).tolist() == next(loop).tolist()

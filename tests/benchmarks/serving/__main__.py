@@ -21,9 +21,9 @@ from typer import Argument
 from alexnet.command import UserError
 from tests.benchmarks.harness import (
     Goal,
+    Measurement,
     Network,
     Spread,
-    Window,
     in_own_process,
     measure,
     report,
@@ -100,14 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @dataclass
-class Visit(Window):
+class Visit(Measurement):
     """What one contender showed in one round."""
 
     cold_start_s: float = 0.0
     idle: list[Memory] = field(default_factory=list)
     """Of each process, before the first request."""
     loaded: list[Memory] = field(default_factory=list)
-    """The same after the window."""
+    """The same after the measurement."""
     batch_images: float = 0.0
     """In one forward pass, in the mean. Of ours."""
     latency_s: list[float] = field(default_factory=list)
@@ -156,10 +156,10 @@ class Round:
                     visit.latency_s = [answer.latency_s for answer in answers]
             yield name, visit
             if name == OURS:
-                window, decode_s = in_own_process(
+                measurement, decode_s = in_own_process(
                     alone, self.model, visit.batch_images, self.options.seconds
                 )
-                yield ALONE, Visit(**asdict(window), decode_s=decode_s)
+                yield ALONE, Visit(**asdict(measurement), decode_s=decode_s)
 
     def _front(self) -> Iterator[tuple[str, Visit]]:
         """Without a model, which answers the same to everything."""

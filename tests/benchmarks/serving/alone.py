@@ -14,13 +14,13 @@ from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from serving.memory import keep_freed
 from serving.settings import Settings
-from tests.benchmarks.harness import Window
+from tests.benchmarks.harness import Measurement
 from tests.benchmarks.serving import trial
 
 
-def alone(model: Path, batch: float, seconds: float) -> tuple[Window, float]:
+def alone(model: Path, batch: float, seconds: float) -> tuple[Measurement, float]:
     """What it does in at least `seconds`, in batches of that mean size, and the CPU time of making
-    one image ready, which is measured apart. The window is of this whole process."""
+    one image ready, which is measured apart. The measurement is of this whole process."""
     settings = Settings(model=(model,))
     keep_freed()
     torch.set_num_threads(settings.pass_threads)
@@ -50,4 +50,4 @@ def alone(model: Path, batch: float, seconds: float) -> tuple[Window, float]:
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         done = sum(lanes.map(asked, range(settings.lanes), repeat(seconds)))
         wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    return Window(done, wall_s, cpu_s), decode_s
+    return Measurement(done, wall_s, cpu_s), decode_s

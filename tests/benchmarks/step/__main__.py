@@ -15,7 +15,7 @@ from typer import Argument
 
 from pipeline.cluster import MEMORY
 from tests.benchmarks.contender import Contender, compete
-from tests.benchmarks.harness import Device, Goal, Network, Window, report, run
+from tests.benchmarks.harness import Device, Goal, Measurement, Network, report, run
 from tests.benchmarks.step import contenders
 from tests.benchmarks.step.contenders import Task, flops_per_image
 from tests.benchmarks.step.launchers import WORKERS, Pair, ray_train, torchrun
@@ -64,9 +64,9 @@ class Step(Network):
     parts: Annotated[tuple[Part, ...], Argument()] = ("parity", "forward", "step", "launchers")
     """What is measured."""
     rounds: int = Field(5, ge=1)
-    """Windows of each contender."""
+    """Measurements of each contender."""
     seconds: float = Field(5.0, gt=0)
-    """Least length of a window."""
+    """Least length of a measurement."""
     threads: int = Field(2, ge=1)
     """Threads of each contender."""
     batch: int = Field(64, ge=1)
@@ -94,15 +94,15 @@ def bench(options: Step) -> int:
     if "parity" in options.parts and not gpu:
         print("comparing logits and losses", flush=True)
         parity = compare(network, options.curve_steps, options.curve_batch)
-    windows: dict[str, list[Window]] = {}
+    measurements: dict[str, list[Measurement]] = {}
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
         for kind in ("forward", "step"):
             if kind in options.parts:
                 step = kind == "step"
                 task = Task(network, options.batch, options.threads, step, options.device)
-                windows |= _measure(_contenders(kind, task, obstacle), options)
+                measurements |= _measure(_contenders(kind, task, obstacle), options)
         if "launchers" in options.parts and not gpu:
-            windows |= _measure(_pairs(folder), options)
+            measurements |= _measure(_pairs(folder), options)
         memory = {path.stem: json.loads(path.read_bytes()) for path in Path(folder).glob("*.json")}
     precision = resolve_precision("auto", torch.device(options.device))
     flops = {kind: flops_per_image(network, kind == "step") for kind in ("forward", "step")}
@@ -117,7 +117,7 @@ def bench(options: Step) -> int:
         texts.append(str(parity))
     goals = GPU_GOALS if gpu else GOALS
     report(
-        "images", windows, goals, options, texts, precision=precision, flops_per_image=flops,
+        "images", measurements, goals, options, texts, precision=precision, flops_per_image=flops,
         memory_bytes=memory, left_out={COMPILED: obstacle} if obstacle else {},
         parity=parity and parity.model_dump(),
     )  # fmt: skip
@@ -143,7 +143,7 @@ def _pairs(folder: str) -> Iterator[Contender]:
     yield Contender("torchrun, 2 workers", 1, torchrun, pair, environment=environment)
 
 
-def _measure(taking_part: Iterator[Contender], options: Step) -> dict[str, list[Window]]:
+def _measure(taking_part: Iterator[Contender], options: Step) -> dict[str, list[Measurement]]:
     """Each is started, compiled and warm before the next one is."""
     with ExitStack() as stack:
         ready = []

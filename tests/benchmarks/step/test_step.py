@@ -21,7 +21,7 @@ def test_one_round_of_everything(run: Callable) -> None:
     found = json.loads(done.stdout.splitlines()[-1])
     missing = {f"{name}, {kind}" for name in found["left_out"] for kind in ("forward", "step")}
     assert found["windows"].keys() >= {name for goal in GOALS for name in goal[:2]} - missing
-    assert all(min(window.values()) > 0 for (window,) in found["windows"].values())
+    assert all(min(measurement.values()) > 0 for (measurement,) in found["windows"].values())
     workers = {f"{launcher}.{rank}" for launcher in ("ray", "torchrun") for rank in range(2)}
     assert found["memory_bytes"].keys() == workers
     assert all(0 < m["proportional"] <= m["peak"] for m in found["memory_bytes"].values())

@@ -72,7 +72,7 @@ def a_run(data: Path, runs: Path, name: str, *changes: tuple[str, object], **fie
     run = Run.model_validate(
         {
             "name": name, "recipe": recipe, "data": data, "dataset": Dataset(data).digest,
-            "runs": runs, "workers": (1, 1), "gpu": False, "save_every_s": 1000,
+            "runs": runs, "workers": (1, 1), "gpu": False, "save_every": 1000,
         } | fields
     )  # fmt: skip
     return open_run(run, resume="if-any")
@@ -175,7 +175,7 @@ def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) 
 
 def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
     """Each time that it is due; or where the machine is about to be taken away."""
-    run = a_run(data, tmp_path, "often", ("epochs", 1), save_every_s=0)
+    run = a_run(data, tmp_path, "often", ("epochs", 1), save_every=0)
     train(run)
     assert steps(run) == list(range(1, STEPS + 1))
     run = a_run(data, tmp_path, "warned", ("epochs", 1))
@@ -188,7 +188,7 @@ def test_a_run_that_diverges_ends(data: Path, tmp_path: Path) -> None:
     text = r"the loss is nan at step \d: the run has diverged \(last good checkpoint: none\); start"
     with pytest.raises(RunError, match=text):
         train(run)
-    run = a_run(data, tmp_path, "good", ("epochs", 1), save_every_s=0)
+    run = a_run(data, tmp_path, "good", ("epochs", 1), save_every=0)
     train(run, stop=3)
     saved = last(run)
     saved.weights["fc8.bias"].fill_(float("nan"))
