@@ -76,9 +76,9 @@ class About(BaseModel):
 
 class Checkpoint(NamedTuple):
     model: AlexNet
-    """In evaluation mode, on the CPU."""
+    """The network in evaluation mode, on the CPU."""
     mean_3HW: Tensor
-    """float32, crop x crop, 0..255; subtracted from every view."""
+    """The mean image, float32, crop x crop, 0..255; subtracted from every view."""
     about: About
 
 
@@ -186,5 +186,5 @@ def _unreadable(error: OSError) -> CheckpointError:
 
 
 def now() -> datetime:
-    """UTC, to the second."""
+    """The time in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)

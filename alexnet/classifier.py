@@ -111,7 +111,7 @@ class Classifier:
     def probabilities(
         self, photographs: Photograph | Iterable[Photograph], *, views: int = 10
     ) -> Tensor:
-        """Of all classes: (N, K) float32 on the CPU, N = 1 for a single photograph."""
+        """Probabilities of all classes, (N, K) float32 on the CPU; N is 1 for one photograph."""
         nothing = torch.empty(0, len(self.classes))
         return torch.cat([nothing, *self._probabilities(photographs, views)])
 

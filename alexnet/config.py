@@ -15,7 +15,7 @@ class AlexNetConfig(BaseModel):
     towers: Literal[1, 2] = 2
     """2: the two-GPU network. 1: the one-GPU network of §3.2, half the kernels up to conv4."""
     kernels: tuple[int, int, int, int, int] | None = None
-    """Of conv1 to conv5 at width 1, instead of the paper's."""
+    """Kernels of conv1 to conv5 at width 1, instead of the paper's."""
     conv1_padding: int = Field(0, ge=0, le=10)
     """Zeros to the left of the image and above it; to the right and below it are always as many
     as conv1's last window lacks. torchvision: 2."""

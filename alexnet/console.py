@@ -37,7 +37,7 @@ class Options(BaseModel):
 
 class Command(NamedTuple):
     options: type[BaseModel]
-    """Its docstring is the description of the command."""
+    """The command's options; the docstring of this class is the description of the command."""
     function: str
     """module:name of the function that takes the options and returns the exit status. It is
     imported when it is called, so that a help page needs neither torch nor Ray."""
@@ -82,7 +82,7 @@ def run(program: str, *rooms: Commands, arguments: Sequence[str] | None = None) 
 
 
 def run_one(program: str, name: str, room: Commands, arguments: Sequence[str]) -> int:
-    """The same for a program that is a single command of a room."""
+    """Call the command `name`, where a program has no other; returns its status, as `run` does."""
     app = _app(add_completion=False)
     _add(app, name, room.by_name[name], room)
     return _run(app, program, arguments)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEWEST_CHANNELS, FEWEST_POSITIONS = 48, 4096
-"""Of a group, and of all images' maps: with fewer the transforms cost more than they save."""
+"""The fewest input channels of a group, and positions in the maps of all images, that are worth
+transforming: with fewer the transforms cost more than they save."""
 TILE = 16
 """Rows and columns of NNPACK's largest transform."""
 

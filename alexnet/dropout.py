@@ -11,7 +11,7 @@ from torch import Tensor, nn
 GAMMA = 0x9E3779B97F4A7C15
 """Step of SplitMix64's state, the golden ratio's."""
 FINALIZER = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
-"""Its rounds: what it shifts by, and then multiplies with."""
+"""The rounds of SplitMix64: what each shifts by, and then multiplies with."""
 
 
 class Draw(NamedTuple):
@@ -49,7 +49,7 @@ class Dropout2012(nn.Module):
         return x_NH * mask_NH
 
     def masks(self, x_NH: Tensor, draw: Draw | None) -> tuple[Tensor | None, Tensor | None]:
-        """Of two layers of x's shape, both (N, H) bool; False is dropped. None without `draw`.
+        """Masks for two layers of x's shape, (N, H) bool: False is dropped. None without `draw`.
 
         Each layer compares a half of the same words, 32 bits, with p.
         """

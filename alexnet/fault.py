@@ -26,7 +26,7 @@ REASONS = {
     "string_type": "expected text",
     "union_tag_invalid": "expected a {discriminator} among {expected_tags}",
 }
-"""By pydantic's types of errors, where its own text speaks of parsers and inputs."""
+"""Our text for those of pydantic's types of errors whose own text speaks of parsers and inputs."""
 
 LONGEST = 80
 """Characters of a value that are repeated to the user."""
@@ -66,11 +66,12 @@ class Fault(NamedTuple):
 
 
 def fault(error: ValidationError) -> Fault:
+    """The first of the faults that pydantic found."""
     return described(error.errors(include_url=False)[0])
 
 
 def described(first: Mapping[str, Any]) -> Fault:
-    """The same of one of the errors that pydantic, or FastAPI, lists."""
+    """What is wrong, from one of the errors that pydantic, or FastAPI, lists."""
     context = first.get("ctx", {})
     if first["type"] in REASONS:
         reason = REASONS[first["type"]].format_map(context)

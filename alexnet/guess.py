@@ -14,7 +14,7 @@ class Guess(BaseModel):
     label: str
     """The name of the class for people."""
     probability: float
-    """From 0 to 1."""
+    """What the network gives for the class, from 0 to 1."""
 
     def __str__(self) -> str:
         return f"{self.probability:7.2%}  {self.label}"

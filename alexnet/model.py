@@ -64,7 +64,7 @@ class AlexNet(nn.Module):
         return self.features_from_conv1(self.conv1(self.pad(image_NCHW)), draw)
 
     def features_from_conv1(self, x_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
-        """The same from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
+        """`features` from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
         x = self._pool(self._norm(self.activation(x_NCHW)))  # §3.1, §3.3, §3.4
         x = self._pool(self._norm(self.activation(self.conv2(x))))
         x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)

@@ -17,7 +17,7 @@ from torch import Tensor
 from alexnet.model import AlexNet
 
 STRIDE = 4
-"""Of conv1, in pixels (§3.5)."""
+"""Pixels between neighbouring windows of conv1 (§3.5)."""
 
 Places = Sequence[tuple[int, int]]
 """First row and column of each crop."""
@@ -41,7 +41,7 @@ def is_shared(
 
 
 def conv1_maps(network: AlexNet, image_N3SS: Tensor, mean_3HW: Tensor, places: Places) -> Tensor:
-    """Of the crops at `places` and then of their mirrors, all less the mean.
+    """The maps of conv1 for the crops at `places` and then for their mirrors, all less the mean.
 
     (N, 3, S, S) uint8 -> (N * 2 P, C, H, W) float32 in channels_last.
     """

@@ -48,7 +48,7 @@ class ImageRule(BaseModel):
     the crop's corner are rounded to whole pixels, as torchvision does: up to one pixel aside.
     squash: both sides scaled, whatever their ratio."""
     filter: Literal["bicubic", "bilinear"] = "bicubic"
-    """As Pillow has them, both antialiased."""
+    """Pillow's filter of that name; both are antialiased."""
 
     @property
     def resampling(self) -> Image.Resampling:
@@ -86,7 +86,7 @@ class ImageError(ValueError):
         super().__init__(text)
         self.kind = kind
         self.what, self.limit, self.seen = what, limit, seen
-        """Of a "too-large": which of the limits, its value, and the image's."""
+        """Where the kind is "too-large": which of the limits, its value, and the image's."""
 
     def __reduce__(self) -> tuple:
         return type(self), (self.kind, str(self), self.what, self.limit, self.seen)
@@ -102,7 +102,7 @@ class Limits(NamedTuple):
     frames: int = sys.maxsize
 
     def check(self, image: Image.Image) -> None:
-        """Raises ImageError of kind "too-large", with limit and value."""
+        """Check the image; raises ImageError of kind "too-large", with limit and value."""
         found = {
             "pixels": image.width * image.height,
             "aspect": max(image.size) / max(1, min(image.size)),
@@ -115,7 +115,7 @@ class Limits(NamedTuple):
 
 
 UNLIMITED = Limits()
-"""But for MAX_PIXELS."""
+"""No limit but MAX_PIXELS."""
 
 
 def whole_image(
@@ -171,7 +171,7 @@ def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Whatever is raised within, as an ImageError."""
+    """Whatever is raised in a block is raised as an ImageError."""
     try:
         yield
     except ImageError:

@@ -18,20 +18,20 @@ SIDE, QUALITY = 96, 80
 
 
 class Thumbnails:
-    """Opened ones, by number; mapped, so that processes share them."""
+    """The thumbnails of an index, by number; mapped, so that processes share them."""
 
     def __init__(self, folder: Path) -> None:
         self._data = np.memmap(folder / JPEGS, mode="r")
         self._offset = np.load(folder / OFFSETS, mmap_mode="r")
 
     def __getitem__(self, number: int) -> bytes:
-        """JPEG."""
+        """The thumbnail of that number as a JPEG."""
         start, end = self._offset[number : number + 2]
         return self._data[start:end].tobytes()
 
 
 class ThumbnailWriter:
-    """Writes them in order into `folder`. A context manager; whole once it is left."""
+    """Writes thumbnails in order into `folder`. A context manager; whole once it is left."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._offset = folder, [0]

@@ -27,7 +27,7 @@ def five_places(side: int, crop: int) -> tuple[tuple[int, int], ...]:
 
 
 def one_place(side: int, crop: int) -> tuple[tuple[int, int], ...]:
-    """The same of the centre alone."""
+    """First row and column of the centre crop, in the form of `five_places`."""
     return (five_places(side, crop)[CENTRE],)
 
 

@@ -97,8 +97,8 @@ def cluster() -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: dict[str, str], own: bool) -> Iterator[None]:
-    """For the length of a block, with those of `variables` that are not set already, and with a
-    token for a cluster of one's own."""
+    """Sets those of `variables` that are not set already, and a token for a cluster of one's own,
+    for the length of a block."""
     before = dict(os.environ)
     os.environ.update(variables | before)
     if own and os.environ["RAY_AUTH_MODE"] == "token":

@@ -57,5 +57,5 @@ class Finisher:
 
 
 def _mirrored(image_HW3: Tensor) -> Tensor:
-    """Seen as channels, rows, columns, for which torch has a vectorised flip."""
+    """A view as channels, rows, columns, for which torch has a vectorised flip."""
     return image_HW3.permute(2, 0, 1).flip(-1).permute(1, 2, 0)

@@ -45,7 +45,7 @@ class PixelRule:
     gpu: bool
     """Whether the images come out on a GPU."""
     hw_load: float | None
-    """As in `pipeline.batches.Decoding`."""
+    """The field of that name of `pipeline.batches.Decoding`."""
 
     @property
     def decodes_on_gpu(self) -> bool:
@@ -85,7 +85,8 @@ def normalised(
     output: Output,
     device: str,
 ) -> DataNode:
-    """Mirrored, minus the sample's `mean` (3 values) and, where there is one, `mean_HW3` (§4.1)."""
+    """The images mirrored, minus the sample's `mean` (3 values) and, where there is one, `mean_HW3`
+    (§4.1)."""
     image_HW3 = fn.crop_mirror_normalize(
         image_HW3,
         mirror=mirror,
@@ -126,12 +127,13 @@ def _columns(feeds: Iterable[tuple[Any, ...]], names: tuple[str, ...]) -> Sequen
 
 
 def _tensors(files: list[np.ndarray]) -> TensorListCPU:
-    """As DALI has them: a list of arrays it would take apart in Python, at three times the cost."""
+    """The files as DALI's tensors. A list of arrays it would take apart in Python, at three times
+    the cost."""
     return TensorListCPU([TensorCPU(file, "") for file in files], "", False)
 
 
 def _sound(file: DataNode, rule: PixelRule) -> DataNode:
-    """The same files; an error where a header cannot be parsed or tells another size than it must.
+    """`file` unchanged; an error where its header cannot be parsed or tells a wrong size.
 
     A decoder parses the headers of 32 and more files in its own thread and in others, which it does
     not stop when it comes upon such a file itself: they read freed memory (DALI 2.4) and end the

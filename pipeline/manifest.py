@@ -44,9 +44,10 @@ class Colour(BaseModel):
 
     mean: tuple[float, float, float]
     eigenvalues: tuple[float, float, float]
-    """Of the 3x3 covariance, ascending; their roots are standard deviations in grey levels."""
+    """Eigenvalues of the 3x3 covariance, ascending; their roots are standard deviations in grey
+    levels."""
     eigenvectors: tuple[tuple[float, float, float], ...]
-    """Columns, in the order of the eigenvalues: row c is channel c."""
+    """Eigenvectors as columns, in the order of the eigenvalues: row c is channel c."""
 
 
 class Manifest(BaseModel):
@@ -60,7 +61,7 @@ class Manifest(BaseModel):
     filter: str
     jpeg_quality: int | None
     classes: tuple[ClassLabel, ...]
-    """Label order."""
+    """The classes in label order."""
     source: str
     """SHA-256 over keys, labels and bytes of the source."""
     train: SplitManifest

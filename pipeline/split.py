@@ -65,7 +65,8 @@ class PackedSplit:
         return self.jpegs(np.array([sample]))[0]
 
     def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
-        """Views, nothing is copied. DatasetError: a shard is missing or has another length."""
+        """Views of the shard files, without copies. Raises DatasetError where one is missing or has
+        another length."""
         row_N = self.index[sample_N]
         shards = row_N["shard"].tolist()
         for shard in set(shards) - self._maps.keys():
@@ -79,7 +80,7 @@ class PackedSplit:
         return f"{self._directory / self._shards[shard].file}, at byte {offset}"
 
     def keys(self) -> list[str]:
-        """Of all samples, in order: what the source called them; read from the tar files."""
+        """What the source called each sample, in order; read from the tar files."""
         key = {}
         for number, shard in enumerate(self._shards):
             with tarfile.open(self._directory / shard.file) as tar:
@@ -113,7 +114,7 @@ class PhotographSplit:
         return self.index["label"][sample_N].astype(np.int64)
 
     def jpeg(self, sample: int) -> np.ndarray:
-        """Raises DatasetError where the file is missing or has another length."""
+        """The photograph's bytes. Raises DatasetError where it is missing or has another length."""
         size = int(self.index["size"][sample])
         try:
             content = np.fromfile(self._files[sample], np.uint8)

@@ -91,7 +91,7 @@ def _sample(content: bytes, row: np.ndarray, size: int) -> str | None:
 
 
 def _header(content: bytes, offset: int) -> tarfile.TarInfo:
-    """Of the tar member whose data starts at `offset`."""
+    """The header of the tar member whose data starts at `offset`."""
     block = content[max(offset - tarfile.BLOCKSIZE, 0) : offset]
     return tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
 

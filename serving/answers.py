@@ -255,7 +255,7 @@ def _named(served: Served) -> dict[str, str]:
 
 
 def _ascii(text: str) -> str:
-    """For a header, which holds nothing else."""
+    """The text as ASCII: a header holds nothing else."""
     return text.encode("ascii", "backslashreplace").decode()
 
 

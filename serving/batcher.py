@@ -77,7 +77,7 @@ class Batcher:
         await asyncio.gather(*(loop.run_in_executor(lane, function) for lane in self._lanes))
 
     def check_room(self) -> None:
-        """Raises QueueFullError where not even one more view would be taken."""
+        """Refuse, with QueueFullError, where not even one more view would be taken."""
         self._check_capacity(1)
 
     @contextmanager
@@ -168,7 +168,8 @@ def _begin(threads: int) -> None:
 
 
 def _run(batch: list[_Entry]) -> Tensor:
-    """Raises torch.OutOfMemoryError where the GPU lacks memory even for half of it."""
+    """Answer a batch, in two halves where the GPU has no memory for all of it. Raises
+    torch.OutOfMemoryError where it has none even for a half."""
     try:
         return _answered(batch)
     except torch.OutOfMemoryError:

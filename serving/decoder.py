@@ -22,7 +22,7 @@ MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
 ATTEMPTS = 2
 NOTICED_S = 0.1
-"""Within which a process that has died is known to be dead."""
+"""Time within which a process that has died is known to be dead."""
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Decoder:
         self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
 
     async def start(self) -> None:
-        """All processes, so that the first images do not wait for them."""
+        """Start all processes, so that the first images do not wait for them."""
 
         async def start_one() -> None:
             async with self._limiter:  # or else a first image would start one more
@@ -67,7 +67,7 @@ class Decoder:
 
 
 async def _run(function: Callable[..., T], *arguments: Any) -> T:
-    """In a process of its own, which is killed where nobody waits for it any more."""
+    """Call the function in a process, which is killed where nobody waits for it any more."""
     return await anyio.to_process.run_sync(
         function, *arguments, cancellable=True, limiter=CapacityLimiter(math.inf)
     )

@@ -36,7 +36,7 @@ class Keys:
         self._digests = [_digest(key) for key in keys]
 
     def __contains__(self, key: str) -> bool:
-        """Compared in a time that says nothing about where they differ."""
+        """Whether it is a known key, in a time that says nothing about where keys differ."""
         digest = _digest(key)
         return sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 

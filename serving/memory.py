@@ -7,11 +7,11 @@ OPTIONS = {
     -3: 2**31 - 1,  # M_MMAP_THRESHOLD
     -8: 1,  # M_ARENA_MAX
 }
-"""Of glibc's mallopt, by its numbers for them."""
+"""Options of glibc's mallopt, by its numbers for them."""
 
 
 def keep_freed() -> None:
-    """From now on freed memory stays with the process, in one place for all threads.
+    """Keep freed memory in the process from now on, in one place for all threads.
 
     glibc would hand every large array of a forward pass back to the kernel and fault it in again.
     To be called before any thread is started. Other C libraries are left as they are.

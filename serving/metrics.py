@@ -54,7 +54,7 @@ RELOAD_FAILED = Gauge(
 
 
 def page() -> bytes:
-    """All of them as text for Prometheus; of every process, where several share the port."""
+    """All metrics as text for Prometheus: those of every process, where several share the port."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()

@@ -36,7 +36,8 @@ class Served:
 
     @classmethod
     def load(cls, directories: tuple[Path, ...]) -> "Served":
-        """Raises UserError: damaged weights, members that do not fit, an index of other weights."""
+        """Load a model from each directory, and the index of the first. Raises UserError where
+        weights are damaged, members do not fit, or the index is of other weights."""
         predictor = Predictor([checkpoint.load(directory) for directory in directories])
         return cls(predictor, Neighbours.open(directories[0], predictor.about))
 
@@ -59,7 +60,7 @@ class Models:
         """Set once there is a model, or a reason why not."""
         self._seen: tuple = ()
         self._retry_at = inf
-        """By time.monotonic(); for the same files that failed last."""
+        """When the files that failed last are tried again, by time.monotonic()."""
         # One thread for all loads: each thread's allocator keeps what the largest load took.
         self._loader = ThreadPoolExecutor(1, "loader")
 

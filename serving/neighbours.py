@@ -47,7 +47,7 @@ class Neighbours:
         return int(self._label_P[self._known(number)])
 
     def thumbnail(self, number: int) -> bytes:
-        """JPEG. Raises IndexError where there is no such image."""
+        """The image's thumbnail as a JPEG. Raises IndexError where there is no such image."""
         return self._thumbnails[self._known(number)]
 
     def _known(self, number: int) -> int:

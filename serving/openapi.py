@@ -10,7 +10,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def refusals(*codes: str) -> Responses:
-    """Of a route that may refuse with these codes."""
+    """The responses of a route that may refuse with these codes."""
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -19,7 +19,7 @@ def refusals(*codes: str) -> Responses:
 
 
 def file(media_type: str) -> Responses:
-    """Of a route that answers with a file."""
+    """The response of a route that answers with a file."""
     return {200: {"content": {media_type: {"schema": _FILE}}}}
 
 
@@ -49,4 +49,4 @@ IMAGES = {
 UPLOAD = refusals(
     "damaged", "slow", "too-large", "not-an-image", "bad-parameter", "queue-full", "deadline"
 )
-"""Of every route that takes images."""
+"""The refusals of every route that takes images."""

@@ -51,8 +51,8 @@ def serve(settings: Settings) -> int:
 
 
 def check_overrides(*classes: type) -> None:
-    """Raises UserError where a base of uvicorn's lacks a public method of a class: it would never
-    be called."""
+    """Refuse, with UserError, a public method that a base of uvicorn's lacks: it would never be
+    called."""
     for ours in classes:
         base = ours.__bases__[0]
         for name in vars(ours):

@@ -78,8 +78,8 @@ class Service:
     async def classify(
         self, served: Served, files: list[bytes], views: Views
     ) -> list[Tensor | ImageError]:
-        """For each file the probabilities by each view, (V, K), or why it is no image to us: one
-        bad file spoils nothing for the others."""
+        """The probabilities of each file by each view, (V, K), or why it is no image to us: one bad
+        file spoils nothing for the others."""
 
         async def vote(data: bytes) -> Tensor:
             image_3SS = _tensor(await self._image(served, data))

@@ -17,7 +17,8 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def granted_cores(quota: Path = CPU_QUOTA) -> int:
-    """Of this process. A container's limit is a share of time, and all cores stay in sight."""
+    """Cores that this process may use. A container's limit is a share of time, and all cores stay
+    in sight."""
     cores = len(os.sched_getaffinity(0))
     with suppress(FileNotFoundError):
         granted, period = quota.read_text().split()
@@ -126,7 +127,7 @@ class Settings(BaseSettings):
 
     @property
     def cores(self) -> int:
-        """Of one server process."""
+        """Cores of one server process."""
         return max(1, granted_cores() // self.workers)
 
     def environment(self) -> dict[str, str]:

@@ -26,7 +26,7 @@ class Recipe(BaseModel):
 
     name: str
     network: AlexNetConfig
-    """Its `classes` are replaced by the dataset's."""
+    """The network; its `classes` are replaced by the dataset's."""
     size: int = Field(ge=64)
     """Rows and columns of the packed images that the crop is taken from."""
     batch: int = Field(128, ge=1, lt=2**31)
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     """Epochs over which the learning rate first rises to its full size."""
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
-    """Of the weights; biases do not decay."""
+    """Share of the weights that a step takes away, times the learning rate; biases do not decay."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
     colour_until: float = Field(1, ge=0, le=1)

@@ -76,7 +76,7 @@ def _place(event: dict[str, Any]) -> tuple[int, str, int]:
 
 
 def events(metrics: Path) -> Iterator[dict[str, Any]]:
-    """All that a run has written down, in that order. Raises RunError."""
+    """The events of a run in the order in which they were written. Raises RunError."""
     try:
         lines = metrics.read_text().splitlines()
     except OSError as error:

@@ -79,7 +79,7 @@ class Run(BaseModel):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For the length of a block, this process alone trains the run. Raises RunError."""
+        """Lets this process alone train the run for the length of a block. Raises RunError."""
         with (self.directory / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,9 +36,9 @@ class Reader(Protocol):
 @dataclass(frozen=True)
 class Source:
     classes: tuple[ClassLabel, ...]
-    """In label order."""
+    """The classes in label order."""
     splits: dict[SplitName, list[Sample]]
-    """Train in an order mixed over the classes, val sorted by key."""
+    """Samples of train in an order mixed over the classes, those of val sorted by key."""
     reader: Reader
 
 

@@ -20,7 +20,7 @@ class Mixture(NamedTuple):
 
     name: str
     weights: tuple[float, ...]
-    """Of each model, to be divided by their sum; of a single one 1, of the others 0."""
+    """A weight for each model, to be divided by their sum; a single model has 1, the others 0."""
     searched: bool
 
 

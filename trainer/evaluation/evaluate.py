@@ -28,7 +28,7 @@ from trainer.on_ray.probe import usable_resources
 
 class Model(NamedTuple):
     directory: Path
-    """Of the step, so that all workers load the same."""
+    """The directory of a step, so that all workers load the same."""
     about: About
 
 

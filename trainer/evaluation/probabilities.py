@@ -37,7 +37,7 @@ class Refused(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """As many images as a worker takes at once; no padding among them."""
+    """The images that a worker takes at once, without padding."""
 
     image_N3SS: Tensor
     """uint8."""
@@ -57,11 +57,11 @@ class Part(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """About all images; rows of refused ones are not a number."""
+    """The answers about all images; rows of refused ones are not a number."""
 
     probability_MVNK: Tensor
     refused: tuple[Refused, ...]
-    """In order of their samples."""
+    """The refused images in order of their samples."""
 
 
 class Images(Protocol):
@@ -88,7 +88,7 @@ class Validation:
         return len(Dataset(self.directory).val)
 
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
-        """Raises DatasetError where an image cannot be decoded."""
+        """This shard's images, decoded by DALI. Raises DatasetError where one cannot be."""
         decoding, batch = Decoding(threads), shard.count * rows
         for part in whole_batches(Dataset(self.directory), "val", shard, decoding, batch=batch):
             yield Decoded(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())

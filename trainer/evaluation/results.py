@@ -41,14 +41,14 @@ class Row(Frozen):
 
     name: str
     weights: tuple[float, ...]
-    """Of each model, to be divided by their sum."""
+    """A weight for each model, to be divided by their sum."""
     searched: bool
     """Whether the weights were tuned on these very images."""
     scores: tuple[Score, ...]
     """One for each number of views."""
     differ: tuple[int, ...] | None
-    """For each number of views, how many best guesses are others than about the same image
-    packed."""
+    """How many best guesses differ from those about the same images packed, for each number of
+    views."""
 
 
 class RefusedFile(Frozen):
@@ -57,13 +57,13 @@ class RefusedFile(Frozen):
 
 
 class Section(Frozen):
-    """All rows about the same images."""
+    """The rows of all mixtures of models about one set of images."""
 
     kind: Kind
     place: Path
     pictures: int
     refused: tuple[RefusedFile, ...]
-    """Not among the images, counted nowhere."""
+    """Files that are no images to us; they are counted nowhere."""
     rows: tuple[Row, ...]
 
 

@@ -41,9 +41,9 @@ class Score(Accuracy):
     model_config = ConfigDict(frozen=True, extra="ignore")  # reads back the errors it writes
 
     classes: tuple[ClassScore, ...]
-    """In label order."""
+    """The classes in label order."""
     confusions: tuple[Confusion, ...]
-    """Most frequent first, then in label order."""
+    """Confusions, the most frequent first, then in label order."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -15,7 +15,7 @@ class Window:
     began: float = field(default_factory=time.monotonic)
     steps: int = 0
     wait_s: float = 0.0
-    """Spent on waiting for images."""
+    """Time spent on waiting for images."""
     counts_3: Tensor | float = 0.0
     """(sum of losses, right labels, samples), as `train_step` returns them."""
 
@@ -29,13 +29,13 @@ class Interval(NamedTuple):
     loss_sum: float
     right: int
     samples: int
-    """Those that were learnt from, without padding."""
+    """Samples that were learnt from, without padding."""
     replaced: int
     """Damaged images of this epoch that were replaced by others."""
     waiting: float
     """Fraction of the time of all workers that was spent on waiting for images."""
     squared_norm: float
-    """Of the gradient of the latest batch, over all parameters."""
+    """Squared norm of the gradient of the latest batch, over all parameters."""
     exchange_every: int
     """Steps from one exchange to the next."""
     stop: bool

@@ -19,7 +19,7 @@ class Parallel(Protocol):
     module: nn.Module
     """The layers that it trains."""
     model: nn.Module
-    """The same layers, to be called: the backward pass averages the workers' gradients."""
+    """The module in the form that is called: its backward pass averages the workers' gradients."""
     index: int
     """Which share of each batch the worker learns from."""
     count: int

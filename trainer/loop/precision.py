@@ -1,4 +1,4 @@
-"""In which numbers the network multiplies, and whether it repeats them to the bit."""
+"""The numbers in which the network multiplies, and whether they repeat to the bit."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def repeatable(wanted: bool) -> Iterator[None]:
-    """For the length of a block, if `wanted`, GPUs compute by algorithms that repeat to the bit.
+    """Where `wanted`, has GPUs compute by algorithms that repeat to the bit, for a block's length.
 
     cuBLAS reads the size of its workspace when the process first multiplies on a GPU.
     """

@@ -41,12 +41,12 @@ class Saved(BaseModel):
     progress: Progress = Field(alias="stand")
     weights: dict[str, Tensor]
     velocity: dict[str, Tensor]
-    """By the parameter's name, as `SGD2012.velocity` gives it."""
+    """What `SGD2012.velocity` gives, by the parameters' names."""
     learning_rates: tuple[float, float] = Field(alias="rates")
     """The learning rates of weights and biases at the last step."""
 
     def write(self, directory: Path) -> None:
-        """Raises RunError where the disk is full."""
+        """Write the checkpoint into `directory`. Raises RunError where the disk is full."""
         try:
             torch.save(self.model_dump(), directory / FILE)
         except (OSError, RuntimeError) as error:

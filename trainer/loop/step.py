@@ -21,7 +21,7 @@ class StepPosition(NamedTuple):
     seed: int
     epoch: int
     position: int
-    """Of the first sample of the global batch in its epoch."""
+    """Where the first sample of the global batch comes in its epoch, from 0."""
     real: int
     """Samples in the global batch, without padding."""
     first: int

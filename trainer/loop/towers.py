@@ -18,7 +18,7 @@ from trainer.loop.parallel import Named, averaged, freeze
 from trainer.run import RunError
 
 PAIR = 2
-"""Workers that hold one network."""
+"""The number of workers that hold one network."""
 BOTH = ("conv3", "conv6", "fc6", "fc7")
 """Layers that see both towers, where the network has them; the sixth as in config 146."""
 LAST = "fc8"
@@ -26,7 +26,7 @@ LAST = "fc8"
 
 
 def check(network: AlexNetConfig, workers: int) -> None:
-    """Raises RunError unless `workers` can train `network` in pairs."""
+    """Refuse, with RunError, a `network` that `workers` cannot train in pairs."""
     if network.towers != PAIR:
         raise RunError(
             f"--parallelism towers needs a network with two towers, but this one has "
@@ -103,7 +103,7 @@ class Towers:
         return split(whole, self.tower)
 
     def gather(self, own: Named) -> Named:
-        """On the CPU. Both workers of a pair call it."""
+        """The whole of what the two workers of a pair hold, on the CPU; both call it at once."""
         shares: list[Named] = [{}, {}]
         mine = {name: share.detach().cpu() for name, share in own.items()}
         distributed.all_gather_object(shares, mine, group=self.link.group)

@@ -25,7 +25,7 @@ OWN = {
 
 
 class Gauges:
-    """Only in a process that is connected to Ray."""
+    """Works only in a process that is connected to Ray."""
 
     def __init__(self, run: str, epochs: int) -> None:
         from ray.util.metrics import Gauge
@@ -55,7 +55,8 @@ class Gauges:
                 self._errors["validation", top, str(event["views"])] = wrong
 
     def show(self) -> None:
-        """To be called every few seconds: what has not been set for a while Ray forgets."""
+        """Set all gauges anew: Ray forgets one that has not been set for a while, so this is to be
+        called every few seconds."""
         for name, value in self._values.items():
             self._gauges[name].set(value, {"run": self._run})
         for (split, top, views), value in self._errors.items():

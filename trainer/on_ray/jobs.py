@@ -76,7 +76,7 @@ class Jobs:
         return self.last(run)
 
     def all(self) -> list[Job]:
-        """Oldest first."""
+        """All jobs that were sent for a run, the oldest first."""
         with self._errors():
             found = [job for job in self._client.list_jobs() if "run" in (job.metadata or {})]
         return [_job(job) for job in sorted(found, key=lambda job: job.start_time or 0)]

@@ -14,7 +14,7 @@ from trainer.on_ray.resources import Resources, resources
 from trainer.run import RunError
 
 LIMIT_S = 60.0
-"""For all machines at once; a process that imports torch from a slow disk takes a third of it."""
+"""Time for all machines at once; a process that imports torch from a slow disk takes a third."""
 
 
 class Driver(NamedTuple):
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     """What came of using a GPU."""
 
     torch: str
-    """Its version."""
+    """The version of torch."""
     cuda: str | None
     """Which torch was built for; None: a build for the CPU."""
     driver: Driver | None

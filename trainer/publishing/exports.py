@@ -41,7 +41,7 @@ def export(model: Path, out: Path) -> None:
 
 
 def pt2_bytes(checkpoint: Checkpoint) -> bytes:
-    """For `torch.export.load`; torch alone is needed to run it."""
+    """A program for `torch.export.load`; torch alone is needed to run it."""
     file = io.BytesIO()
     about = {ABOUT: checkpoint.about.model_dump_json(indent=2)}
     torch.export.save(traced(checkpoint), file, extra_files=about)
@@ -96,8 +96,8 @@ class PixelsToProbabilities(nn.Module):
 
 
 class PlainAlexNet(AlexNet):
-    """The same network of operators that every runtime knows: `LocalResponseNorm` adds in place and
-    brings a gradient, which a graph pays for with scatters and has no use for."""
+    """AlexNet of operators that every runtime knows: `LocalResponseNorm` adds in place and brings a
+    gradient, which a graph pays for with scatters and has no use for."""
 
     def __init__(self, config: AlexNetConfig) -> None:
         with torch.device("meta"):
@@ -116,7 +116,7 @@ class PlainAlexNet(AlexNet):
 
 @contextmanager
 def _without_asides() -> Iterator[None]:
-    """Without two remarks of torch's exporter that no user can act upon: that torchvision's
+    """Silences two remarks of torch's exporter that no user can act upon: that torchvision's
     operators are absent (none is used), and that torch copies a type which it deprecates itself."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
 

@@ -239,7 +239,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Those of an .npz file; of an .npy file the one, as `mean`."""
+    """The arrays of an .npz file by their names; the one of an .npy file as `mean`."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

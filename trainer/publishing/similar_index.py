@@ -134,7 +134,7 @@ def features(loaded: Checkpoint, split: Split, thumbnails: ThumbnailWriter) -> I
 
 
 def _check(dataset: Dataset, about: About) -> None:
-    """Raises DatasetError where the images are not packed for the classes and size of the model."""
+    """Refuse, with DatasetError, images not packed for the classes and size of the model."""
     path, manifest = dataset.directory / "manifest.json", dataset.manifest
     if manifest.original:
         raise DatasetError(
