@@ -52,7 +52,7 @@ def fetch_playwrights() -> None:
 
 
 def fetch_debians() -> None:
-    """By apt-get, as root or by a sudo that asks for no password; otherwise nothing happens."""
+    """Install by apt-get, as root or by a sudo that asks for no password; otherwise do nothing."""
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     apt = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive"]
     limited = [*apt, "timeout", DOWNLOAD_S]

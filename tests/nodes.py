@@ -20,7 +20,7 @@ from pipeline.cluster import ENVIRONMENT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 START_S = 180
-"""In which a node, and then the dashboard of a head, must have started."""
+"""Time in which a node, and then the dashboard of a head, must have started."""
 ATTEMPTS = 5
 """Ray takes a node back that has not started within 30 s, as on a busy machine one may not."""
 STARTED = b"Ray runtime started"
@@ -54,10 +54,10 @@ class Cluster:
         self._environment = os.environ | ENVIRONMENT | token | path
         self._nodes: list[subprocess.Popen] = []
         self.environment = self._environment | {"RAY_ADDRESS": self.address}
-        """Of commands that are to run on it."""
+        """The environment of commands that are to run on the cluster."""
         self._url = f"http://127.0.0.1:{self._dashboard}"
         self.outside = token | {"RAY_API_SERVER_ADDRESS": self._url}
-        """Of commands that talk to its dashboard."""
+        """The environment of commands that talk to the cluster's dashboard."""
 
     def start(self, cpus: int, gpus: int = 0) -> subprocess.Popen:
         """Another node; the first is the head. With `gpus` it claims so many, there or not."""

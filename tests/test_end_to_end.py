@@ -59,7 +59,7 @@ def trained(
 
 @pytest.fixture(scope="module")
 def server(trained: Path) -> Iterator[Server]:
-    """Of the trained model."""
+    """A server of the trained model."""
     with serve("--model", trained / "models" / "photos") as server:
         yield server
 

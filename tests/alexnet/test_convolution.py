@@ -25,7 +25,7 @@ BY_WINOGRAD = {"conv5, plain pooling", "conv3, crop 512", "conv3, crop 112"}
 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """By transforms, however small the layer."""
+    """Layers are computed by transforms, however small."""
     monkeypatch.setattr("alexnet.convolution.FEWEST_CHANNELS", 0)
     monkeypatch.setattr("alexnet.convolution.FEWEST_POSITIONS", 0)
     return monkeypatch
@@ -40,7 +40,7 @@ def passes(layer: nn.Module, x_NCHW: Tensor, pull_NKHW: Tensor) -> list[Tensor]:
 
 
 def plain(layer: Convolution) -> nn.Conv2d:
-    """The same in double precision, by torch's direct method."""
+    """The layer in double precision, by torch's direct method."""
     twin = nn.Conv2d(
         layer.in_channels, layer.out_channels, layer.kernel_size,
         padding=layer.padding, groups=layer.groups,

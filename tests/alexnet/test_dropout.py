@@ -17,7 +17,7 @@ KEYS = [int(key) for key in np.random.SeedSequence(7).generate_state(20, np.uint
 def masks(
     draw: Draw, rows: int, units: int, p: float = 0.5, tower: tuple[int, int] = (0, 1)
 ) -> Tensor:
-    """Of both layers, (2, rows, units)."""
+    """The masks of both layers, (2, rows, units)."""
     dropout = Dropout2012(p)
     dropout.tower = tower
     first_NH, second_NH = dropout.masks(torch.empty(rows, units), draw)

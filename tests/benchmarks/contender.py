@@ -19,7 +19,7 @@ from tests.benchmarks.harness import Measurement, cpu_s, measure
 
 REST_INTERVAL_S = 0.2
 REST_LOAD = 0.1
-"""Of one core; looking for processes costs a few hundredths itself."""
+"""Load, in cores, below which a contender rests; looking costs a few hundredths itself."""
 
 Delivery = Tensor | np.ndarray
 """A batch of images, or one number for each; the first axis counts images."""

@@ -75,7 +75,7 @@ class Measurement:
     """What was done from one idle moment to another, and what that cost."""
 
     count: int
-    """Of images, or of requests."""
+    """The number of images, or of requests."""
     wall_s: float
     cpu_s: float
     """User and system time of all processes."""
@@ -110,7 +110,7 @@ class Goal(NamedTuple):
     first: str
     second: str
     at_least: float | None
-    """Of the first over the second in the same round. None: it is only measured."""
+    """The least ratio of the first over the second in the same round. None: it is only measured."""
     of: str = "per_core_s"
     """The attribute of a measurement that is compared."""
     what: str = ""
@@ -119,7 +119,7 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one value a round."""
+    """The median and the extremes of one value a round."""
 
     median: float
     low: float
@@ -153,7 +153,7 @@ class Ratio:
 
 
 def ratios(goals: Iterable[Goal], measurements: Measurements) -> list[Ratio]:
-    """Of the goals between those that took part."""
+    """The ratios of those goals whose contenders both took part."""
     return [
         Ratio.of(g, measurements)
         for g in goals
@@ -250,5 +250,5 @@ def cpu_s(root: psutil.Process) -> float:
 
 
 def own_bytes(field: str) -> int:
-    """Of this process's memory: VmHWM, the most there ever was; RssAnon, what no file backs."""
+    """Bytes of this process: VmHWM, the most it ever had; RssAnon, what no file backs."""
     return 1024 * int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0])

@@ -26,7 +26,7 @@ class TowerNorm(nn.LocalResponseNorm):
 
 
 def plain(model: AlexNet) -> nn.Sequential:
-    """The same network with the same numbers, in the paper's form; it shares no memory.
+    """The network in the paper's form, with the numbers of `model`; it shares no memory.
 
     `nn.Dropout` scales up in training what ours scales down at test: so much smaller are the
     weights behind it.

@@ -30,7 +30,7 @@ def audit(url: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def database(*vulnerable: tuple[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Its URL, and what it is asked for: pairs of a name and a version."""
+    """The URL of a database, and what it is asked for: pairs of a name and a version."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -21,7 +21,7 @@ from trainer.on_ray.jobs import STOPPING
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 VERSIONS = ("1.30", "1.37")
-"""Of Kubernetes."""
+"""Versions of Kubernetes."""
 FIELDS = {
     "RayCluster": "apiVersion kind metadata spec",
     "RayCluster.spec": "headGroupSpec workerGroupSpecs rayVersion enableInTreeAutoscaling "

@@ -23,11 +23,11 @@ from tests.conftest import ROOT
 NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
 READ_S = 3
-"""In which clients of `hardy` must send a request."""
+"""Time in which clients of `hardy` must send a request."""
 DEADLINE_S = 15
-"""In which it must answer."""
+"""Time in which `hardy` must answer."""
 PATIENCE_S = 240
-"""For what a machine that is not busy does in seconds."""
+"""Time for what a machine that is not busy does in seconds."""
 
 
 def publish(
@@ -162,7 +162,7 @@ def hardy(published: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def pair(published: Path) -> Iterator[Server]:
-    """The same of two processes."""
+    """A server of two processes."""
     with serve("--model", published, "--workers", 2, reload_s=0.2) as server:
         wait_for(lambda: server.metric("serving_reloads_total") == 2)
         yield server

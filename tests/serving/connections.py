@@ -53,7 +53,7 @@ def load(url: str, image: bytes, clients: int = 4) -> Iterator[list[Answer]]:
 
 
 def head(length: int | None, path: str = "/classify") -> bytes:
-    """Of a multipart upload of that many bytes; chunked without."""
+    """The head of a multipart upload of that many bytes; of a chunked one without."""
     size = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
     return (
         b"POST %s HTTP/1.1\r\nHost: server\r\nContent-Type: multipart/form-data; boundary=%s\r\n"

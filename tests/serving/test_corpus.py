@@ -20,7 +20,7 @@ from serving.settings import Settings
 from tests.serving.conftest import SIZE, Server, wait_for
 
 MOST_GROWTH = 128 * 2**20
-"""Of what a server keeps: less than one large image takes, decoded."""
+"""Most that a server keeps: less than one large image takes, decoded."""
 FORMATS = Settings(model=("unused",)).formats
 LIMITS = Settings(model=("unused",)).limits
 

@@ -67,7 +67,7 @@ def resident_bytes(server: Server) -> int:
 
 
 def waited_for(answers: list[Answer]) -> tuple[np.ndarray, np.ndarray]:
-    """For each one, how many due before it had no answer yet when it was due, and how many due
+    """How many due before each one had no answer yet when it was due, and how many due
     later were answered before it."""
     due = np.array([answer.due_s for answer in answers])
     ended = due + [answer.latency_s for answer in answers]

@@ -191,7 +191,7 @@ def test_by_keyboard_alone(visit: Visit, server: Server, jpeg: bytes, photo: Pat
 
 
 def outline(page: Page) -> str:
-    """Of what has the focus; where that is an input inside a label, the label's."""
+    """The outline of what has the focus; where that is an input inside a label, the label's."""
     return page.evaluate(
         """getComputedStyle(document.activeElement.closest("label")
            ?? document.activeElement).outlineStyle"""

@@ -47,11 +47,11 @@ def publish(tmp_path_factory: pytest.TempPathFactory) -> Publish:
 
 @pytest.fixture(scope="session")
 def two_models(publish: Publish) -> tuple[Path, Path]:
-    """For the images of `dataset`, with different crops."""
+    """Models for the images of `dataset`, with different crops."""
     return publish("wide", crop=112, size=128), publish("narrow", crop=96, size=128)
 
 
 @pytest.fixture(scope="session")
 def small_models(publish: Publish) -> tuple[Path, Path]:
-    """For images of 72 x 72, with different crops."""
+    """Models for images of 72 x 72, with different crops."""
     return publish("small", crop=64, size=72), publish("smaller", crop=68, size=72)

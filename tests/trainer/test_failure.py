@@ -54,7 +54,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, name: str, least: int
 
 
 def train_workers(process: subprocess.Popen) -> list[psutil.Process]:
-    """Of the cluster that a run has started for itself."""
+    """The workers of the cluster that a run has started for itself."""
     everything = psutil.Process(process.pid).children(recursive=True)
     return [p for p in everything if p.is_running() and "TrainWorker" in p.name()]
 

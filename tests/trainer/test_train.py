@@ -95,7 +95,7 @@ def test_tensorboard_shows_curves_images_and_kernels(trained: Path) -> None:
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """Of a TFRecord file: length, its checksum, content, its checksum."""
+    """The records of a TFRecord file: length, its checksum, content, its checksum."""
     while content:
         size = int.from_bytes(content[:8], "little")
         yield content[12 : 12 + size]

@@ -27,7 +27,7 @@ from tests.benchmarks.loader.contenders import ALONE, Task, decoded, file_name, 
 from trainer.report import save
 
 WARM_UP_BATCHES = 4
-"""For each thread: more than any contender prefetches; a DataLoader two a worker, DALI two."""
+"""Batches a thread: more than any contender prefetches; a DataLoader two a worker, DALI two."""
 PACKED_SAMPLES = 250
 """In one call: a quarter of a shard, so that a measurement is not much longer than asked for."""
 

@@ -37,7 +37,7 @@ STD = 0.225
 
 @dataclass(frozen=True)
 class Task:
-    """The same for every loader."""
+    """What every loader is to do."""
 
     dataset: Path
     """Packed."""
@@ -53,7 +53,7 @@ class Task:
 
     @property
     def mean_3(self) -> list[float]:
-        """Of the colours, 0..255 scale."""
+        """The mean of each colour, 0..255 scale."""
         return list(Dataset(self.dataset).manifest.colour.mean)
 
 
@@ -168,7 +168,7 @@ def simplejpeg_alone(task: Task) -> Iterator[np.ndarray]:
 def _graph(
     task: Task, dtype: types.DALIDataType, mean: list[float], hw_load: float
 ) -> tuple[DataNode, DataNode]:
-    """As in DALI's guide to class folders and PyTorch."""
+    """The graph of DALI's guide to class folders and PyTorch."""
     jpeg, label = fn.readers.file(file_root=str(task.files), random_shuffle=True, name="train")
     on_gpu = {"device": "mixed", "hw_decoder_load": hw_load}
     how = on_gpu if task.device == "cuda" else {"device": "cpu"}

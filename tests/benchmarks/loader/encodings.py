@@ -31,7 +31,7 @@ CODINGS: dict[str, dict[str, Any]] = {"lossless (PNG)": {"format": "PNG"}} | {
     f"JPEG {quality}, {chroma}": {"format": "JPEG", "quality": quality, "subsampling": chroma}
     for quality, chroma in JPEGS
 }
-"""As Pillow saves; the first is what the others are compared with."""
+"""What Pillow saves by; the others are compared with the first."""
 ROUNDS = 3
 BATCH = 12
 """Images; ten views of each go through the network at once."""

@@ -35,7 +35,7 @@ class EpochStart(Options):
     """Measure how long the first batch of an epoch takes, on made-up datasets."""
 
     samples: Annotated[tuple[int, ...], Argument()] = SIZES
-    """Of each dataset."""
+    """Samples of each dataset."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,11 +38,11 @@ from tests.benchmarks.serving.process import Memory, Server
 
 VIEWS = 10
 WARM_UP_S = 0.5
-"""So long connections send what is not counted."""
+"""Time for which connections send what is not counted."""
 LOAD = 0.7
-"""Of what the naive server can do: the rate at which latencies are compared."""
-LATENCY_WINDOWS = 3
-"""As long as so many of the others: a 99th percentile takes more requests than a rate."""
+"""Part of what the naive server can do: the rate at which latencies are compared."""
+LATENCY_LENGTH = 3
+"""Length in other measurements: a 99th percentile takes more requests than a mean."""
 
 OURS, ALONE = "ours", "our predictor alone"
 NAIVE, BATCHING = "FastAPI, eager torch", "LitServe, eager torch"
@@ -86,7 +86,7 @@ class Serving(Network):
     """Measure our server beside what others would write, under the same requests."""
 
     parts: Annotated[tuple[Literal["answers", "front"], ...], Argument()] = ("answers", "front")
-    """With a model, and the front end without one."""
+    """answers: the server with a model. front: the front end without one."""
     rounds: int = Field(5, ge=1)
     """Visits to each server."""
     seconds: float = Field(4.0, gt=0)
@@ -105,13 +105,13 @@ class Visit(Measurement):
 
     cold_start_s: float = 0.0
     idle: list[Memory] = field(default_factory=list)
-    """Of each process, before the first request."""
+    """Memory of each process before the first request."""
     loaded: list[Memory] = field(default_factory=list)
-    """The same after the measurement."""
+    """Memory of each process after the measurement."""
     batch_images: float = 0.0
-    """In one forward pass, in the mean. Of ours."""
+    """Mean images of a forward pass of ours."""
     latency_s: list[float] = field(default_factory=list)
-    """At the rate that is the same for all. Of ours and the naive server."""
+    """Latencies of ours and of the naive server, at one rate for both."""
     decode_s: float = 0.0
     """CPU time of making one photograph ready. Of the predictor alone."""
 
@@ -141,7 +141,7 @@ class Round:
             yield from self._answers() if part == "answers" else self._front()
 
     def _answers(self) -> Iterator[tuple[str, Visit]]:
-        """With the model. The naive server comes first: from its rate follows the equal load."""
+        """Measure with the model. The naive server comes first: from its rate follows the load."""
         rate_per_s = 0.0
         for name in (NAIVE, OURS, BATCHING, EQUAL):
             with self._server(name) as server:
@@ -150,7 +150,7 @@ class Round:
                 if name in (NAIVE, OURS):
                     asking = open_loop(
                         server.port, self.requests, rate_per_s,
-                        LATENCY_WINDOWS * self.options.seconds, seed=self.number,
+                        LATENCY_LENGTH * self.options.seconds, seed=self.number,
                     )  # fmt: skip
                     answers = _right(name, ask(asking), self.truth)
                     visit.latency_s = [answer.latency_s for answer in answers]
@@ -162,7 +162,7 @@ class Round:
                 yield ALONE, Visit(**asdict(measurement), decode_s=decode_s)
 
     def _front(self) -> Iterator[tuple[str, Visit]]:
-        """Without a model, which answers the same to everything."""
+        """Measure without a model: the servers answer the same to everything."""
         for name in (FRONT, UPLOAD, DECODING_FRONT, DECODING_UPLOAD):
             with self._server(name) as server:
                 yield name, self._visit(name, server, None)

@@ -21,7 +21,8 @@ from tests.benchmarks.serving.contenders import Guesses, Typical
 from tests.benchmarks.serving.load import HOST
 
 MAX_BATCH_IMAGES, BATCH_TIMEOUT_S = 8, 0.05
-"""Of a timeout of zero LitServe makes a loop that never rests."""
+"""Images of a batch at most, and the time to wait for them: with a timeout of zero LitServe makes
+a loop that never rests."""
 
 
 class TypicalApi(litserve.LitAPI):
@@ -46,7 +47,7 @@ class TypicalApi(litserve.LitAPI):
 
 
 class OurApi(TypicalApi):
-    """The same server around our images and our predictor."""
+    """LitServe around our images and our predictor."""
 
     def setup(self, device: str) -> None:
         torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -119,7 +119,7 @@ def upload(model: Path) -> FastAPI:
 
 
 def decoded_upload(model: Path) -> FastAPI:
-    """The same, with the image made ready by our code in one of FastAPI's threads."""
+    """The same server, with the image made ready by our code in one of FastAPI's threads."""
     about = read_about(current(model))
     probability_K = made_up(about)
     app = FastAPI()

@@ -27,12 +27,12 @@ class Answer(NamedTuple):
     status: int
     """0: the connection broke; `body` says how."""
     latency_s: float
-    """From when it was due, so that a server that lags pays for those that wait behind."""
+    """Time since it was due, so that a server that lags pays for those that wait behind."""
     body: bytes
     head: bytes = b""
     """Status line and headers."""
     due_s: float = 0
-    """By time.perf_counter()."""
+    """When the request was due, by time.perf_counter()."""
 
 
 def multipart(path: str, jpeg: bytes) -> bytes:
@@ -154,7 +154,7 @@ async def _keep_asking(port: int, turns: Iterator[tuple[int, bytes]], end: float
 async def _ask_idle(
     port: int, idle: list[_Connection], number: int, request: bytes, due: float
 ) -> Answer:
-    """On a connection of `idle`, to which it returns, or on a new one."""
+    """Ask on a connection of `idle`, to which it returns, or on a new one."""
     try:
         while idle:
             if (connection := idle.pop()).is_fresh:

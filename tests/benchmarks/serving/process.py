@@ -26,7 +26,7 @@ START_S, STOP_S = 120.0, 10.0
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process."""
+    """The memory of one process."""
 
     resident_bytes: int
     proportional_bytes: int
@@ -67,7 +67,7 @@ class Server:
             self.__exit__()
             raise
         self.cold_start_s = time.perf_counter() - start
-        """From its start to the first 200."""
+        """Time from the server's start to its first 200."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +89,7 @@ class Server:
         return sum(info.rss for info in infos)
 
     def memory(self) -> list[Memory]:
-        """Of each process, the first one first."""
+        """The memory of each process, the first one first."""
         infos = harness.of_tree(psutil.Process.memory_full_info, self._process)
         return [Memory(info.rss, info.pss) for info in infos]
 

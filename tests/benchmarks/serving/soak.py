@@ -29,7 +29,7 @@ from tests.benchmarks.serving.process import Server
 CONNECTIONS = 8
 SAMPLE_S = 1.0
 WARM_UP = 0.2
-"""Of the time; until then caches fill."""
+"""Part of the time in which caches fill."""
 SHOWN = 5
 """Faults that are printed."""
 
@@ -37,7 +37,7 @@ SHOWN = 5
 class Sample(NamedTuple):
     at_s: float
     resident_mib: float
-    """Of all processes."""
+    """Resident memory of all processes."""
 
 
 class Soak(Network):
@@ -163,7 +163,7 @@ def _model(answer: Answer) -> str:
 
 
 def slope_mib_per_minute(samples: list[Sample]) -> float:
-    """Of the line through the samples after the warm-up (Theil and Sen's).
+    """The slope of the line through the samples after the warm-up (Theil and Sen's).
 
     The median of the slopes between any two: the peaks where two models are loaded do not bend it.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stub(settings: "Settings", decoding: bool) -> "FastAPI":
-    """Without `decoding` every file counts as one and the same image, too."""
+    """Our server with one answer; without `decoding` every file is one and the same image, too."""
     from alexnet.checkpoint import load
     from alexnet.predictor import Predictor
     from serving.app import create_app

@@ -18,7 +18,7 @@ Loop = Callable[[int], Awaitable[list[Answer]]]
 
 
 def against(loop: Loop, busy_s: float = 0, answers: int = sys.maxsize) -> list[Answer]:
-    """Of a server that takes `busy_s` for each request, one at a time, and ends after `answers`."""
+    """Answers of a server that takes `busy_s` a request, one by one, and ends after `answers`."""
     turn = asyncio.Lock()
     serving: list[Any] = []
 

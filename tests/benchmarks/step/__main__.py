@@ -49,7 +49,7 @@ GOALS = (
 )
 
 GPU_GOALS = tuple(Goal(goal.first, goal.second, None, "per_s", "per second") for goal in GOALS)
-"""Of a GPU the processor's time says nothing."""
+"""Goals per second: the processor's time says nothing of a GPU."""
 
 Part = Literal["parity", "forward", "step", "launchers"]
 

@@ -26,7 +26,7 @@ MATRIX = 2048
 
 @dataclass(frozen=True)
 class Task:
-    """The same for every contender."""
+    """What every contender is to do."""
 
     network: AlexNetConfig
     batch: int
@@ -60,7 +60,7 @@ def noise(network: AlexNetConfig, batch: int, device: torch.device = CPU) -> Bat
 
 
 def our_network(config: AlexNetConfig, device: torch.device = CPU) -> AlexNet:
-    """With its memory in the order that is fastest."""
+    """Our network, with its memory in the order that is fastest."""
     model = AlexNet(config)
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -117,7 +117,7 @@ def products(task: Task) -> Iterator[Tensor]:
 
 
 def flops_per_image(network: AlexNetConfig, step: bool) -> int:
-    """Of convolutions and matrix products by the direct method; multiply and add count as two.
+    """Operations of convolutions and matrix products by the direct method, multiply and add as two.
 
     A step takes three such passes, but for the gradient of the image. (torch's counter errs in the
     backward pass of grouped convolutions.)

@@ -30,7 +30,7 @@ from trainer.loop.step import StepPosition, train_step
 
 WORKERS = 2
 PATIENCE = timedelta(minutes=10)
-"""Of both sides, for the other."""
+"""Time that either side waits for the other."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Pair:
     batch: int
     """Images of a step, over both."""
     steps: int
-    """Of a stretch."""
+    """Steps of a stretch."""
     memory: str
     """Folder for what each worker uses: NAME.RANK.json."""
 
@@ -70,7 +70,7 @@ def ray_train(pair: Pair) -> Iterator[Tensor]:
 
 
 def torchrun(pair: Pair) -> Iterator[Tensor]:
-    """The same."""
+    """What `ray_train` yields, by torchrun."""
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     settings = asdict(pair) | {"name": "torchrun", "port": store.port}
     launcher = subprocess.Popen(

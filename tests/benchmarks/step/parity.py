@@ -32,7 +32,7 @@ class Parity(BaseModel):
     float32: float
     """Largest difference of a logit, ours against eager float32 with nn.LocalResponseNorm."""
     bfloat16: float
-    """The same of ours in bfloat16 against ours in float32."""
+    """Largest difference of a logit, ours in bfloat16 against ours in float32."""
     top5: float
     """Share of the first-five answers that bfloat16 and float32 have in common."""
     steps: int
@@ -49,7 +49,7 @@ class Parity(BaseModel):
 
 
 def compare(network: AlexNetConfig, steps: int, batch: int) -> Parity:
-    """From the same weights on the same noise; `steps` of `batch` images each."""
+    """Train from the same weights on the same noise, `steps` of `batch` images each."""
     network = network.model_copy(update={"dropout": 0.0})
     ours = our_network(network)
     peer = plain(ours)
