@@ -16,7 +16,8 @@ _ORDER, _VARIATION, _REPLACEMENT = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """This worker's share of every global batch. No defaults: a forgotten rank reads everything."""
+    """This worker's share of every global batch, whatever shard files its samples are in. Without
+    defaults: a forgotten rank would read everything."""
 
     index: int
     """Global rank, 0 <= index < count."""

@@ -1,4 +1,4 @@
-"""The files of one split, by number: images in shards, or photographs where they lie."""
+"""The files of one split, by number: images in shard files, or photographs where they lie."""
 
 import json
 import tarfile

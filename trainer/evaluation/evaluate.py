@@ -21,7 +21,14 @@ from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
 from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.originals import list_originals
-from trainer.evaluation.probabilities import Answers, Images, Validation, Workers, ask, assemble
+from trainer.evaluation.probabilities import (
+    Answers,
+    EvaluationImages,
+    Validation,
+    Workers,
+    ask,
+    assemble,
+)
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.on_ray.probe import usable_resources
 
@@ -37,7 +44,7 @@ class TestSet(NamedTuple):
 
     kind: Kind
     place: Path
-    images: Images
+    images: EvaluationImages
     label_N: np.ndarray
     packed_N: np.ndarray | None = None
     """Which image of the first test set each one was packed as."""

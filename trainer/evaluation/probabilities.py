@@ -64,7 +64,7 @@ class Answers(NamedTuple):
     """The refused images in order of their samples."""
 
 
-class Images(Protocol):
+class EvaluationImages(Protocol):
     """Images to be asked about. Small, so that they travel to every task."""
 
     served: ClassVar[bool]
@@ -120,7 +120,7 @@ class Network:
 
 
 def answers(
-    images: Images, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
+    images: EvaluationImages, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
 ) -> Iterator[Part]:
     """This shard's part of the answers; each image is decoded once for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
@@ -177,7 +177,7 @@ class Workers:
 
 
 def ask(
-    images: Images,
+    images: EvaluationImages,
     models: Sequence[Path],
     views: Sequence[int],
     workers: Workers,

@@ -16,7 +16,7 @@ from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from trainer.evaluation.originals import Originals, list_originals
-from trainer.evaluation.probabilities import Images, Validation, answers, assemble
+from trainer.evaluation.probabilities import EvaluationImages, Validation, answers, assemble
 
 CLASSES = tuple(ClassLabel(id=name, name=name) for name in ("disc", "ring", "square"))
 
@@ -80,7 +80,7 @@ def test_a_datasets_originals_are_found_by_name(photographs: Path, dataset: Path
     assert distance_NN.argmin(1).tolist() == packed_N.tolist()
 
 
-def flat(images: Images) -> torch.Tensor:
+def flat(images: EvaluationImages) -> torch.Tensor:
     """All images in order, (N, pixels)."""
     batches = list(images.batches(Shard(0, 1, None), 5, 2))
     assert np.array_equal(np.concatenate([few.sample_N for few in batches]), range(len(images)))
