@@ -14,8 +14,10 @@ from alexnet.command import UserError
 from alexnet.views import probabilities
 
 GUESSES = 5
-TOLERANCE = 1e-3
-"""Of a probability; processors, GPUs and versions of torch differ by less, mistakes by more."""
+TOLERANCE, TF32_TOLERANCE = 1e-3, 1e-2
+"""Of a probability; processors, GPUs and versions of torch differ by less, mistakes by more. The
+second is for GPUs whose convolutions round to TF32, as torch lets them: an H100 then differs by up
+to 0.003."""
 
 Model = Callable[[Tensor], Tensor]
 
@@ -60,10 +62,12 @@ def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> N
         return
     found = probability_K[list(golden.labels)] - torch.tensor(golden.probabilities)
     difference = found.abs().max().item()
-    if difference > TOLERANCE:
+    tf32 = mean_3HW.is_cuda and torch.backends.cudnn.allow_tf32
+    tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
+    if difference > tolerance:
         raise UserError(
             f"the model's probabilities for the built-in test image differ by {difference:.2g} "
-            f"from those recorded when it was published (allowed: {TOLERANCE:g}), so this "
+            f"from those recorded when it was published (allowed: {tolerance:g}), so this "
             "installation computes something else; install the versions listed in the model's "
             "about.json"
         )

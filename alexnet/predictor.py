@@ -45,10 +45,10 @@ class Predictor:
     where there is no such device, and where the models do not fit together, or compute something
     else here than they did where they were published.
 
-    On a CPU all is computed in float32. On a GPU the convolutions round what they multiply to TF32,
-    ten bits after the point, unless `torch.backends.cudnn.allow_tf32` is False; the rest is float32
-    as torch's defaults have it. There the probabilities of the built-in test image may differ from
-    a CPU's by `golden.TOLERANCE`; a model that is further off is refused.
+    All is computed in float32, but on a GPU the convolutions round what they multiply to TF32, ten
+    bits after the point, unless `torch.backends.cudnn.allow_tf32` is False, as it is in the server.
+    A model whose probabilities of the built-in test image are further from those recorded than
+    `golden` allows is refused.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint], device: str | None = None) -> None:

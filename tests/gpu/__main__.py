@@ -42,6 +42,7 @@ SPEED = (
     Check(ceilings.ceilings, 60),
     Check(speed.step, 120),
     Check(speed.operations, 60),
+    Check(speed.convolutions, 60),
     Check(speed.loader, 180),
     Check(speed.validation, 60),
     Check(speed.run, 180),

@@ -20,15 +20,13 @@ from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart
 from tests.benchmarks.serving.process import Server
 from tests.gpu.check import Finding, Setup
 
-TOLERANCE = golden.TOLERANCE
-
 
 def predictor(setup: Setup) -> Iterator[Finding]:
     """From one image to a whole batch, with TF32 and without; published weights' golden image."""
     made = _publish(setup, seed=0)
     image_N3SS = _images(made)
     exact_NVK = Predictor([_again(made, setup)], "cpu").classify(image_N3SS, 10)
-    for tf32, bound in ((False, 1e-4), (True, TOLERANCE)):
+    for tf32, bound in ((False, 1e-4), (True, golden.TF32_TOLERANCE)):
         torch.backends.cudnn.allow_tf32 = tf32
         began = time.perf_counter()
         ours = Predictor([_again(made, setup)], setup.device)  # checks the golden image
@@ -71,7 +69,7 @@ def _right(
     yield Finding(f"{case}: answered", -sum(a.status == 200 for a in answers), -1)
     truth = trial.Truth(made, jpegs)
     worst = max(truth.difference(a) for a in answers if a.status == 200)
-    yield Finding(f"{case}: largest difference", worst, TOLERANCE)
+    yield Finding(f"{case}: largest difference", worst, golden.TOLERANCE)
 
 
 def _publish(setup: Setup, seed: int) -> Checkpoint:

@@ -99,40 +99,45 @@ def held_batches(setup: Setup) -> Iterator[Finding]:
 
 
 def damaged_files(setup: Setup) -> Iterator[Finding]:
-    """The same files are found to be damaged, and the process lives."""
+    """The same files are found to be damaged, and the process lives; files whose header is whole
+    and the rest is not are decoded by some decoders."""
     folder = setup.folder / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(setup.dataset, folder)
     data = Dataset(folder)
     rows, shards = np.load(folder / "val/index.npy"), data.manifest.val.shards
-    damage = {3: "zeros", 17: "cut", len(rows) // 2: "noise", len(rows) - 2: "header"}
-    for sample, kind in damage.items():
+    certain = {3: "zeros", 17: "header", len(rows) - 2: "noise"}
+    for sample, kind in (certain | {len(rows) // 2: "cut"}).items():
         shard, size, offset, _ = rows[sample].tolist()
         with (folder / "val" / shards[shard].file).open("r+b") as file:
             file.seek(offset)
             whole = file.read(size)
             file.seek(offset)
             file.write(_damaged(whole, kind))
-    found: list[set[int]] = []
-    for device_id in (setup.device_id, None):
+    ways: dict[str, tuple[int | None, float | None]] = {
+        "CPU": (None, None),
+        "CPU for GPU": (setup.device_id, None),
+    }
+    ways |= {f"engines' share {load:g}": (setup.device_id, load) for load in (0.0, 0.65, 1.0)}
+    for way, (device_id, load) in ways.items():
         batches = whole_batches(
-            data, "val", Shard(0, 1, device_id), Decoding(4, "replace", 0.65), batch=32
+            data, "val", Shard(0, 1, device_id), Decoding(4, "replace", load), batch=32
         )
         samples = [s for part in batches for s in part.sample_N[part.real_N].tolist()]
-        found.append(set(range(len(rows))) - set(samples))
-        yield Finding(f"images that came twice, {device_id=}", len(samples) - len(set(samples)), 0)
-    yield Finding("found by one of them alone", len(found[0] ^ found[1]), 0)
-    yield Finding("found on the CPU", len(found[1]))
+        missing = set(range(len(rows))) - set(samples)
+        yield Finding(f"{way}: came twice", len(samples) - len(set(samples)), 0)
+        yield Finding(f"{way}: damaged, but decoded", len(set(certain) - missing), 0)
+        yield Finding(f"{way}: whole, but left out", len(missing - {*certain, len(rows) // 2}), 0)
+        yield Finding(f"{way}: the cut one is left out", len(rows) // 2 in missing)
 
 
 def _damaged(whole: bytes, kind: str) -> bytes:
     half = len(whole) // 2
-    rest = len(whole) - half
     return {
         "zeros": bytes(len(whole)),
-        "cut": whole[:half] + bytes(rest),
-        "noise": whole[:half] + np.random.default_rng(0).bytes(rest),
         "header": whole[:20] + bytes(200) + whole[220:],
+        "noise": np.random.default_rng(0).bytes(len(whole)),
+        "cut": whole[:half] + bytes(len(whole) - half),
     }[kind]
 
 

@@ -101,40 +101,47 @@ def _unequal(one: Tensor, other: Tensor) -> int:
 
 
 def losses(setup: Setup) -> Iterator[Finding]:
-    """The first losses of a run, without dropout, beside a CPU's in float32; each decodes for
-    itself."""
+    """The first losses of a run, without dropout, beside a CPU's in float32. Small differences grow
+    from step to step: one of a millionth in conv1's weights moved a CPU's tenth loss by 0.2 % and
+    its thirtieth by 2 %. So the first ten are bounded closely."""
     data = Dataset(setup.dataset)
     steps, batch = (30, 64) if setup.gpu else (4, 16)
-    reference = _losses(data, CPU, "fp32", steps, batch)
+    reference = _losses(data, CPU, "fp32", None, steps, batch)
     yield Finding("first loss", reference[0])
     yield Finding("last loss", reference[-1])
     for precision, bound in (("fp32", 0.01), ("bf16", 0.03)):
-        ours = _losses(data, setup.torch_device, precision, steps, batch)
-        worst = max(abs(a - b) / b for a, b in zip(ours, reference, strict=True))
-        yield Finding(f"{precision}: largest difference", worst, bound)
+        for load in (None, 0.65):
+            ours = _losses(data, setup.torch_device, precision, load, steps, batch)
+            differences = [abs(a - b) / b for a, b in zip(ours, reference, strict=True)]
+            case = f"{precision}, decoded by the {'CPU' if load is None else 'GPU'}"
+            yield Finding(f"{case}: first ten", max(differences[:10]), bound)
+            yield Finding(f"{case}: all", max(differences), 0.1)
 
 
 def _losses(
-    data: Dataset, device: torch.device, precision: str, steps: int, batch: int
+    data: Dataset,
+    device: torch.device,
+    precision: str,
+    hw_load: float | None,
+    steps: int,
+    batch: int,
 ) -> list[float]:
     crop = data.manifest.size * 7 // 8
     model = network(dropout=0.0, width=0.5, crop=crop, classes=len(data.manifest.classes))
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = SGD2012(model, 0.001)
     found: list[float] = []
-    for epoch in range(steps):
-        for part in train_batches(
-            data, Shard(0, 1, device.index), Decoding(8), seed=0, epoch=epoch, start=0,
-            batch=batch, crop=crop,
-        ):  # fmt: skip
-            real = int(part.real_N.sum())
-            place = StepPosition(0, epoch, len(found) * batch, real, 0)
-            total, _, samples = train_step(
-                model, optimizer, part, place, world=1, precision=precision
-            ).tolist()
-            found.append(total / samples)
-            if len(found) == steps:
-                return found
+    for part in train_batches(
+        data, Shard(0, 1, device.index), Decoding(8, hw_load=hw_load), seed=0, epoch=0, start=0,
+        batch=batch, crop=crop, epochs=steps,
+    ):  # fmt: skip
+        place = StepPosition(0, 0, len(found) * batch, int(part.real_N.sum()), 0)
+        total, _, samples = train_step(
+            model, optimizer, part, place, world=1, precision=precision
+        ).tolist()
+        found.append(total / samples)
+        if len(found) == steps:
+            break
     return found
 
 
@@ -148,11 +155,12 @@ def on_device(model: AlexNet, setup: Setup) -> AlexNet:
     return model.to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def noise(setup: Setup, batch: int, crop: int) -> Batch:
+def noise(setup: Setup, batch: int, crop: int, precision: str) -> Batch:
     """A batch as the loader gives it."""
     torch.manual_seed(5)
-    image_NCHW = (60 * torch.randn(batch, 3, crop, crop, device=setup.device)).to(
-        torch.float16 if setup.gpu else torch.float32, memory_format=torch.channels_last
+    dtype = torch.float16 if setup.gpu and precision == "bf16" else torch.float32
+    image_NCHW = (60 * torch.randn(batch, 3, crop, crop)).to(
+        setup.device, dtype, memory_format=torch.channels_last
     )
     label_N = torch.arange(batch, device=setup.device) % 10
     return Batch(image_NCHW, label_N, label_N >= 0, torch.arange(batch, device=setup.device))

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from alexnet.config import AlexNetConfig
@@ -29,10 +30,11 @@ from tests.benchmarks.serving import trial
 from tests.benchmarks.serving.load import Answer, ask, closed_loop, multipart, open_loop
 from tests.benchmarks.serving.process import Server
 from tests.benchmarks.step import contenders as steps
+from tests.gpu import ceilings
 from tests.gpu.check import Finding, Setup
 from tests.gpu.runs import ROOT, command
 from trainer.evaluation.validation import evaluate
-from trainer.loop.precision import repeatable
+from trainer.loop.precision import algorithms
 
 ROUNDS = 5
 Deliver = Callable[[], Iterator[Any]]
@@ -44,8 +46,8 @@ def step(setup: Setup) -> Iterator[Finding]:
         task = _step_task(setup, batch)
         eager = partial(steps.eager, task, "bf16" if setup.gpu else "fp32")
         contenders: dict[str, Deliver] = {
-            "ours": partial(steps.ours, task),
-            "ours, --deterministic": partial(_deterministic, task),
+            "ours": partial(_by, task, repeatable=False),
+            "ours, --deterministic": partial(_by, task, repeatable=True),
             "eager, contiguous": eager,
             "eager, channels_last": partial(eager, channels_last=True),
             "matrix products alone": partial(steps.products, task),
@@ -53,10 +55,11 @@ def step(setup: Setup) -> Iterator[Finding]:
         yield from _compared(setup, contenders, f"batch {batch}: ", seconds=0.4)
 
 
-def _deterministic(task: steps.Task) -> Iterator[Tensor]:
+def _by(task: steps.Task, *, repeatable: bool) -> Iterator[Tensor]:
+    """Our step, as a run of that kind makes it."""
     deliveries = steps.ours(task)
     while True:
-        with repeatable(True):
+        with algorithms(repeatable=repeatable):
             delivery = next(deliveries)
         yield delivery
 
@@ -78,7 +81,7 @@ def compiled_step(setup: Setup) -> Iterator[Finding]:
 
 
 def operations(setup: Setup) -> Iterator[Finding]:
-    """What a step launches, and where its time goes: profile.txt in the folder."""
+    """What a step launches, and what takes longest in it."""
     from torch.profiler import ProfilerActivity, profile
 
     running = steps.ours(_step_task(setup, 128 if setup.gpu else 4))
@@ -91,10 +94,55 @@ def operations(setup: Setup) -> Iterator[Finding]:
     events = profiler.events()
     for name in ("cudaLaunchKernel", "cudaMemcpyAsync", "cudaStreamSynchronize", "aten::copy_"):
         yield Finding(f"{name} in a step", sum(event.name == name for event in events))
-    averages = profiler.key_averages()
-    by = "self_cuda_time_total" if setup.gpu else "self_cpu_time_total"
-    written = averages.table(sort_by=by, row_limit=50, max_name_column_width=90)
-    (setup.folder / "profile.txt").write_text(written)
+    took = "self_device_time_total" if setup.gpu else "self_cpu_time_total"
+    longest = sorted(profiler.key_averages(), key=lambda one: -getattr(one, took))
+    for one in longest[:30]:
+        case = f"{one.key[:100]}, {one.count} times"
+        yield Finding(case, getattr(one, took) / 1e3, unit="ms")
+
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "conv1": ((3, 227, 227), (96, 3, 11, 11), {"stride": 4}),
+    "conv1, four rows and columns as channels": ((48, 57, 57), (96, 48, 3, 3), {}),
+    "conv2": ((96, 27, 27), (256, 48, 5, 5), {"padding": 2, "groups": 2}),
+    "conv2, one tower": ((48, 27, 27), (128, 48, 5, 5), {"padding": 2}),
+    "conv3": ((256, 13, 13), (384, 256, 3, 3), {"padding": 1}),
+    "conv4": ((384, 13, 13), (384, 192, 3, 3), {"padding": 1, "groups": 2}),
+    "conv4, one tower": ((192, 13, 13), (192, 192, 3, 3), {"padding": 1}),
+    "conv5": ((384, 13, 13), (256, 192, 3, 3), {"padding": 1, "groups": 2}),
+    "conv5, one tower": ((192, 13, 13), (128, 192, 3, 3), {"padding": 1}),
+}
+"""Each with its input, (channels, rows, columns), its kernels and what else it is called with."""
+
+
+def convolutions(setup: Setup) -> Iterator[Finding]:
+    """Forward and backward of each convolution in bfloat16, in both layouts, by cuDNN's first guess
+    and by the algorithm that it finds fastest; as groups and one tower alone."""
+    batch = 128 if setup.gpu else 1
+    for tried in (False, True):
+        torch.backends.cudnn.benchmark = tried
+        for name, (shape, kernels, options) in CONVOLUTIONS.items():
+            for layout in ("channels_last", "contiguous_format"):
+                form = getattr(torch, layout)
+                x, w = (
+                    torch.randn(size, device=setup.device, dtype=torch.bfloat16)
+                    .to(memory_format=form)
+                    .requires_grad_()
+                    for size in ((batch, *shape), kernels)
+                )
+                wanted = [w] if name.startswith("conv1") else [w, x]
+                y = F.conv2d(x, w, **options)
+                took_s = ceilings.seconds(
+                    setup, partial(_both_ways, x, w, options, wanted, torch.randn_like(y)), 10
+                )
+                case = f"{name}, {layout}, {'tried' if tried else 'guessed'}"
+                yield Finding(case, 1e3 * took_s, unit="ms")
+
+
+def _both_ways(
+    x: Tensor, w: Tensor, options: dict[str, Any], wanted: list[Tensor], gradient: Tensor
+) -> None:
+    torch.autograd.grad(F.conv2d(x, w, **options), wanted, gradient)
 
 
 def loader(setup: Setup) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from tests.gpu.check import Finding, Setup
 from tests.gpu.network import network, noise, on_device, relative
 from trainer.loop.optimizer import SGD2012
 from trainer.loop.parallel import _in_16_bits
-from trainer.loop.precision import repeatable
+from trainer.loop.precision import algorithms
 from trainer.loop.step import StepPosition, train_step
 
 STEPS = 3
@@ -34,7 +34,7 @@ def averaged_gradients(setup: Setup) -> Iterator[Finding]:
 def repeated_bits(setup: Setup) -> Iterator[Finding]:
     """The same steps twice; as `--deterministic` they end with the same bits."""
     for wanted in (False, True):
-        with repeatable(wanted):
+        with algorithms(repeatable=wanted):
             one, other = (_weights(setup, "bf16") for _ in range(2))
         case = f"weights that differ, {'with' if wanted else 'without'} --deterministic"
         yield Finding(case, int((one != other).sum()), 0 if wanted or not setup.gpu else None)
@@ -54,7 +54,7 @@ def _weights(
         model = ddp = DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
         if compress:
             ddp.register_comm_hook(None, _in_16_bits)
-    part = noise(setup, batch, crop)
+    part = noise(setup, batch, crop, precision)
     for step in range(STEPS):
         place = StepPosition(0, 0, step * batch, batch, 0)
         train_step(model, optimizer, part, place, world=1, precision=precision)

@@ -120,7 +120,11 @@ class Network:
 
 
 def answers(
-    images: EvaluationImages, models: Sequence[Path], views: Sequence[int], shard: Shard, threads: int
+    images: EvaluationImages,
+    models: Sequence[Path],
+    views: Sequence[int],
+    shard: Shard,
+    threads: int,
 ) -> Iterator[Part]:
     """This shard's part of the answers; each image is decoded once for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")

@@ -22,7 +22,7 @@ from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
 from trainer.loop.optimizer import BIAS_FACTOR, SGD2012
 from trainer.loop.parallel import Data, Parallel
-from trainer.loop.precision import repeatable, resolve_precision
+from trainer.loop.precision import algorithms, resolve_precision
 from trainer.loop.rehearsal import fastest_decoding
 from trainer.loop.state import Progress, Saved, begin
 from trainer.loop.step import StepPosition, train_step
@@ -129,7 +129,7 @@ class Loop:
         """
         with (
             closing(self.log) if self.log else nullcontext(),
-            repeatable(self.run.deterministic and self.worker.device_id is not None),
+            algorithms(repeatable=self.run.deterministic and self.worker.device_id is not None),
         ):
             return self._train()
 

@@ -26,29 +26,29 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
-def repeatable(wanted: bool) -> Iterator[None]:
-    """Where `wanted`, has GPUs compute by algorithms that repeat to the bit, for a block's length.
+def algorithms(*, repeatable: bool) -> Iterator[None]:
+    """For the length of a block, GPUs compute by algorithms that repeat to the bit; or else
+    convolutions by those that cuDNN finds fastest, by trying, for each new shape of a batch.
 
     cuBLAS reads the size of its workspace when the process first multiplies on a GPU.
     """
-    if not wanted:
-        yield
-        return
     cudnn, variable = torch.backends.cudnn, "CUBLAS_WORKSPACE_CONFIG"
     before = cudnn.deterministic, cudnn.benchmark
-    algorithms = torch.are_deterministic_algorithms_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     fills, workspace = memory.fill_uninitialized_memory, os.environ.get(variable)
-    os.environ.setdefault(variable, ":4096:8")
-    cudnn.deterministic, cudnn.benchmark = True, False
-    torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # nothing reads it
+    cudnn.benchmark = not (repeatable or cudnn.deterministic)
+    if repeatable:
+        cudnn.deterministic = True
+        os.environ.setdefault(variable, ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False  # nothing reads it
     try:
         yield
     finally:
         memory.fill_uninitialized_memory = fills
-        torch.use_deterministic_algorithms(algorithms, warn_only=warns)
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
         cudnn.deterministic, cudnn.benchmark = before
         if workspace is None:
-            del os.environ[variable]
+            os.environ.pop(variable, None)

@@ -26,6 +26,8 @@ STOPPING = {
     "RAY_JOB_STOP_WAIT_TIME_S": "120",
 }
 OVER = {"SUCCEEDED", "STOPPED", "FAILED"}
+NO_AGENT = "No available agent"
+"""What Ray says while its head has no process yet that takes jobs."""
 AGENT_S = 60
 """A head answers some seconds before a node of it takes jobs."""
 
@@ -118,7 +120,7 @@ class Jobs:
                 metadata={"run": run},
             )
         except RuntimeError as error:
-            if "No available agent" in str(error) and time.monotonic() < deadline:
+            if NO_AGENT in str(error) and time.monotonic() < deadline:
                 return False
             raise
         return True

@@ -16,6 +16,8 @@ from trainer.run import Run, RunError
 POLL_S = 0.5
 RESIZE_S = 15.0
 """Between two looks for more workers, where their number may change."""
+NO_ROOM = "WorkerGroupStartupTimeoutError"
+"""What Ray calls it when workers find no room in time."""
 
 
 class Outcome(NamedTuple):
@@ -171,7 +173,7 @@ def _cause(error: BaseException) -> tuple[int | None, BaseException]:
 
 def _no_room(run: Run, cause: BaseException) -> str:
     """Why Ray's controller gave up."""
-    if type(cause).__name__ != "WorkerGroupStartupTimeoutError":
+    if type(cause).__name__ != NO_ROOM:
         return _line(cause)
     return (
         f"the cluster cannot start {run.workers[0]} worker(s) now: it has {resources()}, and "

@@ -21,7 +21,7 @@ from pipeline.shard import ShardPlan
 from pipeline.sources import open_source
 from pipeline.sources.source import VAL_FRACTION
 from tests.benchmarks.contender import Contender, compete
-from tests.benchmarks.harness import Goal, Measurements, Spread, report, run
+from tests.benchmarks.harness import Device, Goal, Measurements, Spread, report, run
 from tests.benchmarks.loader import contenders
 from tests.benchmarks.loader.contenders import ALONE, Task, decoded, file_name, write_files
 from trainer.report import save
@@ -31,6 +31,7 @@ WARM_UP_BATCHES = 4
 PACKED_SAMPLES = 250
 """In one call: a quarter of a shard, so that a measurement is not much longer than asked for."""
 
+TORCHVISION = "torchvision on the GPU, uint8"
 LOADERS: dict[str, tuple[Any, ...]] = {
     "ours, float32": (contenders.ours, "float32"),
     "ours, uint8": (contenders.ours, "uint8"),
@@ -39,6 +40,7 @@ LOADERS: dict[str, tuple[Any, ...]] = {
     "DALI from files, float32": (contenders.dali, "float32"),
     "DALI from files, uint8": (contenders.dali, "uint8"),
     "simplejpeg, decoding only": (contenders.simplejpeg_alone,),
+    TORCHVISION: (contenders.torchvision_cuda,),
 }
 """{name: (generator function, what it is called with after the task)}."""
 
@@ -50,6 +52,11 @@ GOALS = (
     Goal("ours, uint8", "DALI from files, uint8", 1.15),
     Goal("ours, packing", "Pillow loop, packing", 0.8),
 )
+GPU_GOALS = (
+    *(Goal(goal.first, goal.second, None, "per_s", "per second") for goal in GOALS),
+    Goal("ours, uint8", TORCHVISION, None, "per_s", "per second"),
+)
+"""The processor's time says nothing of a GPU's."""
 
 
 class Loader(Options):
@@ -75,6 +82,8 @@ class Loader(Options):
     """Images of a batch."""
     crop: int = Field(224, ge=1)
     """Rows and columns of an image."""
+    device: Device = "cpu"
+    """Where batches are delivered; on cuda DALI decodes there, as does torchvision beside it."""
     picture: Path | None = None
     """Draw the rates to this path, .png and .svg."""
 
@@ -96,7 +105,9 @@ def bench(options: Loader) -> int:
     with tempfile.TemporaryDirectory(prefix="bench.") as temporary, ExitStack() as stack:
         files = Path(temporary) / "train"
         write_files(dataset, files)
-        task = Task(options.dataset, files, options.batch, options.crop, options.threads)
+        task = Task(
+            options.dataset, files, options.batch, options.crop, options.threads, options.device
+        )
         taking_part = [] if options.packing_only else list(_loaders(task))
         if options.source:
             taking_part += _packers(options.source, Path(temporary), dataset.manifest.size)
@@ -106,13 +117,15 @@ def bench(options: Loader) -> int:
         measurements = compete(taking_part, options.rounds, options.seconds)
     if options.picture:
         print(*_draw(measurements, options.picture), sep="\n")
-    report("images", measurements, GOALS, options)
+    report("images", measurements, GPU_GOALS if options.device == "cuda" else GOALS, options)
     return 0
 
 
 def _loaders(task: Task) -> Iterator[Contender]:
     """Ours as every task and worker of a cluster has it, others as their users do."""
     for name, (deliver, *words) in LOADERS.items():
+        if name == TORCHVISION and task.device == "cpu":
+            continue
         environment = MEMORY if name.startswith("ours") else {}
         warm_up = WARM_UP_BATCHES * task.threads
         yield Contender(name, warm_up, deliver, task, *words, environment=environment)

@@ -1,4 +1,4 @@
-"""What `repeatable` changes, for how long."""
+"""What `algorithms` changes, for how long."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainer.loop.precision import repeatable
+from trainer.loop.precision import algorithms
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 
@@ -34,8 +34,17 @@ def test_the_process_is_left_as_it_was(
     prepare(monkeypatch)
     before = state()
     workspace = before[-1] or ":4096:8"
-    with repeatable(True):
+    with algorithms(repeatable=True):
         assert state() == (True, False, True, False, False, workspace)
     assert state() == before
-    with repeatable(False):
-        assert state() == before
+    with algorithms(repeatable=False):
+        assert state() == (False, True, *before[2:])
+    assert state() == before
+
+
+def test_who_asked_torch_for_repeatable_algorithms_gets_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with algorithms(repeatable=False):
+        assert state()[:2] == (True, False)

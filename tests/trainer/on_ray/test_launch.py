@@ -1,8 +1,13 @@
 """What `launch` expects of Ray's insides."""
 
-import pytest
+from pathlib import Path
 
-from trainer.on_ray.launch import _trainer
+import pytest
+import ray
+
+from pipeline.cluster import TOO_SLOW
+from trainer.on_ray.jobs import NO_AGENT
+from trainer.on_ray.launch import NO_ROOM, _trainer
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # Ray's of itself
@@ -21,3 +26,16 @@ def test_the_callbacks_left_out_are_rays(own: bool, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("RAY_ADDRESS", "auto")
     left_out = {"DatasetsCallback"} | ({"PlacementGroupCleanerCallback"} if own else set())
     assert callbacks(TorchTrainer) - callbacks(_trainer()) == left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        (TOO_SLOW, "_private/node.py"),
+        (NO_AGENT, "dashboard/modules/job/job_head.py"),
+        (f"class {NO_ROOM}(", "train/v2/_internal/exceptions.py"),
+    ],
+)
+def test_rays_errors_are_known_by_what_ray_says(text: str, file: str) -> None:
+    """Changed, they would no longer be tried again, or be a traceback in place of a line."""
+    assert text in (Path(ray.__file__).parent / file).read_text()
