@@ -22,7 +22,7 @@ from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from pipeline.progress import Progress
-from trainer.evaluation.validation import VIEWS
+from trainer.evaluation.validation import IMAGES
 from trainer.loop.precision import autocast, resolve_precision
 from trainer.on_ray.resources import Resources
 from trainer.run import RunError
@@ -125,7 +125,7 @@ def answers(
     """This shard's part of the answers; each picture is decoded once for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
     networks = [Network(directory, device, pictures.served) for directory in models]
-    rows = VIEWS[device.type] // max(views)
+    rows = IMAGES[device.type][max(views)]
     for picture_N3SS, sample_N, refused in pictures.batches(shard, rows, threads):
         if len(sample_N):
             probability = np.stack([network(picture_N3SS, views) for network in networks])
@@ -186,7 +186,7 @@ def ask(
     import ray
 
     # No more tasks than there are batches.
-    rows = VIEWS["cuda" if workers.gpu else "cpu"] // max(views)
+    rows = IMAGES["cuda" if workers.gpu else "cpu"][max(views)]
     count = min(workers.count, -(-len(pictures) // rows))
     task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), num_returns="streaming")(
         _task
