@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any, Generic, NamedTuple
 
 import numpy as np
@@ -242,15 +243,22 @@ def whole_batches(
     *,
     batch: int,
     start: int = 0,
+    passes: int | None = 1,
 ) -> Batches[WholeFeed]:
-    """This shard's part of a split in order, whole images; each is real in one shard, once."""
+    """This shard's part of a split in order, whole images; each is real in one shard, once a pass.
+
+    `passes` follow one another without a pause; None: without end.
+    """
     rule = _pixel_rule(dataset, decoding, shard)
-    reading = InOrder(dataset.split(name), shard, start=start, batch=batch)
+    readings = (
+        InOrder(dataset.split(name), shard, start=start, batch=batch)
+        for _ in islice(count(), passes)
+    )
 
     def graph(feeds: Iterator[WholeFeed], **options: Any) -> Any:
         return whole_graph(feeds, rule, **options)
 
-    return Batches([reading], graph, decoding, shard, _rows(batch, shard))
+    return Batches(readings, graph, decoding, shard, _rows(batch, shard))
 
 
 def _pixel_rule(dataset: Dataset, decoding: Decoding, shard: Shard) -> PixelRule:

@@ -33,7 +33,7 @@ from tests.benchmarks.step import contenders as steps
 from tests.gpu import ceilings
 from tests.gpu.check import Finding, Setup
 from tests.gpu.runs import ROOT, command
-from trainer.evaluation.validation import evaluate
+from trainer.evaluation.validation import Validator
 from trainer.loop.precision import algorithms
 
 ROUNDS = 5
@@ -181,13 +181,11 @@ def validation(setup: Setup) -> Iterator[Finding]:
     model = AlexNet(config).to(setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean_3HW = torch.full((3, crop, crop), 120.0, device=setup.device)
     precision = "bf16" if setup.gpu else "fp32"
+    validator = Validator(data, Shard(0, 1, setup.device_id), Decoding(8))
     for views in (1, 10):
         for turn in ("first", "again"):
             began = time.perf_counter()
-            accuracy = evaluate(
-                model, mean_3HW, data, Shard(0, 1, setup.device_id), views=views,
-                precision=precision, decoding=Decoding(8),
-            )  # fmt: skip
+            accuracy = validator(model, mean_3HW, views=views, precision=precision)
             rate = accuracy.pictures / (time.perf_counter() - began)
             yield Finding(f"{views} views, {turn}", rate, unit="images/s")
 

@@ -5,6 +5,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,21 @@ def test_each_validation_picture_counts_once(opened: Dataset, count: int, batch:
         for part in whole_batches(opened, "val", Shard(index, count, None), DECODING, batch=batch):
             seen += part.sample_N[part.real_N].tolist()
     assert sorted(seen) == list(range(len(opened.val)))
+
+
+@given(count=st.integers(1, 3), batch=st.integers(1, 30))
+@settings(max_examples=5)
+def test_passes_in_a_row_are_those_that_are_begun_anew(
+    opened: Dataset, count: int, batch: int
+) -> None:
+    shard = Shard(count - 1, count, None)
+    anew = list(whole_batches(opened, "val", shard, DECODING, batch=batch))
+    thrice = list(whole_batches(opened, "val", shard, DECODING, batch=batch, passes=3))
+    endless = whole_batches(opened, "val", shard, DECODING, batch=batch, passes=None)
+    for part, same, again in zip(thrice, 3 * anew, islice(endless, 3 * len(anew)), strict=True):
+        assert all(map(torch.equal, part, same))
+        assert all(map(torch.equal, again, same))
+    assert next(endless)
 
 
 def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Batch) -> None:

@@ -22,7 +22,7 @@ from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
 from pipeline.progress import ProgressBar
-from trainer.evaluation.validation import VIEWS
+from trainer.evaluation.validation import IMAGES
 from trainer.loop.precision import autocast, resolve_precision
 from trainer.on_ray.resources import Resources
 from trainer.run import RunError
@@ -129,7 +129,7 @@ def answers(
     """This shard's part of the answers; each image is decoded once for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
     networks = [Network(directory, device, images.served) for directory in models]
-    rows = VIEWS[device.type] // max(views)
+    rows = IMAGES[device.type][max(views)]
     for image_N3SS, sample_N, refused in images.batches(shard, rows, threads):
         if len(sample_N):
             probability = np.stack([network(image_N3SS, views) for network in networks])
@@ -190,7 +190,7 @@ def ask(
     import ray
 
     # No more tasks than there are batches.
-    rows = VIEWS["cuda" if workers.gpu else "cpu"] // max(views)
+    rows = IMAGES["cuda" if workers.gpu else "cpu"][max(views)]
     count = min(workers.count, -(-len(images) // rows))
     task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), num_returns="streaming")(
         _task

@@ -1,45 +1,66 @@
 """Top-1 and top-5 on validation pictures: integer counts, divided once at the end (§6)."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor, distributed
 
 from alexnet.checkpoint import Accuracy
 from alexnet.model import AlexNet
 from alexnet.views import probabilities
-from pipeline.batches import Decoding, whole_batches
+from pipeline.batches import Batches, Decoding, whole_batches
 from pipeline.dataset import Dataset
+from pipeline.feed import WholeFeed
 from pipeline.order import Shard
 from trainer.evaluation.scores import ranks
 from trainer.loop.precision import autocast
 
-VIEWS = {"cpu": 128, "cuda": 2560}
-"""Crops in one forward pass of a worker, by the kind of its device."""
+IMAGES = {"cpu": {1: 128, 10: 12}, "cuda": {1: 256, 10: 256}}
+"""In one forward pass of a worker at most: by the kind of its device and the views of an image."""
 
 
-def evaluate(
-    model: AlexNet,
-    mean_3HW: Tensor,
-    dataset: Dataset,
-    shard: Shard,
-    *,
-    views: int,
-    precision: str,
-    decoding: Decoding,
-) -> Accuracy:
-    """Counts over the validation split, summed over all workers; the same on every one of them."""
-    training = model.training
-    model.eval()
-    total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
-    batch = shard.count * max(1, VIEWS[mean_3HW.device.type] // views)
-    with torch.inference_mode(), autocast(precision, mean_3HW.device):
-        for part in whole_batches(dataset, "val", shard, decoding, batch=batch):
-            probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)
-            total_3 += counts(probability_NK, part.label_N, part.real_N)
-    model.train(training)
-    if shard.count > 1:
-        distributed.all_reduce(total_3)
-    top1, top5, pictures = total_3.tolist()
-    return Accuracy(views=views, pictures=pictures, top1=top1, top5=top5)
+class Validator:
+    """Counts over a dataset's validation split, pass after pass.
+
+    What decodes the images is built for the first pass and kept for those to come, of which it has
+    decoded two batches: beside a GPU it takes longer to build than a small split to read. There it
+    is the same for one view and for ten, and its memory stays taken while the run trains.
+    """
+
+    def __init__(self, dataset: Dataset, shard: Shard, decoding: Decoding) -> None:
+        self._dataset, self._shard, self._decoding = dataset, shard, decoding
+        self._most = IMAGES["cpu" if shard.device_id is None else "cuda"]
+        self._kept: dict[int, Batches[WholeFeed]] = {}
+        """By the size of the batch, each before its next pass."""
+
+    def __call__(self, model: AlexNet, mean_3HW: Tensor, *, views: int, precision: str) -> Accuracy:
+        """One pass by 1 or 10 views, summed over all workers, who make it at once and get the same.
+
+        `mean_3HW` is on the model's device. Raises DatasetError where the data is damaged.
+        """
+        training = model.training
+        model.eval()
+        total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
+        batch = self._batch(views)
+        batches = self._kept.pop(batch, None) or whole_batches(
+            self._dataset, "val", self._shard, self._decoding, batch=batch, passes=None
+        )
+        with torch.inference_mode(), autocast(precision, mean_3HW.device):
+            for part in islice(batches, -(-len(self._dataset.val) // batch)):
+                probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)
+                total_3 += counts(probability_NK, part.label_N, part.real_N)
+        self._kept[batch] = batches  # not where an error ended the pass half-way
+        model.train(training)
+        if self._shard.count > 1:
+            distributed.all_reduce(total_3)
+        top1, top5, pictures = total_3.tolist()
+        return Accuracy(views=views, pictures=pictures, top1=top1, top5=top5)
+
+    def _batch(self, views: int) -> int:
+        """Images in a batch of all workers: the fewest batches within the limit, of one size."""
+        share = -(-len(self._dataset.val) // self._shard.count)
+        batches = -(-share // self._most[views])
+        return self._shard.count * -(-share // batches)
 
 
 def counts(probability_NK: Tensor, label_N: Tensor, real_N: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.hw_load import TRIAL
 from pipeline.order import Shard, share
-from trainer.evaluation.validation import evaluate
+from trainer.evaluation.validation import Validator
 from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
 from trainer.loop.optimizer import BIAS_FACTOR, SGD2012
@@ -95,6 +95,9 @@ class Loop:
             self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.learning_rates)
         self.shard = Shard(self.parallel.index, self.parallel.count, worker.device_id)
         self.decoding = self._decoding()
+        self.validator = Validator(
+            self.dataset, Shard(worker.rank, worker.world, worker.device_id), self.decoding
+        )
         self.exchange_every = 1
         """Steps."""
         self.saved_step = self.progress.step if saved else None
@@ -281,14 +284,8 @@ class Loop:
 
     def _evaluate(self, views: int) -> Accuracy:
         self._gather_network()
-        accuracy = evaluate(
-            self.network,
-            self.mean_3HW,
-            self.dataset,
-            Shard(self.worker.rank, self.worker.world, self.worker.device_id),
-            views=views,
-            precision=self.precision,
-            decoding=self.decoding,
+        accuracy = self.validator(
+            self.network, self.mean_3HW, views=views, precision=self.precision
         )
         if self.log:
             self.log.val(accuracy, epoch=self.progress.epoch, step=self.progress.step)

@@ -20,7 +20,7 @@ from pipeline.sources.folder import folder_source
 from trainer.arguments import COMMANDS
 from trainer.evaluation.evaluate import evaluate_models
 from trainer.evaluation.results import Results
-from trainer.evaluation.validation import evaluate
+from trainer.evaluation.validation import Validator
 
 
 @pytest.mark.slow
@@ -54,13 +54,11 @@ def test_two_models_on_a_dataset_and_its_originals(
         "narrow, step 7",
         "2 CNNs",
     ]
+    validator = Validator(packed, Shard(0, 1, None), Decoding(threads=1))
     for model, row in zip(two_models, on_packed["rows"], strict=False):
         network, mean_3HW, _ = load(model)
         for score in row["scores"]:
-            expected = evaluate(
-                network, mean_3HW, packed, Shard(0, 1, None),
-                views=score["views"], precision="fp32", decoding=Decoding(threads=1),
-            )  # fmt: skip
+            expected = validator(network, mean_3HW, views=score["views"], precision="fp32")
             assert {name: score[name] for name in expected.model_dump()} == expected.model_dump()
             assert score["top1_error"] == pytest.approx(1 - expected.top1 / 12)
     assert (served["kind"], served["pictures"]) == ("served", 11)

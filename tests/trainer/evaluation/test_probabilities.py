@@ -22,7 +22,7 @@ from trainer.evaluation.probabilities import (
     assemble,
 )
 from trainer.evaluation.scores import ranks
-from trainer.evaluation.validation import evaluate
+from trainer.evaluation.validation import Validator
 from trainer.on_ray.resources import Machine, Resources
 from trainer.run import RunError
 
@@ -68,12 +68,10 @@ def test_counts_are_the_trainers(listed: Path, small_models: tuple[Path, Path], 
     both = of_workers(1, listed, small_models, (1, 10))[1].probability_MVNK[:, (1, 10).index(views)]
     alone = of_workers(1, listed, small_models, (views,))[1].probability_MVNK[:, 0]
     torch.testing.assert_close(both, alone)
+    validator = Validator(photographs, ALONE, Decoding(threads=1))
     for model, probability_NK in zip(small_models, both, strict=True):
         network, mean_3HW, _ = load(model)
-        expected = evaluate(
-            network, mean_3HW, photographs, ALONE,
-            views=views, precision="fp32", decoding=Decoding(threads=1),
-        )  # fmt: skip
+        expected = validator(network, mean_3HW, views=views, precision="fp32")
         assert int((ranks(probability_NK, label_N) == 0).sum()) == expected.top1
 
 
