@@ -1,4 +1,4 @@
-"""A fixed picture, and what a network says of it: proof that two programs compute the same.
+"""A fixed image, and what a network says of it: proof that two programs compute the same.
 
 Weights can be whole, by their SHA-256, and the software around them wrong.
 """
@@ -23,7 +23,7 @@ Model = Callable[[Tensor], Tensor]
 
 
 class Golden(BaseModel):
-    """The most probable labels of the golden picture, by one view, in float32."""
+    """The most probable labels of the golden image, by one view, in float32."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class Golden(BaseModel):
     probabilities: tuple[float, ...]
 
 
-def picture(size: int) -> np.ndarray:
+def image(size: int) -> np.ndarray:
     """(size, size, 3) uint8: waves of several lengths and directions under noise, always the same.
 
     So all kernels answer: those for edges, for colours and for texture.
@@ -75,8 +75,8 @@ def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> N
 
 @torch.inference_mode()
 def _probabilities(model: Model, mean_3HW: Tensor, size: int) -> Tensor:
-    picture_13SS = torch.from_numpy(picture(size)).permute(2, 0, 1)[None].to(mean_3HW.device)
-    probability_K = probabilities(model, picture_13SS, mean_3HW, views=1)[0].cpu()
+    image_13SS = torch.from_numpy(image(size)).permute(2, 0, 1)[None].to(mean_3HW.device)
+    probability_K = probabilities(model, image_13SS, mean_3HW, views=1)[0].cpu()
     if not torch.isfinite(probability_K).all():
         raise UserError(
             "the model's probabilities are not finite numbers: its training diverged; "

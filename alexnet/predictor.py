@@ -1,6 +1,6 @@
-"""Pictures to probabilities, by a published model or by several as one.
+"""Images to probabilities, by a published model or by several as one.
 
-Shapes: N pictures, S rows and columns of each, V views, K classes, H hidden units.
+Shapes: N images, S rows and columns of each, V views, K classes, H hidden units.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ def default_device() -> torch.device:
 
 
 @torch.inference_mode()
-def centre_features(model: AlexNet, picture_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
+def centre_features(model: AlexNet, image_N3SS: Tensor, mean_3HW: Tensor) -> Tensor:
     """The last hidden layer of the centre view, (N, 3, S, S) uint8 -> (N, H) float32."""
-    return model.features(centre_input(picture_N3SS, mean_3HW))
+    return model.features(centre_input(image_N3SS, mean_3HW))
 
 
 def padded_rows(rows: int, most: int) -> int:
-    """How many pictures `rows` of them are padded to, so that few numbers occur: powers of two, the
+    """How many images `rows` of them are padded to, so that few numbers occur: powers of two, the
     middles between them (1, 2, 3, 4, 6, 8, 12, ...) and `most`; `rows` itself beyond `most`."""
     step = 1 << max(0, (rows - 1).bit_length() - 2)
     return max(rows, min(-(-rows // step) * step, most))
@@ -54,7 +54,7 @@ class Predictor:
     def __init__(self, checkpoints: Sequence[Checkpoint], device: str | None = None) -> None:
         self.device = default_device() if device is None else _device(device)
         self.pads = self.device.type == "cuda"
-        """Whether batches are padded: CUDA's libraries plan anew for each number of pictures."""
+        """Whether batches are padded: CUDA's libraries plan anew for each number of images."""
         self.abouts = [checkpoint.about for checkpoint in checkpoints]
         self.about = self.abouts[0]
         for other in self.abouts[1:]:
@@ -94,43 +94,43 @@ class Predictor:
         return f"{self.device.type}: {torch.cuda.get_device_name(self.device)}"
 
     def warm(self) -> None:
-        """Answer every number of pictures that padding leaves, in the thread that calls.
+        """Answer every number of images that padding leaves, in the thread that calls.
 
         CUDA's libraries plan their work when a thread first meets a number. Without padding nothing
         is done.
         """
         for views in (10, 1) if self.pads else ():
             most, size = self._most(views), self.about.size
-            picture_N3SS = torch.zeros(most, 3, size, size, dtype=torch.uint8)
+            image_N3SS = torch.zeros(most, 3, size, size, dtype=torch.uint8)
             # The largest first: the others find room in its memory.
             for rows in sorted({padded_rows(n + 1, most) for n in range(most)}, reverse=True):
                 with suppress(torch.OutOfMemoryError):  # who asks for so many deals with it
-                    self.classify(picture_N3SS[:rows], views)
+                    self.classify(image_N3SS[:rows], views)
 
     @torch.inference_mode()
-    def classify(self, picture_N3SS: Tensor, views: int) -> Tensor:
+    def classify(self, image_N3SS: Tensor, views: int) -> Tensor:
         """(N, 3, S, S) uint8 -> (N, V, K) float32 on the CPU, of 1 or 10 views (§4.1)."""
-        picture_M3SS = self._uploaded(picture_N3SS, views)
+        image_M3SS = self._uploaded(image_N3SS, views)
         member_MNVK = [
-            view_probabilities(model, picture_M3SS, mean_3HW, views)
+            view_probabilities(model, image_M3SS, mean_3HW, views)
             for model, mean_3HW in self._members
         ]
-        return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(picture_N3SS)])
+        return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(image_N3SS)])
 
-    def features(self, picture_N3SS: Tensor) -> Tensor:
+    def features(self, image_N3SS: Tensor) -> Tensor:
         """Of the first member's last hidden layer, centre view: (N, 3, S, S) -> (N, H)."""
-        picture_M3SS = self._uploaded(picture_N3SS, views=1)
-        feature_MH = centre_features(self.network, picture_M3SS, self.mean_3HW)
-        return self._downloaded(feature_MH[: len(picture_N3SS)])
+        image_M3SS = self._uploaded(image_N3SS, views=1)
+        feature_MH = centre_features(self.network, image_M3SS, self.mean_3HW)
+        return self._downloaded(feature_MH[: len(image_N3SS)])
 
-    def _uploaded(self, picture_N3SS: Tensor, views: int) -> Tensor:
-        """On the device, with black pictures after them where there is padding."""
-        rows = len(picture_N3SS)
+    def _uploaded(self, image_N3SS: Tensor, views: int) -> Tensor:
+        """On the device, with black images after them where there is padding."""
+        rows = len(image_N3SS)
         if self.device.type == "cuda":  # from other memory a copy would hold up the thread
-            picture_N3SS = picture_N3SS.pin_memory()
-        picture_N3SS = picture_N3SS.to(self.device, non_blocking=True)
+            image_N3SS = image_N3SS.pin_memory()
+        image_N3SS = image_N3SS.to(self.device, non_blocking=True)
         black = padded_rows(rows, self._most(views)) - rows if self.pads else 0
-        return pad(picture_N3SS, (0,) * 7 + (black,)) if black else picture_N3SS
+        return pad(image_N3SS, (0,) * 7 + (black,)) if black else image_N3SS
 
     def _downloaded(self, answer: Tensor) -> Tensor:
         answer = answer.to("cpu", non_blocking=True)
@@ -139,7 +139,7 @@ class Predictor:
         return answer
 
     def _most(self, views: int) -> int:
-        """Pictures of one forward pass."""
+        """Images of one forward pass."""
         return BATCH_VIEWS[self.device.type] // views
 
 

@@ -1,4 +1,4 @@
-"""The golden picture."""
+"""The golden image."""
 
 import hashlib
 from pathlib import Path
@@ -15,10 +15,10 @@ from tests.alexnet.test_checkpoint import about
 
 
 def test_it_is_the_same_image_for_ever() -> None:
-    digest = hashlib.sha256(golden.picture(256).tobytes()).hexdigest()
+    digest = hashlib.sha256(golden.image(256).tobytes()).hexdigest()
     assert digest == "ed3d8459a95a81349df6b80b6cb8f0ace6995bc84d9cb771a13232f6224f9198"
-    assert golden.picture(96).shape == (96, 96, 3)
-    assert golden.picture(256).std(axis=(0, 1)).min() > 30
+    assert golden.image(96).shape == (96, 96, 3)
+    assert golden.image(256).std(axis=(0, 1)).min() > 30
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def whole_epoch(opened: Dataset) -> Batch:
 
 
 def decoded(dataset: Dataset, sample: int) -> np.ndarray:
-    """Pillow's pixels of a training picture, (128, 128, 3)."""
+    """Pillow's pixels of a training image, (128, 128, 3)."""
     return np.asarray(Image.open(io.BytesIO(dataset.train.jpeg(sample).tobytes())))
 
 
@@ -125,7 +125,7 @@ def test_any_number_of_workers_from_any_position_sees_the_same(
     assert position == len(opened.train)
 
 
-def test_another_epoch_draws_other_pictures(opened: Dataset) -> None:
+def test_another_epoch_draws_other_images(opened: Dataset) -> None:
     first, second = batches(opened)[0], batches(opened, epoch=1)[0]
     assert not torch.equal(first.sample_N, second.sample_N)
 
@@ -153,7 +153,7 @@ def test_epochs_in_a_row_are_those_that_are_begun_anew(
 
 @given(count=st.integers(1, 14), batch=st.integers(1, 30))
 @settings(max_examples=15)
-def test_each_validation_picture_counts_once(opened: Dataset, count: int, batch: int) -> None:
+def test_each_validation_image_counts_once(opened: Dataset, count: int, batch: int) -> None:
     seen = []
     for index in range(count):
         for part in whole_batches(opened, "val", Shard(index, count, None), DECODING, batch=batch):
@@ -203,7 +203,7 @@ def test_outputs_differ_in_type_and_mean_alone(opened: Dataset, whole_epoch: Bat
 
 
 class TestDamage:
-    """Two training pictures and one validation picture whose bytes are gone from the disk."""
+    """Two training images and one validation image whose bytes are gone from the disk."""
 
     @pytest.fixture
     def damaged(self, dataset: Path, tmp_path: Path) -> Dataset:

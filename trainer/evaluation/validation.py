@@ -1,4 +1,4 @@
-"""Top-1 and top-5 on validation pictures: integer counts, divided once at the end (§6)."""
+"""Top-1 and top-5 on validation images: integer counts, divided once at the end (§6)."""
 
 from itertools import islice
 
@@ -53,8 +53,8 @@ class Validator:
         model.train(training)
         if self._shard.count > 1:
             distributed.all_reduce(total_3)
-        top1, top5, pictures = total_3.tolist()
-        return Accuracy(views=views, pictures=pictures, top1=top1, top5=top5)
+        top1, top5, images = total_3.tolist()
+        return Accuracy(views=views, pictures=images, top1=top1, top5=top5)
 
     def _batch(self, views: int) -> int:
         """Images in a batch of all workers: the fewest batches within the limit, of one size."""
@@ -64,6 +64,6 @@ class Validator:
 
 
 def counts(probability_NK: Tensor, label_N: Tensor, real_N: Tensor) -> Tensor:
-    """(top-1 right, top-5 right, pictures) among the real rows, int64 (3,)."""
+    """(top-1 right, top-5 right, images) among the real rows, int64 (3,)."""
     rank_N = ranks(probability_NK, label_N)
     return torch.stack([((rank_N < top) & real_N).sum() for top in (1, 5)] + [real_N.sum()])

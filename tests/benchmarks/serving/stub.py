@@ -34,7 +34,7 @@ def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     predictor = Predictor([load(settings.model[0])])
     probability_K = made_up(predictor.about)
     predictor.classify = (  # type: ignore[method-assign]
-        lambda picture_N3SS, views: probability_K.expand(len(picture_N3SS), views, -1)
+        lambda image_N3SS, views: probability_K.expand(len(image_N3SS), views, -1)
     )
     app = create_app(settings, Unmoved(settings.model, Served(predictor)))
     if not decoding:

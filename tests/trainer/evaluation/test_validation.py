@@ -1,4 +1,4 @@
-"""Counts against a loop over single pictures."""
+"""Counts against a loop over single images."""
 
 import io
 import shutil
@@ -20,7 +20,7 @@ from trainer.evaluation.validation import IMAGES, Validator, counts
 
 
 @pytest.mark.parametrize("views", [1, 10])
-def test_counts_are_those_of_one_picture_after_another(dataset: Path, views: int) -> None:
+def test_counts_are_those_of_one_image_after_another(dataset: Path, views: int) -> None:
     packed = Dataset(dataset)
     mean = centre_mean(packed.mean_SS3, 112)
     torch.manual_seed(0)
@@ -34,8 +34,8 @@ def test_counts_are_those_of_one_picture_after_another(dataset: Path, views: int
     places = [(0, 0), (0, 16), (8, 8), (16, 0), (16, 16)] if views == 10 else [(8, 8)]
     for sample in range(len(packed.val)):
         pixels = np.asarray(Image.open(io.BytesIO(packed.val.jpeg(sample).tobytes())))
-        picture = torch.tensor(pixels).permute(2, 0, 1).float()
-        crops = [picture[:, y : y + 112, x : x + 112] for y, x in places]
+        image = torch.tensor(pixels).permute(2, 0, 1).float()
+        crops = [image[:, y : y + 112, x : x + 112] for y, x in places]
         crops += [crop.flip(-1) for crop in crops] if views == 10 else []
         with torch.no_grad():
             each = [model((crop - mean)[None]).softmax(1)[0] for crop in crops]
