@@ -15,9 +15,9 @@ from alexnet.views import probabilities
 
 GUESSES = 5
 TOLERANCE, TF32_TOLERANCE = 1e-3, 1e-2
-"""Of a probability; processors, GPUs and versions of torch differ by less, mistakes by more. The
-second is for GPUs whose convolutions round to TF32, as torch lets them: an H100 then differs by up
-to 0.003."""
+"""The most that a probability may differ: processors, GPUs and versions of torch differ by less,
+mistakes by more. The second is for GPUs whose convolutions round to TF32, as torch lets them: an
+H100 then differs by up to 0.003."""
 
 Model = Callable[[Tensor], Tensor]
 
@@ -45,17 +45,17 @@ def image(size: int) -> np.ndarray:
 
 
 def answer(model: Model, mean_3HW: Tensor, size: int) -> Golden:
-    """Of a model in evaluation mode, on the device of `mean_3HW`. Raises UserError where it is no
-    probability."""
+    """What a model in evaluation mode, on the device of `mean_3HW`, says of the golden image.
+    Raises UserError where that is no probability."""
     probability_K = _probabilities(model, mean_3HW, size)
     best = probability_K.topk(min(GUESSES, len(probability_K)))
     return Golden(labels=tuple(best.indices.tolist()), probabilities=tuple(best.values.tolist()))
 
 
 def check(model: Model, mean_3HW: Tensor, size: int, golden: Golden | None) -> None:
-    """Raises UserError also where the model's answer is not `golden`.
+    """Raise UserError where the model's answer is no probability, or not `golden`.
 
-    Models published before there were any have none.
+    Models published before there were golden answers have none.
     """
     probability_K = _probabilities(model, mean_3HW, size)
     if golden is None:

@@ -118,13 +118,13 @@ class Predictor:
         return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(image_N3SS)])
 
     def features(self, image_N3SS: Tensor) -> Tensor:
-        """Of the first member's last hidden layer, centre view: (N, 3, S, S) -> (N, H)."""
+        """The first member's last hidden layer, of the centre view: (N, 3, S, S) -> (N, H)."""
         image_M3SS = self._uploaded(image_N3SS, views=1)
         feature_MH = centre_features(self.network, image_M3SS, self.mean_3HW)
         return self._downloaded(feature_MH[: len(image_N3SS)])
 
     def _uploaded(self, image_N3SS: Tensor, views: int) -> Tensor:
-        """On the device, with black images after them where there is padding."""
+        """The images on the device, with black ones after them where there is padding."""
         rows = len(image_N3SS)
         if self.device.type == "cuda":  # from other memory a copy would hold up the thread
             image_N3SS = image_N3SS.pin_memory()

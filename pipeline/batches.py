@@ -49,7 +49,7 @@ class Decoding:
     """How a worker turns files into pixels."""
 
     threads: int
-    """Of the CPU."""
+    """Threads of the CPU."""
     damage: Damage = "error"
     hw_load: float | None = 0.65
     """For images on a GPU: the share of decoding that goes to its JPEG engines, 0..1; the rest runs
@@ -135,8 +135,8 @@ class Batches(Generic[Feed]):
         return pipe
 
     def _run(self, pipe: Any) -> list[Tensor]:
-        """On a GPU in the order of torch's stream: the host does not wait for the images, and their
-        memory is not taken again before the work that was queued on them is done."""
+        """Run the graph, on a GPU in the order of torch's stream: the host does not wait for the
+        images, and their memory is not taken again before the work queued on them is done."""
         stream = None
         if self._device_id is not None:
             stream = torch.cuda.current_stream(self._device_id)
@@ -144,7 +144,7 @@ class Batches(Generic[Feed]):
         return [torch.from_dlpack(output.as_tensor()) for output in pipe.run(stream)]
 
     def _repaired(self, reading: Reading[Feed], feed: Feed, error: Exception) -> list[Tensor]:
-        """The same batch, decoded sample by sample; damaged ones dealt with as decided."""
+        """The batch of `feed` decoded sample by sample; damaged ones dealt with as decided."""
         columns: Any = feed
         rows = [type(feed)(*(c[n : n + 1] for c in columns)) for n in range(len(feed.file))]
         waiting: deque[Feed] = deque()

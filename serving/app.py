@@ -26,7 +26,7 @@ from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 CLOSE_DELAY_S = 0.5
-"""From SIGTERM until the port closes: what was sent before is on its way, and is answered."""
+"""Time from SIGTERM until the port closes: what was sent before is on its way, and answered."""
 
 
 def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
@@ -100,7 +100,7 @@ def _drain_on_signals(service: Service) -> None:
 
 
 def from_environment() -> FastAPI:
-    """In a server process of its own; settings come from SERVING_*."""
+    """The app of a server process, whose settings come from SERVING_*."""
     configure()
     keep_freed()
     settings = Settings()

@@ -99,7 +99,7 @@ class Loop:
             self.dataset, Shard(worker.rank, worker.world, worker.device_id), self.decoding
         )
         self.exchange_every = 1
-        """Steps."""
+        """Steps from one exchange to the next."""
         self.saved_step = self.progress.step if saved else None
         self.saved_at = time.monotonic()
         self.log = Log(run, self.progress.step) if worker.rank == 0 else None
@@ -173,7 +173,7 @@ class Loop:
                 self.log.images(batch.image_NCHW, self.mean_3HW, progress.step)
             real = min(whole_batch, samples - progress.position)
             first, _, _ = share(samples, progress.position, whole_batch, self.shard)
-            rate = self._set_learning_rates(samples, whole_batch)
+            learning_rate = self._set_learning_rates(samples, whole_batch)
             window.counts_3 += train_step(
                 self.parallel.model,
                 self.optimizer,
@@ -189,7 +189,7 @@ class Loop:
             progress.step += 1
             window.steps += 1
             if window.steps >= self.exchange_every or progress.position == samples:
-                interval = self._exchange(window, batches.replaced, rate)
+                interval = self._exchange(window, batches.replaced, learning_rate)
                 window = Window()
                 if interval.stop or progress.position == samples:
                     return interval.stop
@@ -198,7 +198,7 @@ class Loop:
 
     @cached_property
     def _batches(self) -> Batches:
-        """Of all epochs to come."""
+        """The batches of all epochs to come."""
         return self._open(self.decoding, self.run.recipe.epochs - self.progress.epoch)
 
     def _open(self, decoding: Decoding, epochs: int) -> Batches:
@@ -226,13 +226,15 @@ class Loop:
         progress, recipe = self.progress, self.run.recipe
         epochs = progress.epoch + progress.position / samples
         factor = recipe.schedule.at(epochs / recipe.epochs, progress.errors)
-        rate = recipe.rate
+        learning_rate = recipe.rate
         if epochs < recipe.warmup:
-            rate *= min(1, (epochs + whole_batch / samples) / recipe.warmup)
-        self.optimizer.set_learning_rates(rate * factor.weights, BIAS_FACTOR * rate * factor.biases)
-        return rate * factor.weights
+            learning_rate *= min(1, (epochs + whole_batch / samples) / recipe.warmup)
+        self.optimizer.set_learning_rates(
+            learning_rate * factor.weights, BIAS_FACTOR * learning_rate * factor.biases
+        )
+        return learning_rate * factor.weights
 
-    def _exchange(self, window: Window, replaced: int, rate: float) -> Interval:
+    def _exchange(self, window: Window, replaced: int, learning_rate: float) -> Interval:
         """What all workers counted in the window and ask for, the same on each. Raises RunError if
         the run has diverged."""
         assert isinstance(window.counts_3, Tensor)
@@ -266,7 +268,7 @@ class Loop:
             self.log.train(
                 epoch=progress.epoch + progress.position / len(self.dataset.train),
                 step=progress.step,
-                rate=rate,
+                rate=learning_rate,
                 loss=interval.loss_sum / interval.samples,
                 top1=interval.right / interval.samples,
                 samples=interval.samples,
