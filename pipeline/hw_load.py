@@ -17,9 +17,12 @@ from alexnet.command import UserError
 from pipeline.batches import Batch, Batches
 from pipeline.cache import cache_folder
 
-HW_LOADS = (None, 0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0)
-"""`Decoding.hw_load`. Which is best depends on how many processor threads are beside the GPU, on
-the size of the files, and on how much of the GPU is left to decoding."""
+HW_LOADS = 0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0
+"""`Decoding.hw_load` where the GPU decodes. Which is best, and whether the CPU is faster, depends
+on how many processor threads are beside the GPU, on the size of the files, and on how much of the
+GPU is left to decoding."""
+FIRST = 0.0, 0.65, 1.0
+"""Of HW_LOADS those that are tried in any case: a trial takes seconds."""
 WARM_UP, MEASURED = 3, 24
 TRIAL = WARM_UP + MEASURED
 """Batches."""
@@ -58,8 +61,20 @@ def _place(circumstances: Circumstances) -> Path:
 
 
 def fastest(rate: Callable[[float | None], float]) -> float | None:
-    """Of HW_LOADS the one of the highest rate."""
-    return max(HW_LOADS, key=rate)
+    """Of HW_LOADS the one of the highest rate, or None if that of the CPU is as high.
+
+    The rate must rise up to the best load and fall beyond: from the best of FIRST, its neighbours
+    are tried until there is no better one.
+    """
+    of_cpu = rate(None)
+    rates = {load: rate(load) for load in FIRST}
+    while True:
+        best = max(rates, key=rates.__getitem__)
+        place = HW_LOADS.index(best)
+        near = [load for load in HW_LOADS[max(0, place - 1) : place + 2] if load not in rates]
+        if not near:
+            return best if rates[best] > of_cpu else None
+        rates[near[0]] = rate(near[0])
 
 
 def training_rate(batches: Batches, step: Callable[[Batch], Tensor]) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from math import inf
 from typing import Any
 
 from tensorboardX import SummaryWriter
@@ -10,8 +11,9 @@ from torch import Tensor
 from alexnet.checkpoint import Accuracy
 from trainer.run import Run
 
-IMAGES = 16
-"""Augmented images shown for an epoch."""
+IMAGES, IMAGES_S = 16, 60.0
+"""Augmented images shown at the start of an epoch, and the seconds until the next are: to encode
+them takes half a second, on the thread that trains."""
 
 
 class Log:
@@ -22,6 +24,7 @@ class Log:
         if content and not content.endswith(b"\n"):  # a worker was killed while it wrote
             self._file.write("\n")
         self._board = SummaryWriter(str(run.board), purge_step=step + 1)
+        self._shown_at = -inf
 
     def train(self, *, step: int, **fields: float) -> None:
         self._write("train", step=step, **fields)
@@ -37,7 +40,12 @@ class Log:
             self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
 
     def images(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
-        """The first training images of an epoch, as the network sees them, the mean put back."""
+        """The first training images of an epoch, as the network sees them, the mean put back;
+        at most once in IMAGES_S."""
+        now = time.monotonic()
+        if now - self._shown_at < IMAGES_S:
+            return
+        self._shown_at = now
         shown = image_NCHW[:IMAGES].float() + mean_3HW
         self._board.add_images("training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
 

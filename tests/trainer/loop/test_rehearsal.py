@@ -1,5 +1,6 @@
 """Steps by which a decoding is tried: real ones, which change nothing of the run."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -38,16 +39,21 @@ def test_a_run_tries_once(dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
     """As beside a GPU, but for the GPU."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "none")
-    monkeypatch.setattr(hw_load, "HW_LOADS", (None, 0.5))
+    monkeypatch.setattr(hw_load, "HW_LOADS", (0.5,))
+    monkeypatch.setattr(hw_load, "FIRST", (0.5,))
     run, shard, tried = a_run(dataset, tmp_path, "tried"), Shard(0, 1, None), []
     network = AlexNet(run.recipe.network)
+    opened: weakref.WeakSet[Batches] = weakref.WeakSet()
 
     def batches(trial: Decoding) -> Batches:
+        assert not opened  # one after the other: a GPU may not have the memory for two
         tried.append(trial)
-        return train_batches(
+        found = train_batches(
             Dataset(dataset), shard, trial,
             seed=0, epoch=0, start=0, batch=24, crop=64, epochs=TRIAL,
         )  # fmt: skip
+        opened.add(found)
+        return found
 
     decoding = Decoding(threads=1, damage="replace")
     found = fastest_decoding(run, network, "fp32", shard, decoding, batches)
