@@ -70,7 +70,7 @@ def test_the_naive_network_is_the_same_and_a_wrong_answer_is_seen(tmp_path: Path
     for number, probability_K in enumerate(probability_NK):
         body = Guesses.of(probability_K, made.about).model_dump_json().encode()
         assert truth.flaw(Answer(number, 200, 0.1, body)) is None
-        assert "not 0." in str(truth.flaw(Answer(1 - number, 200, 0.1, body)))
+        assert "a probability is wrong by 0." in str(truth.flaw(Answer(1 - number, 200, 0.1, body)))
         assert "status 500" in str(truth.flaw(Answer(number, 500, 0.1, body)))
 
 

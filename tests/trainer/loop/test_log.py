@@ -13,14 +13,14 @@ from trainer.loop.log import Log
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(1000.0, [1]), (0.0, [1, 2, 3])])
-def test_pictures_are_shown_once_in_a_while(
+def test_images_are_shown_once_in_a_while(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, shown: list[int]
 ) -> None:
-    monkeypatch.setattr(log, "PICTURES_S", seconds)
+    monkeypatch.setattr(log, "IMAGES_S", seconds)
     run = a_run(dataset, tmp_path, "short")
     written = Log(run, 0)
     for step in (1, 2, 3):
-        written.pictures(torch.zeros(4, 3, 64, 64), torch.zeros(3, 64, 64), step)
+        written.images(torch.zeros(4, 3, 64, 64), torch.zeros(3, 64, 64), step)
     written.close()
     (file,) = run.board.iterdir()
     told = map(event_pb2.Event.FromString, records(file.read_bytes()))
