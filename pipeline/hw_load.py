@@ -61,7 +61,7 @@ def _place(circumstances: Circumstances) -> Path:
 
 
 def fastest(rate: Callable[[float | None], float]) -> float | None:
-    """Of HW_LOADS the one of the highest rate, or None if that of the CPU is as high.
+    """The element of HW_LOADS with the highest rate, or None if that of the CPU is as high.
 
     The rate must rise up to the best load and fall beyond: from the best of FIRST, its neighbours
     are tried until there is no better one.
