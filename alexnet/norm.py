@@ -19,7 +19,7 @@ class LocalResponseNorm(torch.autograd.Function):
     """x / (k + 1e-4/5 * sum of x² over five neighbouring maps)^0.75, each tower alone (§3.3).
 
     The paper writes alpha undivided; the released code (layer.py) divides it by the size of the
-    sums, and the published results are the code's. The gradient holds the same sum and is written
+    window, and the published results are the code's. The gradient holds the same sum and is written
     out, since autograd would keep every step of it. (N, C, H, W) -> (N, C, H, W) in channels_last,
     which it is fastest from as well. Computed in float32 at least: above 2, bfloat16 has steps of
     1/64, in which most bases would be 2.
