@@ -1,5 +1,6 @@
 """Every refusal in one shape, application/problem+json, and with a status from one table."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import torch
@@ -23,7 +24,7 @@ STATUS = {
     "method-not-allowed": 405,
     "slow": 408,
     "body-too-large": 413, "too-large": 413, "too-many-files": 413,
-    "content-type": 415, "not-an-image": 415,
+    "content-encoding": 415, "content-type": 415, "not-an-image": 415,
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
     "fault": 500,
@@ -53,9 +54,12 @@ class RefusedError(Exception):
         seen: float | None = None,
         setting: str | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        if retry_after_s:
+            self.headers["Retry-After"] = str(retry_after_s)
         self.problem = Problem(
             title=HTTPStatus(STATUS[code]).phrase, status=STATUS[code], code=code, detail=detail,
             limit=limit, seen=seen, setting=setting or SETTING.get(code),
@@ -63,7 +67,7 @@ class RefusedError(Exception):
 
     def response(self, request_id: str) -> JSONResponse:
         metrics.REFUSED.labels(self.problem.code).inc()
-        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        headers = dict(self.headers)
         if self.problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         problem = self.problem.model_copy(update={"request_id": request_id})

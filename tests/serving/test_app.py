@@ -1,6 +1,7 @@
 """The service in-process: each answer and each refusal."""
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -30,6 +31,13 @@ def client(checkpoint: Checkpoint) -> Iterator[TestClient]:
     settings = Settings(model=("unused",), max_upload_bytes=300_000)
     models = Models((), Served(Predictor([checkpoint])))
     with TestClient(create_app(settings, models)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def indexed_client(indexed: Path) -> Iterator[TestClient]:
+    served = Served.load((indexed,))
+    with TestClient(create_app(Settings(model=("unused",)), Models((), served))) as client:
         yield client
 
 
@@ -110,6 +118,28 @@ def test_requests_that_are_no_upload(client: TestClient, jpeg: bytes) -> None:
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["detail"]
+
+
+@pytest.mark.parametrize("route", ["/classify", "/explain", "/similar"])
+@pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=b", "text/plain"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "gzip, zstd"])
+def test_compressed_bodies_are_refused_by_their_header(
+    indexed_client: TestClient, jpeg: bytes, route: str, kind: str, encoding: str
+) -> None:
+    headers = {"content-type": kind, "content-encoding": encoding}
+    response = indexed_client.post(route, content=gzip.compress(jpeg), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "content-encoding")
+    assert response.headers["accept-encoding"] == "identity"
+    assert f"(Content-Encoding: {encoding})" in response.json()["detail"]
+    assert "send it uncompressed" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
+def test_a_body_that_is_not_compressed_may_say_so(
+    client: TestClient, jpeg: bytes, encoding: str
+) -> None:
+    headers = {"content-type": "image/jpeg", "content-encoding": encoding}
+    assert client.post("/classify", content=jpeg, headers=headers).is_success
 
 
 def test_a_streamed_body_without_a_length_is_bounded_too(client: TestClient) -> None:
