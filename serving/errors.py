@@ -13,6 +13,7 @@ from alexnet.fault import described
 from alexnet.pixels import ImageError
 from serving import metrics
 from serving.batcher import VIEWS, QueueFullError
+from serving.formats import OtherFormatError
 from serving.models import NotReadyError
 from serving.schemas import Problem
 
@@ -87,6 +88,8 @@ def draining() -> RefusedError:
 def of_image(error: ImageError) -> RefusedError:
     """Why an image gets no answer."""
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
+    if isinstance(error, OtherFormatError):
+        setting = "SERVING_FORMATS"
     return RefusedError(error.kind, str(error), limit=error.limit, seen=error.seen, setting=setting)
 
 
@@ -124,9 +127,16 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
             place = f"{request.method} {request.url.path[:128]}"
+            headers = dict(error.headers or {})
+            if "Allow" in headers:
+                methods = set(headers["Allow"].split(", "))
+                # The middleware answers HEAD wherever there is GET.
+                methods |= {"HEAD"} if "GET" in methods else set()
+                headers["Allow"] = ", ".join(sorted(methods))
             return RefusedError(
                 code if code in STATUS else "bad-request",
                 f"{place}: {error.detail}; /docs lists the routes",
+                headers=headers,
             )
         case RequestValidationError():
             first = described(error.errors()[0])  # without the value, which may be a whole upload
