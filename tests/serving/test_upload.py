@@ -147,6 +147,25 @@ def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
     assert text in refused.value.problem.detail
 
 
+@pytest.mark.parametrize(
+    ("header", "boundary"),
+    [
+        ("boundary=B", "B"),
+        ("BOUNDARY=B; charset=utf-8", "B"),
+        ("charset=utf-8;\tboundary = B", "B"),
+        ('boundary="B"', "B"),
+        ('boundary="a b:c;d"', "a b:c;d"),
+        ("boundary=----=_Part_1_23.4", "----=_Part_1_23.4"),
+        ("boundary=a/b(c)?", "a/b(c)?"),
+        ("boundary=é", "é"),
+    ],
+)
+def test_a_boundary_is_found_however_it_is_written(header: str, boundary: str) -> None:
+    body = form(("file", "a.jpg", b"JPEG")).replace(b"BOUND", boundary.encode("latin-1"))
+    sent = upload(body, f"multipart/form-data; {header}")
+    assert sent == Upload("multipart", [b"JPEG"])
+
+
 ENCODINGS = "utf-8", "latin-1", "cp1251", "gbk", "shift_jis", "utf-16-le"
 
 
