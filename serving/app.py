@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -25,6 +26,11 @@ from serving.service import Service
 from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
+EXPOSED = (
+    "Retry-After", "Server-Timing", "X-Label", "X-Label-Id", "X-Model", "X-Model-Sha256",
+    "X-Model-Step", "X-Probability", "X-Request-Id", "X-Views",
+)  # fmt: skip
+"""Headers of answers that pages of other origins may read."""
 CLOSE_DELAY_S = 0.5
 """Time from SIGTERM until the port closes: what was sent before is on its way, and answered."""
 
@@ -57,10 +63,21 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # To the scheme and host that this server sees, which are not a proxy's.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
     app.add_middleware(RequestMiddleware)
+    if settings.cors:
+        # Around all others: a page may read every refusal.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Authorization", "X-API-Key", "X-Request-Id"),
+            expose_headers=EXPOSED,
+        )
     errors.install(app)
     app.include_router(answers.router)
     app.include_router(health.router)

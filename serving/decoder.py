@@ -17,6 +17,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
 from alexnet.pixels import MAX_PIXELS, ImageError, ImageRule, Limits, whole_image
+from serving.formats import named
 
 MEMORY_BYTES = 2**30
 """What a decoder process may take beyond what it starts with."""
@@ -77,7 +78,12 @@ def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: ImageRule, limits: Limits
 ) -> np.ndarray:
     _confine()
-    return whole_image(data, size, formats, rule, limits)
+    try:
+        return whole_image(data, size, formats, rule, limits)
+    except ImageError as error:
+        if error.kind == "not-an-image":
+            raise named(error, data, formats) from None
+        raise
 
 
 @cache

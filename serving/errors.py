@@ -1,5 +1,6 @@
 """Every refusal in one shape, application/problem+json, and with a status from one table."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import torch
@@ -12,6 +13,7 @@ from alexnet.fault import described
 from alexnet.pixels import ImageError
 from serving import metrics
 from serving.batcher import VIEWS, QueueFullError
+from serving.formats import OtherFormatError
 from serving.models import NotReadyError
 from serving.schemas import Problem
 
@@ -23,7 +25,7 @@ STATUS = {
     "method-not-allowed": 405,
     "slow": 408,
     "body-too-large": 413, "too-large": 413, "too-many-files": 413,
-    "content-type": 415, "not-an-image": 415,
+    "content-encoding": 415, "content-type": 415, "not-an-image": 415,
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
     "fault": 500,
@@ -53,9 +55,12 @@ class RefusedError(Exception):
         seen: float | None = None,
         setting: str | None = None,
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
-        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        if retry_after_s:
+            self.headers["Retry-After"] = str(retry_after_s)
         self.problem = Problem(
             title=HTTPStatus(STATUS[code]).phrase, status=STATUS[code], code=code, detail=detail,
             limit=limit, seen=seen, setting=setting or SETTING.get(code),
@@ -63,7 +68,7 @@ class RefusedError(Exception):
 
     def response(self, request_id: str) -> JSONResponse:
         metrics.REFUSED.labels(self.problem.code).inc()
-        headers = {"Retry-After": str(self.retry_after_s)} if self.retry_after_s else {}
+        headers = dict(self.headers)
         if self.problem.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         problem = self.problem.model_copy(update={"request_id": request_id})
@@ -83,6 +88,8 @@ def draining() -> RefusedError:
 def of_image(error: ImageError) -> RefusedError:
     """Why an image gets no answer."""
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
+    if isinstance(error, OtherFormatError):
+        setting = "SERVING_FORMATS"
     return RefusedError(error.kind, str(error), limit=error.limit, seen=error.seen, setting=setting)
 
 
@@ -120,9 +127,16 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
             place = f"{request.method} {request.url.path[:128]}"
+            headers = dict(error.headers or {})
+            if "Allow" in headers:
+                methods = set(headers["Allow"].split(", "))
+                # The middleware answers HEAD wherever there is GET.
+                methods |= {"HEAD"} if "GET" in methods else set()
+                headers["Allow"] = ", ".join(sorted(methods))
             return RefusedError(
                 code if code in STATUS else "bad-request",
                 f"{place}: {error.detail}; /docs lists the routes",
+                headers=headers,
             )
         case RequestValidationError():
             first = described(error.errors()[0])  # without the value, which may be a whole upload

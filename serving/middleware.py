@@ -1,4 +1,4 @@
-"""What surrounds the routes: request ids, safe headers, the access log; a bound on bodies."""
+"""What surrounds the routes: request ids, safe headers, the access log, HEAD; a bound on bodies."""
 
 import asyncio
 import logging
@@ -38,7 +38,8 @@ log = logging.getLogger("serving.access")
 
 
 class RequestMiddleware:
-    """Outermost, so that refusals of the layers below have it too, and faults an answer at all."""
+    """Around all but CORS, so that refusals of the layers below have it too, and faults an answer
+    at all."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -48,6 +49,10 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = _method(scope)
+        if method == "HEAD":
+            # The headers of GET; the server that calls this leaves out the body (RFC 9110 §9.3.2).
+            scope = {**scope, "method": "GET"}
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
@@ -80,13 +85,14 @@ class RequestMiddleware:
                 )
                 await fault.response(request_id)(scope, receive, completed)
         finally:
-            self._record(
-                scope, status or CLIENT_CLOSED_REQUEST, request_id, time.perf_counter() - started
-            )
+            seconds = time.perf_counter() - started
+            self._record(scope, method, status or CLIENT_CLOSED_REQUEST, request_id, seconds)
 
-    def _record(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+    def _record(
+        self, scope: Scope, method: str, status: int, request_id: str, seconds: float
+    ) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        metrics.REQUESTS.labels(route, _method(scope), status).inc()
+        metrics.REQUESTS.labels(route, method, status).inc()
         metrics.REQUEST_SECONDS.labels(route).observe(seconds)
         if route in QUIET:
             return
@@ -94,7 +100,7 @@ class RequestMiddleware:
             "request",
             extra={
                 "request_id": request_id,
-                "method": _method(scope),
+                "method": method,
                 "path": scope["path"][:128],
                 "status": status,
                 "seconds": round(seconds, 4),

@@ -86,7 +86,7 @@ class Models:
         seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             directories = tuple(map(checkpoint.current, self.paths))
-            seen = tuple((path, *_written_at(path)) for path in directories)
+            seen = tuple((path, *_found(path)) for path in directories)
             if seen == self._seen and started < self._retry_at:
                 return
             loop = asyncio.get_running_loop()
@@ -134,9 +134,17 @@ def _labels(served: Served) -> dict[str, str]:
     return {"name": name.name, "step": str(name.step), "sha256": name.sha256}
 
 
-def _written_at(directory: Path) -> list[float | None]:
-    """When its files were written: what was missing or damaged may be put right in place, and an
-    index of training images may be built after the model was loaded."""
-    names = "about.json", "model.safetensors", f"{FOLDER}/about.json"
-    files = [directory / name for name in names]
-    return [file.stat().st_mtime if file.exists() else None for file in files]
+def _found(directory: Path) -> list[tuple[float, bytes] | None]:
+    """When its files were written, and what those say that hold digests: what was missing or
+    damaged may be put right in place, an index of training images may be built after the model was
+    loaded, and another model may come with equal times, as in a volume of a container's image."""
+    described = "about.json", f"{FOLDER}/about.json"
+    found: list[tuple[float, bytes] | None] = []
+    for name in (*described, "model.safetensors"):
+        path = directory / name
+        try:
+            text = path.read_bytes() if name in described and path.is_file() else b""
+            found.append((path.stat().st_mtime, text))
+        except OSError:
+            found.append(None)
+    return found

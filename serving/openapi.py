@@ -39,6 +39,7 @@ _BASE64 = {
     "properties": {
         "inputs": {"type": "string", "contentEncoding": "base64"},
         "parameters": Base64Parameters.model_json_schema(),
+        "options": {"description": "Passed over."},
     },
 }
 

@@ -123,8 +123,10 @@ class Base64Image(Described):
     model_config = ConfigDict(extra="forbid")
 
     inputs: str
-    """The image file in base64."""
+    """The image file in base64, or a data: URL of it."""
     parameters: Base64Parameters = Base64Parameters()
+    options: Any = None
+    """What some clients ask of Hugging Face's own servers; it changes nothing here."""
 
 
 class Neighbour(Described):

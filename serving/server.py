@@ -1,8 +1,10 @@
 """The processes that listen: one, or several that share the port. All that we know of uvicorn."""
 
+import logging
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from asyncio import TimerHandle
 from typing import Any
@@ -33,6 +35,7 @@ def serve(settings: Settings) -> int:
         port=settings.port,
         workers=settings.workers,
         http="serving.server:Protocol",
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_s,
         access_log=False,
         log_config=None,
@@ -42,12 +45,26 @@ def serve(settings: Settings) -> int:
         # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
         # At once: Python would wait for the thread that loads a model.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[_dual(config)] if config.host == "::" else None)
         return 0
     with tempfile.TemporaryDirectory(prefix="serving-metrics.") as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-        Supervisor(config, sockets=[config.bind_socket()]).run()
+        bound = _dual(config) if config.host == "::" else config.bind_socket()
+        Supervisor(config, sockets=[bound]).run()
     return 0
+
+
+def _dual(config: uvicorn.Config) -> socket.socket:
+    """A socket that listens on all addresses of both IPv6 and IPv4; uvicorn's and asyncio's take
+    only the former, or what the machine has as its default. Raises UserError without IPv6."""
+    if not socket.has_dualstack_ipv6():
+        raise UserError("host is ::, but this machine has no IPv6; listen on 0.0.0.0 instead")
+    address = config.host, config.port
+    bound = socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
+    bound.set_inheritable(True)
+    running = f"Uvicorn running on http://[::]:{bound.getsockname()[1]} (Press CTRL+C to quit)"
+    logging.getLogger("uvicorn.error").info(running)
+    return bound
 
 
 def check_overrides(*classes: type) -> None:
@@ -135,8 +152,8 @@ class Supervisor(Multiprocess):
     of a dead process standing."""
 
     def terminate_all(self) -> None:
-        for socket in self.sockets:
-            socket.close()
+        for bound in self.sockets:
+            bound.close()
         super().terminate_all()
 
     def keep_subprocess_alive(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,6 +15,7 @@ from typer import Option
 from alexnet.pixels import MAX_PIXELS, Limits
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#,]+")
 
 
 def granted_cores(quota: Path = CPU_QUOTA) -> int:
@@ -51,7 +53,7 @@ class Settings(BaseSettings):
     """Seconds between checks for a newly published model."""
 
     host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all of this machine's."""
+    """The address to listen on; 0.0.0.0 for all of this machine's, :: for those of IPv6 too."""
     port: int = Field(8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one, which the log names."""
     workers: int = Field(1, ge=1)
@@ -61,6 +63,9 @@ class Settings(BaseSettings):
     batches run at once. All cores answer a single request sooner, but fewer requests a second."""
     decoders: int = Field(0, ge=0)
     """Decoder processes of each server process; 0 takes as many as it has cores."""
+    cors: Annotated[tuple[str, ...], NoDecode, Option(metavar="ORIGIN")] = ()
+    """Origins whose web pages may ask this server from the browser (CORS), such as
+    https://example.org, or * for all; can be repeated. None by default."""
     keys: Path | None = None
     """A file of API keys, one a line. Without it, no key is needed."""
 
@@ -86,10 +91,13 @@ class Settings(BaseSettings):
     """The most seconds that a client may take to send a request."""
     deadline_s: float = Field(30, gt=0)
     """The most seconds between the end of a request and its answer."""
+    keep_alive_s: int = Field(75, gt=0)
+    """Seconds that a connection is kept between two requests; longer than a proxy in front keeps
+    its own, or it sends requests on connections that have just been closed."""
     drain_s: int = Field(20, ge=0)
     """The most seconds that requests under way may take after SIGTERM."""
 
-    @field_validator("model", "formats", mode="before")
+    @field_validator("model", "formats", "cors", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return value.split(",") if isinstance(value, str) else value
@@ -101,6 +109,17 @@ class Settings(BaseSettings):
         if unknown := set(formats) - set(Image.OPEN):
             raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(Image.OPEN))}")
         return formats
+
+    @field_validator("cors")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin}: expected an origin as browsers send it, in lower case and without "
+                    "a path, such as https://example.org or http://localhost:3000, or *"
+                )
+        return origins
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -133,7 +152,9 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The variables that make the same settings in another process."""
         values = self.model_dump(mode="json", exclude_none=True)
-        values |= {name: ",".join(map(str, getattr(self, name))) for name in ("model", "formats")}
+        values |= {
+            name: ",".join(map(str, getattr(self, name))) for name in ("model", "formats", "cors")
+        }
         return {
             f"SERVING_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()

@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import re
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 from fastapi import Request
 from multipart import (
@@ -10,7 +12,6 @@ from multipart import (
     MultipartSegment,
     ParserLimitReached,
     PushMultipartParser,
-    parse_options_header,
 )
 from pydantic import ValidationError
 
@@ -22,6 +23,16 @@ FIELD = "file"
 EXAMPLE = f"curl -F {FIELD}=@photo.jpg"
 FIELDS = 8
 """Parts that are no file, and are passed over."""
+BOUNDARY = re.compile(
+    r""";\s*boundary\s*=\s*("(?P<quoted>[^"]*)"|(?P<bare>[^\s;"]*))""", re.IGNORECASE
+)
+"""Without quotes also where the standard asks for them, as in `----=_Part_1` (RFC 2046 §5.1.1)."""
+FILE_NAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
+"""What makes a part a file, whatever the name's form (RFC 7578, RFC 5987) or encoding: it is not
+used."""
+DATA_URL = re.compile(r"\s*data:[^,]*;\s*base64\s*,", re.IGNORECASE)
+URL_SAFE = str.maketrans("-_", "+/")
+"""The alphabet of base64 for URLs, to the usual one (RFC 4648)."""
 
 
 class Upload(NamedTuple):
@@ -35,13 +46,24 @@ class Upload(NamedTuple):
 async def read(request: Request, max_files: int) -> Upload:
     """The images of a multipart form, of a raw body, or of Hugging Face's JSON.
 
-    Raises RefusedError: 400 for what cannot be parsed, 413 for too many files, 415 for other types,
-    422 for a form or JSON without an image.
+    Raises RefusedError: 400 for what cannot be parsed, 413 for too many files, 415 for other types
+    and for compressed bodies, 422 for a form or JSON without an image.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    _check_encoding(request)
+    sent_as = request.headers.get("content-type", "")
+    kind = sent_as.partition(";")[0].strip().lower()
     body = await request.body()
     if kind == "multipart/form-data":
-        return Upload("multipart", _files(body, options.get("boundary", ""), max_files))
+        named = BOUNDARY.search(sent_as)
+        boundary = (named["quoted"] or named["bare"] or "") if named else ""
+        if not boundary:
+            raise RefusedError(
+                "multipart",
+                "the header Content-Type: multipart/form-data has no boundary, which separates the "
+                "parts of the form; let the HTTP client write this header itself, as "
+                f"`{EXAMPLE}` does",
+            )
+        return Upload("multipart", _files(body, boundary.encode("latin-1"), max_files))
     if kind.startswith("image/") or kind == "application/octet-stream":
         return Upload("raw", [body])
     if kind == "application/json":
@@ -54,12 +76,27 @@ async def read(request: Request, max_files: int) -> Upload:
     )
 
 
-def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
+def _check_encoding(request: Request) -> None:
+    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    codings = {coding.strip().lower() for coding in encoding.split(",")}
+    if not codings <= {"", "identity"}:
+        raise RefusedError(
+            "content-encoding",
+            f"the request body is compressed (Content-Encoding: {encoding[:80]}), which this "
+            "server does not undo; send it uncompressed, without this header",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+def _files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     files: list[bytes] = []
     others: set[str] = set()
     part: list[bytes] = []
     try:
-        with PushMultipartParser(boundary, max_segment_count=max_files + FIELDS) as parser:
+        # Every byte is a character of Latin-1: names in any encoding are parsed.
+        with PushMultipartParser(
+            boundary, max_segment_count=max_files + FIELDS, header_charset="latin-1"
+        ) as parser:
             for event in parser.parse(body):
                 if isinstance(event, MultipartSegment):
                     segment, part = event, []
@@ -71,8 +108,8 @@ def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
                         f"a part of the form has no field name; send files as `{EXAMPLE}` does",
                     )
                 elif segment.name != FIELD:
-                    others.add(segment.name)
-                elif segment.filename is None:
+                    others.add(segment.name.encode("latin-1").decode(errors="replace"))
+                elif not _is_file(segment):
                     raise RefusedError(
                         "no-file",
                         f"the field {FIELD!r} holds text instead of a file; "
@@ -106,14 +143,32 @@ def _files(body: bytes, boundary: str, max_files: int) -> list[bytes]:
     return files
 
 
+def _is_file(segment: MultipartSegment) -> bool:
+    named = FILE_NAME.search(segment.header("Content-Disposition", ""))
+    return bool(named) or (segment.content_type or "").startswith("image/")
+
+
 def _from_json(body: bytes) -> Upload:
     try:
         sent = Base64Image.model_validate_json(body)
-        image = base64.b64decode(sent.inputs, validate=True)
+        image = _from_base64(sent.inputs)
     except ValidationError as error:
         first = fault(error)
         place = first.field or "body"
         raise RefusedError("bad-parameter", f"{place}: {first.reason}") from None
     except (binascii.Error, ValueError):
-        raise RefusedError("bad-parameter", "inputs: the text is not valid base64") from None
+        raise RefusedError(
+            "bad-parameter",
+            "inputs: the text is not valid base64; send the image file itself in base64, also "
+            "after `data:image/jpeg;base64,`; the server fetches no addresses",
+        ) from None
     return Upload("json", [image], sent.parameters.top_k)
+
+
+def _from_base64(text: str) -> bytes:
+    """The bytes that base64 stands for: of either alphabet, with line breaks or without, with or
+    without the padding at its end, also in a data: URL (RFC 2397). Raises ValueError."""
+    if url := DATA_URL.match(text):
+        text = unquote(text[url.end() :])
+    text = "".join(text.split()).translate(URL_SAFE)
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

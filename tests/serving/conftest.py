@@ -24,6 +24,8 @@ NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
 SIZE = 72
 READ_S = 3
 """Time in which clients of `hardy` must send a request."""
+KEEP_ALIVE_S = 5
+"""Time for which `hardy` keeps a connection between requests."""
 DEADLINE_S = 15
 """Time in which `hardy` must answer."""
 PATIENCE_S = 240
@@ -155,7 +157,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hardy(published: Path) -> Iterator[Server]:
     """A server for tests of all that one must bear, and quick to notice."""
-    settings = {"read_s": READ_S, "deadline_s": DEADLINE_S, "reload_s": 0.2, "decoders": 2}
+    settings = {
+        "read_s": READ_S, "deadline_s": DEADLINE_S, "keep_alive_s": KEEP_ALIVE_S,
+        "reload_s": 0.2, "decoders": 2,
+    }  # fmt: skip
     with serve("--model", published, **settings, decode_s=PATIENCE_S) as server:
         yield server
 

@@ -1,6 +1,7 @@
 """The service in-process: each answer and each refusal."""
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -30,6 +31,13 @@ def client(checkpoint: Checkpoint) -> Iterator[TestClient]:
     settings = Settings(model=("unused",), max_upload_bytes=300_000)
     models = Models((), Served(Predictor([checkpoint])))
     with TestClient(create_app(settings, models)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def indexed_client(indexed: Path) -> Iterator[TestClient]:
+    served = Served.load((indexed,))
+    with TestClient(create_app(Settings(model=("unused",)), Models((), served))) as client:
         yield client
 
 
@@ -95,6 +103,124 @@ def test_bad_input_is_a_clear_4xx(client: TestClient, data: bytes, status: int, 
     assert text in problem["detail"]
 
 
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (80, 60), "teal").save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "ICO", "PPM", "JPEG2000"])
+def test_an_image_of_another_format_is_told_its_format_and_the_setting(
+    client: TestClient, checkpoint: Checkpoint, kind: str
+) -> None:
+    refused = post(client, encoded(kind))
+    assert (refused.status_code, refused.json()["code"]) == (415, "not-an-image")
+    assert refused.json()["setting"] == "SERVING_FORMATS"
+    assert refused.json()["detail"] == (
+        f"the file is not an image of a supported format (JPEG, PNG, WEBP): it is {kind}; "
+        f"convert it, or start the server with SERVING_FORMATS=JPEG,PNG,WEBP,{kind}"
+    )
+    settings = Settings(model=("unused",), formats=("JPEG", "PNG", "WEBP", kind))
+    models = Models((), Served(Predictor([checkpoint])))
+    with TestClient(create_app(settings, models)) as told:
+        assert post(told, encoded(kind)).is_success
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\x0a\0\0", "JPEG XL"),
+        (
+            b"<?xml version='1.0'?>\n<!-- drawn -->\n<svg xmlns='http://www.w3.org/2000/svg'/>",
+            "SVG",
+        ),
+        (b"%PDF-1.7\n", "PDF"),
+    ],
+)
+def test_a_format_that_no_setting_allows_is_named_too(
+    client: TestClient, data: bytes, kind: str
+) -> None:
+    problem = post(client, data).json()
+    assert problem["detail"].endswith(f"(JPEG, PNG, WEBP): it is {kind}; convert it")
+    assert "setting" not in problem
+
+
+def test_head_is_get_without_the_body(client: TestClient) -> None:
+    routes = client.get("/openapi.json").json()["paths"]
+    paths = [path.replace("{picture}", "0") for path, ways in routes.items() if "get" in ways]
+    assert len(paths) >= 7
+    files = "/", "/docs", "/openapi.json", "/page/index.html", "/swagger/swagger-ui.css", "/no"
+    for path in (*paths, *files, "/classify"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        changing = {"x-request-id", "content-length" if path == "/metrics" else ""}
+        for name in {*get.headers, *head.headers} - changing:
+            assert head.headers.get(name) == get.headers.get(name), (path, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/classify", "POST"),
+        ("HEAD", "/classify", "POST"),
+        ("PUT", "/similar", "POST"),
+        ("OPTIONS", "/info", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("DELETE", "/livez", "GET, HEAD"),
+        ("PATCH", "/thumbnails/0", "GET, HEAD"),
+        ("POST", "/openapi.json", "GET, HEAD"),
+        ("POST", "/page/index.html", "GET, HEAD"),
+    ],
+)
+def test_a_refused_method_is_told_which_are_taken(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    refused = client.request(method, path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/classify/", "/info/", "/docs/", "/page", "/swagger", "/livez/"])
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_nothing_is_redirected(client: TestClient, method: str, path: str) -> None:
+    found = client.request(method, path, follow_redirects=False)
+    assert found.status_code == 404
+    assert "location" not in found.headers
+
+
+PAGE = "https://example.org"
+
+
+def test_pages_of_other_origins_ask_where_the_setting_names_them(
+    checkpoint: Checkpoint, jpeg: bytes
+) -> None:
+    def asked(cors: tuple[str, ...], origin: str = PAGE) -> list[str | None]:
+        """Who may read: the preflight, an answer, a refusal by the first layer, and a fault."""
+        models = Models((), Served(Predictor([checkpoint])))
+        settings = Settings(model=("unused",), cors=cors, max_upload_bytes=100_000)
+        ask = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,x-api-key,content-type",
+        }
+        with TestClient(create_app(settings, models)) as client:
+            found = [client.options("/classify", headers={"origin": origin} | ask)]
+            for data in (jpeg, bytes(200_000)):
+                found.append(
+                    client.post("/classify", files={"file": data}, headers={"origin": origin})
+                )
+            models.ready = None  # type: ignore[assignment]
+            found.append(client.get("/info", headers={"origin": origin}))
+            assert found[-1].status_code == 500
+        return [response.headers.get("access-control-allow-origin") for response in found]
+
+    assert asked(()) == 4 * [None]
+    assert asked(("https://other.org",)) == 4 * [None]
+    assert asked((PAGE,), "http://example.org") == 4 * [None]
+    assert asked(("https://other.org", PAGE)) == 4 * [PAGE]
+    assert asked(("*",)) == 4 * ["*"]
+
+
 def test_requests_that_are_no_upload(client: TestClient, jpeg: bytes) -> None:
     for response, status in (
         (post(client, jpeg, field="image"), 422),
@@ -110,6 +236,28 @@ def test_requests_that_are_no_upload(client: TestClient, jpeg: bytes) -> None:
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["detail"]
+
+
+@pytest.mark.parametrize("route", ["/classify", "/explain", "/similar"])
+@pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=b", "text/plain"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "gzip, zstd"])
+def test_compressed_bodies_are_refused_by_their_header(
+    indexed_client: TestClient, jpeg: bytes, route: str, kind: str, encoding: str
+) -> None:
+    headers = {"content-type": kind, "content-encoding": encoding}
+    response = indexed_client.post(route, content=gzip.compress(jpeg), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "content-encoding")
+    assert response.headers["accept-encoding"] == "identity"
+    assert f"(Content-Encoding: {encoding})" in response.json()["detail"]
+    assert "send it uncompressed" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
+def test_a_body_that_is_not_compressed_may_say_so(
+    client: TestClient, jpeg: bytes, encoding: str
+) -> None:
+    headers = {"content-type": "image/jpeg", "content-encoding": encoding}
+    assert client.post("/classify", content=jpeg, headers=headers).is_success
 
 
 def test_a_streamed_body_without_a_length_is_bounded_too(client: TestClient) -> None:

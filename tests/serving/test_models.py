@@ -4,6 +4,7 @@ test_reload.py."""
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,32 @@ def test_what_may_have_been_the_fault_of_disk_or_memory_is_retried(
     asyncio.run(models.look())
     assert models.served is not None
     assert models.failed is None
+
+
+@pytest.mark.parametrize("swap", ["link", "copy"])
+def test_another_model_of_equal_step_and_times_is_noticed(tmp_path: Path, swap: str) -> None:
+    """As the volume of a container's image, or a symbolic link, brings it."""
+    homes = [publish(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
+    for path in (*homes[0].rglob("*"), *homes[1].rglob("*")):
+        os.utime(path, (WRITTEN, WRITTEN))
+    link = tmp_path / "models"
+    link.symlink_to(homes[0])
+    models = Models((link,))
+    asyncio.run(models.look())
+    first = models.served
+    asyncio.run(models.look())
+    assert models.served is first
+    if swap == "link":
+        link.unlink()
+        link.symlink_to(homes[1])
+    else:
+        shutil.copytree(homes[1], homes[0], dirs_exist_ok=True)
+    asyncio.run(models.look())
+    assert models.served is not None
+    assert (
+        models.served.name.sha256
+        == checkpoint.read_about(checkpoint.current(homes[1])).weights_sha256
+    )
 
 
 def test_a_wrong_digest_is_final_until_the_folder_changes(step: Path) -> None:

@@ -2,9 +2,12 @@
 under way stands in test_slow_clients.py, test_drain.py and test_chaos.py."""
 
 import asyncio
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -14,7 +17,8 @@ from uvicorn.supervisors import Multiprocess
 from alexnet.command import UserError
 from serving.server import Protocol, Supervisor, check_overrides
 from tests.conftest import ROOT
-from tests.serving.conftest import PATIENCE_S
+from tests.serving.conftest import PATIENCE_S, Server, serve
+from tests.serving.connections import LIVEZ, Connection
 
 
 def test_this_uvicorn_has_what_is_overridden_and_another_is_refused() -> None:
@@ -49,6 +53,42 @@ def test_the_protocol_refuses_what_is_late_or_no_http(sent: bytes, status: int) 
             return received
 
     assert asyncio.run(answer()).startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_all_addresses_of_ipv6_are_those_of_ipv4_too(model: Path, workers: int) -> None:
+    with serve("--model", model, "--host", "::", "--workers", workers) as server:
+        port = server.url.rsplit(":", 1)[1]
+        for host in ("127.0.0.1", "[::1]", "localhost"):
+            assert httpx.get(f"http://{host}:{port}/livez", timeout=PATIENCE_S).is_success
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_port_that_is_taken_is_one_line(model: Path) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "serving", "--model", model, "--host", "::", "--port", port],
+            cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "Address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_head_leaves_the_connection_to_the_next_request(server: Server) -> None:
+    """No byte of a body follows, or it would be read as the next answer."""
+    with Connection(server.url) as connection:
+        for path in (b"/livez", b"/", b"/page/index.html", b"/nowhere"):
+            connection.send(b"HEAD %s HTTP/1.1\r\nHost: server\r\n\r\n" % path)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.socket.recv(1 << 16)
+            assert head.endswith(b"\r\n\r\n")
+            assert b"content-length: 0" not in head.lower()
+            connection.send(LIVEZ)
+            assert connection.answer().status == 200
 
 
 def test_the_supervisor_lets_go_of_the_port() -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from serving.settings import Settings, granted_cores
 
@@ -26,8 +27,23 @@ def test_lists_are_written_with_commas_and_survive_the_way_to_another_process(
 ):
     monkeypatch.setenv("SERVING_MODEL", "a,b")
     monkeypatch.setenv("SERVING_FORMATS", "JPEG,PNG")
+    monkeypatch.setenv("SERVING_CORS", "https://example.org,http://localhost:3000")
     settings = Settings()
+    assert settings.cors == ("https://example.org", "http://localhost:3000")
     assert (settings.model, settings.formats) == ((Path("a"), Path("b")), ("JPEG", "PNG"))
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["example.org", "https://example.org/", "https://Example.org", "https://a.org/page", "", "**"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str):
+    with pytest.raises(ValidationError, match="expected an origin as browsers send it"):
+        Settings(model=("a",), cors=("https://example.org", origin))
+
+
+def test_connections_are_kept_longer_than_proxies_keep_theirs():
+    assert Settings(model=("a",)).keep_alive_s > 60

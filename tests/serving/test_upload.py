@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import io
+import json
 from contextlib import suppress
+from urllib.parse import quote
 
 import pytest
 from fastapi import Request
@@ -99,7 +101,16 @@ async def _starlette(body: bytes) -> list[bytes] | None:
 @pytest.mark.parametrize(
     ("body", "kind", "status", "text"),
     [
-        (form(("file", "a", b"1")) * 1, "multipart/form-data", 400, "boundary"),
+        *(
+            (form(("file", "a", b"1")), kind, 400, "multipart/form-data has no boundary, which")
+            for kind in (
+                "multipart/form-data",
+                "multipart/form-data;",
+                "multipart/form-data; boundary=",
+                'multipart/form-data; boundary=""',
+                "Multipart/Form-Data; charset=utf-8",
+            )
+        ),
         (form(("file", "a", b"1"))[:-20], MULTIPART, 400, "multipart form is damaged"),
         (
             form(("image", "a", b"1")),
@@ -119,7 +130,11 @@ async def _starlette(body: bytes) -> list[bytes] | None:
         (b"x", "text/plain", 415, "from a request body of type text/plain"),
         (b"x", "", 415, "from a request body without a Content-Type"),
         (b"{}", "application/json", 422, "inputs: Field required"),
-        (b'{"inputs": "?"}', "application/json", 422, "not valid base64"),
+        *(
+            (json.dumps({"inputs": text}).encode(), "application/json", 422, "not valid base64")
+            for text in ("?", "A", "AAAA?", "é", "https://example.org/a.jpg", "data:image/png,AAAA")
+        ),
+        (b'{"inputs": "", "model": "a"}', "application/json", 422, "model"),
         (b'{"inputs": ""', "application/json", 422, "body: Invalid JSON"),
         (b'{"inputs": "", "parameters": {"top_k": 0}}', "application/json", 422, "top_k"),
         (b'{"inputs": "", "parameters": {"topk": 1}}', "application/json", 422, "topk"),
@@ -130,6 +145,105 @@ def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
         upload(body, kind, max_files=3)
     assert refused.value.problem.status == status
     assert text in refused.value.problem.detail
+
+
+@pytest.mark.parametrize(
+    ("header", "boundary"),
+    [
+        ("boundary=B", "B"),
+        ("BOUNDARY=B; charset=utf-8", "B"),
+        ("charset=utf-8;\tboundary = B", "B"),
+        ('boundary="B"', "B"),
+        ('boundary="a b:c;d"', "a b:c;d"),
+        ("boundary=----=_Part_1_23.4", "----=_Part_1_23.4"),
+        ("boundary=a/b(c)?", "a/b(c)?"),
+        ("boundary=é", "é"),
+    ],
+)
+def test_a_boundary_is_found_however_it_is_written(header: str, boundary: str) -> None:
+    body = form(("file", "a.jpg", b"JPEG")).replace(b"BOUND", boundary.encode("latin-1"))
+    sent = upload(body, f"multipart/form-data; {header}")
+    assert sent == Upload("multipart", [b"JPEG"])
+
+
+ENCODINGS = "utf-8", "latin-1", "cp1251", "gbk", "shift_jis", "utf-16-le"
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"filename*=UTF-8''%e5%86%99%e7%9c%9f.jpg",
+        b"filename*=utf-8'en'a%20b.jpg",
+        b"filename*=ISO-8859-1''%e9.jpg",
+        b"FileName*=UTF-8''a.jpg",
+        b"filename=a.jpg; filename*=UTF-8''a.jpg",
+        b"filename=my photo.jpg",
+        b'filename=""',
+        b'filename="a\\"b.jpg"',
+        *(
+            b'filename="%s.jpg"' % name.encode(encoding)
+            for name, encoding in zip(
+                ("写真", "é", "фото", "照片", "表", "ab"), ENCODINGS, strict=True
+            )
+        ),
+        b'filename="%s"' % "表".encode("shift_jis"),  # its last byte is a backslash
+    ],
+)
+def test_a_part_with_a_name_of_any_form_is_a_file(disposition: bytes) -> None:
+    body = form(("file", "NAME", b"JPEG")).replace(b'filename="NAME"', disposition)
+    assert upload(body, MULTIPART) == Upload("multipart", [b"JPEG"])
+
+
+def test_a_part_whose_type_is_an_image_is_a_file_without_a_name() -> None:
+    body = form(("file", None, b"JPEG"))
+    body = body.replace(b'"file"', b'"file"\r\nContent-Type: image/jpeg')
+    assert upload(body, MULTIPART) == Upload("multipart", [b"JPEG"])
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_fields_in_other_encodings_are_told_without_the_parsers_words(encoding: str) -> None:
+    body = form(("NAME", "a.jpg", b"JPEG")).replace(b"NAME", "é".encode(encoding, "ignore") + b"e")
+    with pytest.raises(RefusedError) as refused:
+        upload(body, MULTIPART)
+    assert refused.value.problem.code == "no-file"
+    assert "\\x" not in refused.value.problem.detail
+    assert "Unicode" not in refused.value.problem.detail
+
+
+@given(st.binary(max_size=60))
+def test_no_name_makes_a_file_text(name: bytes) -> None:
+    if not {*name} & {*b'\r\n"'}:
+        body = form(("file", "NAME", b"JPEG")).replace(b"NAME", name)
+        assert upload(body, MULTIPART) == Upload("multipart", [b"JPEG"])
+
+
+def wrapped(data: bytes) -> str:
+    """Base64 as mail has it, in lines."""
+    return base64.encodebytes(data).decode()
+
+
+@given(st.binary(max_size=300))
+def test_base64_comes_in_all_its_forms(data: bytes) -> None:
+    plain = base64.b64encode(data).decode()
+    for text in (
+        plain,
+        wrapped(data),
+        wrapped(data).replace("\n", "\r\n"),
+        f" {plain}\n",
+        plain.rstrip("="),
+        base64.urlsafe_b64encode(data).decode(),
+        f"data:image/jpeg;base64,{plain}",
+        f"data:;base64,{plain}",
+        f"DATA:image/png;charset=utf-8;BASE64,{quote(plain, safe='')}",
+        f"data:image/webp;base64,\n{wrapped(data)}",
+    ):
+        assert upload(json.dumps({"inputs": text}).encode(), "application/json").images == [data]
+
+
+@pytest.mark.parametrize("options", [{}, None, {"wait_for_model": True, "use_cache": False}])
+def test_options_for_hugging_faces_own_servers_are_passed_over(options: object) -> None:
+    sent = {"inputs": "", "options": options, "parameters": {"top_k": 2}}
+    assert upload(json.dumps(sent).encode(), "application/json") == Upload("json", [b""], 2)
 
 
 def test_bare_images_and_base64() -> None:
