@@ -7,7 +7,7 @@ from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
-from pipeline.sources.shards import list_shards, shards_source
+from pipeline.sources.shards import holds_shards, shards_source
 from pipeline.sources.source import Sample, Source, read_class_names
 
 __all__ = ["WORDS", "Sample", "Source", "open_source"]
@@ -36,6 +36,6 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
         )
     if (folder / TRAIN).is_file():
         return ilsvrc_source(folder, names)
-    if list_shards(folder) or list_shards(folder / "train"):
+    if holds_shards(folder):
         return shards_source(folder, val_fraction, names)
     return folder_source(folder, val_fraction, names)

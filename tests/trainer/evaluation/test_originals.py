@@ -87,12 +87,13 @@ def flat(images: EvaluationImages) -> torch.Tensor:
     return torch.cat([few.image_N3SS for few in batches]).flatten(1).float()
 
 
-def test_val_is_taken_where_there_is_one(few: Path, tmp_path: Path) -> None:
-    (few / "val").mkdir()
+@pytest.mark.parametrize("val", ["val", "Validation", "valid"])
+def test_val_is_taken_where_there_is_one(few: Path, val: str) -> None:
+    (few / val).mkdir()
     for name in ("disc", "ring"):  # not every class has to be there
-        (few / name).rename(few / "val" / name)
+        (few / name).rename(few / val / name)
     originals, label_N, _ = list_originals(few, about(CLASSES[::-1], 64), None)
-    assert {Path(file).parts[-3] for file in originals.files} == {"val"}
+    assert {Path(file).parts[-3] for file in originals.files} == {val}
     assert label_N.tolist() == [2] * 6 + [1] * 6
 
 
