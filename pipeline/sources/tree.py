@@ -33,7 +33,7 @@ class LeftOut(Counter[str]):
     def say(self, folder: Path) -> None:
         """Say on stderr what was left out below `folder`, if anything."""
         if self:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.items()))
+            kinds = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(self.items()))
             print(f"{folder}: left out: {kinds}", file=sys.stderr, flush=True)
 
 
@@ -57,10 +57,15 @@ def list_entries(folder: Path, left_out: LeftOut | None = None) -> Entries:
                 elif left_out is not None:
                     left_out[f"{entry.name}/"] += 1
     except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read ({error.strerror}); make it readable, or move it elsewhere"
-        ) from None
+        raise unreadable(path, error) from None
     return found
+
+
+def unreadable(path: Path, error: OSError) -> DatasetError:
+    """What to say of a folder, or of a link, that the system does not let us read."""
+    return DatasetError(
+        f"{path}: cannot be read ({error.strerror}); make it readable, or move it elsewhere"
+    )
 
 
 def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[Path]]:

@@ -15,7 +15,7 @@ from alexnet.pixels import PACKED, ImageError, ImageRule, whole_image
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
-from pipeline.sources.source import Sample
+from pipeline.sources.source import Files, Sample
 from pipeline.sources.splits import find_splits
 from pipeline.sources.tree import list_entries
 from pipeline.split import PackedSplit
@@ -55,7 +55,7 @@ class Originals:
 
     def _image(self, sample: int) -> np.ndarray | Refused:
         try:
-            content = Path(self.files[sample]).read_bytes()
+            content = Files().read(self.files[sample])
             return whole_image(content, self.size, rule=self.rule)
         except (ImageError, OSError) as error:
             return Refused(sample, self.files[sample], str(error))
