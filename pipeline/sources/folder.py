@@ -103,7 +103,8 @@ def _class_folders(*roots: Path, without: tuple[Path, ...] = ()) -> list[dict[st
     for folder in files:
         if not files[folder]:
             raise DatasetError(
-                f"{folder}: the class folder is empty; put images into it, or remove it"
+                f"{folder}: the class folder is empty, or holds only what is no photograph; "
+                "put images into it, or remove it"
             )
     return [{folder.name: files[folder] for folder in folders} for folders in found]
 

@@ -17,6 +17,21 @@ SYSTEM_FOLDERS = frozenset({
 """What storage and operating systems put into folders, in lower case. Those whose names begin with
 a dot are left out as all hidden ones."""
 
+NO_PHOTOGRAPHS = frozenset({
+    ".3gp", ".7z", ".aae", ".arrow", ".avi", ".bz2", ".cfg", ".cls", ".conf", ".crdownload",
+    ".css", ".csv", ".db", ".db:encryptable", ".doc", ".docx", ".exe", ".gz", ".h5", ".hdf5",
+    ".htm", ".html", ".ini", ".ipynb", ".js", ".json", ".jsonl", ".lnk", ".log", ".m4v", ".mat",
+    ".md", ".md5", ".mkv", ".mov", ".mp3", ".mp4", ".ndjson", ".npy", ".npz", ".odt", ".parquet",
+    ".part", ".pdf", ".pickle", ".pkl", ".pt", ".pth", ".py", ".rar", ".rst", ".safetensors",
+    ".sh", ".sha256", ".sqlite", ".tar", ".tex", ".text", ".tfrecord", ".tgz", ".thm", ".toml",
+    ".tsv", ".txt", ".url", ".wav", ".webloc", ".webm", ".xls", ".xlsx", ".xml", ".xmp", ".xz",
+    ".yaml", ".yml", ".zip", ".zst",
+})  # fmt: skip
+"""Endings, in lower case, of what lies beside photographs and is none: captions, tables, thumbnails
+of cameras and systems, archives, videos. A file with any other ending, or without, may be one."""
+NO_PHOTOGRAPH_NAMES = frozenset({"copying", "icon\r", "license", "makefile", "readme"})
+"""The same, of names without an ending."""
+
 
 class Entries(NamedTuple):
     """What is directly in a folder, sorted by name: hidden and system entries are left out."""
@@ -71,9 +86,10 @@ def unreadable(path: Path, error: OSError) -> DatasetError:
 def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[Path]]:
     """{class folder: files at any depth, sorted} for the class folders of each split.
 
-    Each directory is walked once. A symbolic link inside a class folder is followed where it leads
-    to a directory that is not walked without it and holds none of the class folders. Raises
-    DatasetError where something cannot be read, or where two classes share a directory.
+    Files whose names say that they are no photographs are counted in `left_out`. Each directory is
+    walked once: a symbolic link inside a class folder is followed where it leads to a directory
+    that is not walked without it and holds none of the class folders. Raises DatasetError where
+    something cannot be read, or where two classes share a directory.
     """
     files: dict[Path, list[Path]] = {folder: [] for split in splits for folder in split}
     links: list[tuple[Path, Path]] = []
@@ -94,7 +110,11 @@ def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[
                 )
             taken[real] = start
             entries = list_entries(folder, left_out)
-            files[start] += entries.files
+            for file in entries.files:
+                if kind := _no_photograph(file):
+                    left_out[kind] += 1
+                else:
+                    files[start].append(file)
             for below in entries.folders:
                 if below.is_symlink():
                     links.append((start, below))
@@ -112,6 +132,14 @@ def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[
     for start, link in links:  # grows while links are found behind links
         walk(start, link, linked, walked)
     return {start: sorted(found) for start, found in files.items()}
+
+
+def _no_photograph(file: Path) -> str:
+    """What people call a file that is no photograph by its name; empty where it may be one."""
+    suffix = file.suffix.lower()
+    if suffix in NO_PHOTOGRAPHS:
+        return suffix
+    return file.name.strip() if file.name.lower() in NO_PHOTOGRAPH_NAMES else ""
 
 
 def _above(folder: Path) -> set[Path]:

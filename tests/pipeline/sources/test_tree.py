@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pipeline.manifest import DatasetError
 from pipeline.shard import RECORDS, ShardPlan, pack_shard
@@ -111,6 +113,29 @@ def test_hidden_and_system_folders_are_not_entered(
     assert len(class_images(plain)[1]) == 20
 
 
+JUNK = ("Thumbs.db", "THUMBS.DB", "desktop.ini", ".DS_Store", "Desktop.ini", "0.txt", "0.jpg.txt",
+        "0.json", "0.XML", "metadata.csv", "labels.tsv", "README", "readme.md", "Icon\r", "._0.jpg",
+        "list.jsonl", "clip.mp4", "backup.zip", "IMG.THM", "IMG.AAE")  # fmt: skip
+PHOTOGRAPHS = ("bare", "IMG_0001", "x.JPEG", "x.jfif", "photo.v2", "12.5", "x.jpg_large", "x.heic")
+
+
+def test_files_that_nobody_means_as_photographs_are_left_out_and_counted(
+    plain: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = listed(plain)
+    for name in JUNK:
+        for place in (plain, plain / "a", plain / "b" / "deep"):
+            (place / name).write_bytes(b"no image")
+    for name in PHOTOGRAPHS:
+        (plain / "a" / name).write_bytes(b"image")
+    assert listed(plain) == before | {("a", f"a/{name}") for name in PHOTOGRAPHS}
+    assert capsys.readouterr().err == (
+        f"{plain}: left out: .aae (2), .csv (2), .db (4), .ini (4), .json (2), .jsonl (2), "
+        ".md (2), .mp4 (2), .thm (2), .tsv (2), .txt (4), .xml (2), .zip (2), Icon (2), "
+        "README (2)\n"
+    )
+
+
 def test_what_is_no_regular_file_is_quarantined_unopened(plain: Path) -> None:
     os.mkfifo(plain / "a" / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
@@ -207,3 +232,83 @@ def test_shards_in_a_folder_that_may_not_be_read(public: Path, tar: Callable[...
     (public / "valid").chmod(0)
     with without_privileges(), pytest.raises(DatasetError, match=r"valid: cannot be read \(Permi"):
         open_source(str(public), 0.5, None)
+
+
+TRAIN = st.sampled_from(["train", "Train", "TRAINING", "training_set"])
+VAL = st.sampled_from([None, "val", "valid", "Validation", "DEV", "eval-set"])
+TEST = st.sampled_from([None, "test", "Testing", "TEST_SET"])
+CLASSES = st.sets(st.sampled_from(["cat", "dog", "n01440764", "train", "test", "valid", "dev"]))
+NOISE = st.lists(
+    st.sampled_from(["Thumbs.db", "desktop.ini", "1.txt", "@eaDir/1.jpg", ".git/1.jpg", "x/.2.jpg",
+                     "__MACOSX/x/1.jpg", "x/metadata.csv", "-> .", "-> ..", "-> ../..", "x/-> ..",
+                     "-> ../cat", "x/-> /"])
+)  # fmt: skip
+IMAGES = st.sets(st.sampled_from(["1.jpg", "2.PNG", "bare", "x/1.jpg", "x/y/3"]), min_size=2)
+
+
+def build(folder: Path, images: set[str], noise: list[str]) -> None:
+    for name in images:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"image")
+    for number, name in enumerate(noise):
+        place, arrow, target = name.partition("-> ")
+        path = folder / place / (f"link{number}" if arrow else "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not arrow:
+            path.write_bytes(b"noise")
+        elif (path.parent / target).exists():
+            path.symlink_to(target)
+
+
+@given(TRAIN, VAL, TEST, CLASSES, IMAGES, NOISE)
+@example("train", None, None, {"cat", "dog"}, {"1.jpg", "x/1.jpg"}, ["x/-> ..", "-> ../cat"])
+def test_folders_of_splits_give_their_images_in_their_classes(
+    train: str, val: str | None, test: str | None, classes: set[str], images: set[str],
+    noise: list[str],
+) -> None:  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        for split in filter(None, (train, val, test)):
+            for class_id in sorted(classes):
+                build(root / split / class_id, images, noise)
+        if len(classes) < 2:
+            with pytest.raises(DatasetError):
+                open_source(name, 0.5, None)
+            return
+        source = open_source(name, 0.5, None)
+        assert [c.id for c in source.classes] == sorted(classes)
+        found = {
+            split: sorted((source.classes[s.label].id, s.location) for s in samples)
+            for split, samples in source.splits.items()
+        }
+
+    def intended(split: str) -> list[tuple[str, str]]:
+        return sorted((c, str(root / split / c / image)) for c in classes for image in images)
+
+    if val:
+        assert found == {"train": intended(train), "val": intended(val)}
+    else:
+        assert sorted(found["train"] + found["val"]) == intended(train)
+
+
+@given(CLASSES, TEST, IMAGES, NOISE)
+def test_class_folders_give_their_images_or_two_readings(
+    classes: set[str], test: str | None, images: set[str], noise: list[str]
+) -> None:
+    plain = classes - {"train", "test", "valid", "dev"}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+        for class_id in sorted({*classes, test} - {None}, key=str):
+            build(root / class_id, images, noise)
+        if len(plain) < 2 or classes & {"train", "valid", "dev"}:
+            with pytest.raises(DatasetError):
+                open_source(name, 0.5, None)
+            return
+        source = open_source(name, 0.5, None)
+        found = [
+            (source.classes[s.label].id, s.location)
+            for samples in source.splits.values()
+            for s in samples
+        ]
+    assert [c.id for c in source.classes] == sorted(plain)
+    assert sorted(found) == sorted((c, str(root / c / image)) for c in plain for image in images)

@@ -36,7 +36,7 @@ def few(photographs: Path, tmp_path: Path) -> Path:
         (tmp_path / source.parent.name).mkdir(exist_ok=True)
         shutil.copy(source, tmp_path / source.parent.name)
     (tmp_path / "disc" / "cut.jpg").write_bytes((photographs / "disc/009.jpg").read_bytes()[:900])
-    (tmp_path / "ring" / "notes.txt").write_text("no image")
+    (tmp_path / "ring" / "notes.jpg").write_text("no image")
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_answers_are_the_servers_own(
         for part in answers(originals, small_models, (1, 10), Shard(index, workers, None), 2)
     ]
     found_MVNK, refused = assemble(parts, 17, classes=3, models=2, views=2)
-    assert [Path(row.file).name for row in refused] == ["cut.jpg", "notes.txt"]
+    assert [Path(row.file).name for row in refused] == ["cut.jpg", "notes.jpg"]
     assert "damaged or cut short" in refused[0].reason
     assert "not an image of a supported format (JPEG" in refused[1].reason
     predictors = [Predictor([load(model)]) for model in small_models]
