@@ -1,12 +1,13 @@
 """A folder of photographs as a dataset, without packing it.
 
 Decoded at their full size in every epoch, they cost several times the processor time of a packed
-dataset. Mean and colours are those of some of them, and what a decoder cannot take is found while
-training: packing is the better way, this the shorter one.
+dataset. Mean and colours are those of some of them. Only the first bytes of each are looked at
+before training, so damage is found in its course: packing is the better way, this the shorter one.
 """
 
 import hashlib
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,20 +20,37 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
-from pipeline.split import FILES
+from pipeline.sources.source import regular_status
+from pipeline.split import FILES, Damage, PhotographSplit
 from pipeline.statistics import Sums
 
 STATISTICS_SAMPLES = 5000
 """Training photographs, the first in hashed order, that mean and colours are taken from."""
 
 
-def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
+READABLE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|P[1-6]\s"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+"""How files of the formats begin that DALI reads: JPEG, PNG, BMP, TIFF, WebP, PNM, JPEG 2000."""
+FORMATS = "JPEG, PNG, BMP, TIFF, WebP, PNM and JPEG 2000"
+LONGEST_BEGINNING = 12
+"""Bytes."""
+
+
+def index_photographs(
+    source: Source, directory: Path, size: int, damage: Damage = "error"
+) -> Dataset:
     """Write a dataset into `directory` that lists the files of `source`, to be scaled to `size`.
 
-    What is there already is kept: a run goes on with the list it began with.
+    What is there already is kept: a run goes on with the list it began with. Raises DatasetError
+    where files cannot be read or, unless damage is to be replaced, are empty or of no format that
+    training reads.
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
+    _check(source, damage)
     splits = {}
     for split, samples in source.splits.items():
         (directory / split).mkdir(parents=True, exist_ok=True)
@@ -62,6 +80,37 @@ def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
     )
     atomic.write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
     return Dataset(directory)
+
+
+def _check(source: Source, damage: Damage) -> None:
+    """Look at the beginning of every file; raises DatasetError that names the first bad one."""
+    files = [sample.location for samples in source.splits.values() for sample in samples]
+
+    def fault(file: str) -> str:
+        try:
+            status = regular_status(Path(file))
+            with Path(file).open("rb") as opened:
+                beginning = opened.read(LONGEST_BEGINNING)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        if damage == "replace":
+            return ""
+        if not status.st_size:
+            return "is empty, so it cannot be decoded"
+        if not READABLE.match(beginning):
+            return f"is of none of the formats that are read in place ({FORMATS})"
+        return ""
+
+    with ThreadPoolExecutor() as pool, ProgressBar("check", len(files), "files") as progress:
+        faults = []
+        for file, text in zip(files, pool.map(fault, files), strict=True):
+            if text:
+                faults.append((file, text))
+            progress.advance(1)
+    if faults:
+        file, text = min(faults)
+        more = f" (and {len(faults) - 1:,} more of {len(files):,} files)" if faults[1:] else ""
+        raise DatasetError(f"{file} {text}{more}; {PhotographSplit.remedy}")
 
 
 def _sums(source: Source, size: int) -> Sums:

@@ -51,7 +51,11 @@ def find_dataset(options: Train, size: int) -> Dataset | None:
         dataset = Dataset(data)
     else:
         listing = options.runs / options.name / "photographs"
-        dataset = index_photographs(folder_source(data, VAL_FRACTION, {}), listing, size)
+        if (listing / "manifest.json").exists():  # a run goes on, whatever the folder now holds
+            dataset = Dataset(listing)
+        else:
+            source = folder_source(data, VAL_FRACTION, {})
+            dataset = index_photographs(source, listing, size, options.damage)
     if dataset.manifest.size != size:
         raise RunError(
             f"{dataset.directory}: the images have {dataset.manifest.size} x "

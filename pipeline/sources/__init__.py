@@ -7,8 +7,9 @@ from pipeline.sources.builtin import builtin_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
-from pipeline.sources.shards import list_shards, shards_source
+from pipeline.sources.shards import holds_shards, shards_source
 from pipeline.sources.source import Sample, Source, read_class_names
+from pipeline.sources.tree import list_entries, unreadable
 
 __all__ = ["WORDS", "Sample", "Source", "open_source"]
 
@@ -29,13 +30,17 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
     if name == IMAGENETTE:
         return imagenette_source(names)
     folder = Path(name).absolute()  # tasks run elsewhere
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    if not is_folder:
         raise DatasetError(
             f"{folder}: there is no such folder; give a folder of class folders, a folder of "
             f"WebDataset shards, a folder with {TRAIN}, or the word {BUILTIN} or {IMAGENETTE}"
         )
-    if (folder / TRAIN).is_file():
+    if folder / TRAIN in list_entries(folder).files:
         return ilsvrc_source(folder, names)
-    if list_shards(folder) or list_shards(folder / "train"):
+    if holds_shards(folder):
         return shards_source(folder, val_fraction, names)
     return folder_source(folder, val_fraction, names)

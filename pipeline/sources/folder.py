@@ -4,31 +4,36 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from alexnet.classes import ClassLabel
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
+from pipeline.sources.splits import Splits, find_splits, say_held_out, say_left_out
+from pipeline.sources.tree import LeftOut, files_below, list_entries
 
 
 def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
-    """A folder of class folders, or one with train/ and val/ of class folders each.
+    """A folder of class folders, or one with folders of them that are named as splits.
 
-    Without val/, `val_fraction` of each class is held out. Every file that is not hidden counts
-    as an image; packing finds out. Raises DatasetError.
+    Without a validation split, `val_fraction` of each class is held out; a test split is left out.
+    Raises DatasetError.
     """
-    if (folder / "train").is_dir() and (folder / "val").is_dir():
-        train, val = _class_folders(folder / "train"), _class_folders(folder / "val")
-        if odd := sorted(train.keys() ^ val.keys()):
+    roots = _roots(folder)
+    if roots.val:
+        classes, held_out = _class_folders(roots.train, roots.val)
+        if odd := sorted(classes.keys() ^ held_out.keys()):
             raise DatasetError(
-                f"{folder}: class {odd[0]} is in only one of train/ and val/; add it to the other, "
-                "or remove it"
+                f"{folder}: class {odd[0]} is in only one of {roots.train.name}/ and "
+                f"{roots.val.name}/; add it to the other, or remove it"
             )
-        splits = ordered(_samples(folder / "train", train), _samples(folder / "val", val))
+        splits = ordered(_samples(roots.train, classes), _samples(roots.val, held_out))
     else:
-        train = _class_folders(folder)
-        splits = hold_out(_samples(folder, train), val_fraction)
-    classes = tuple(ClassLabel(id=i, name=class_names.get(i, i)) for i in train)
-    return Source(classes, splits, Files())
+        (classes,) = _class_folders(roots.train, without=roots.without)
+        splits = hold_out(_samples(roots.train, classes), val_fraction)
+    return Source(
+        tuple(ClassLabel(id=i, name=class_names.get(i, i)) for i in classes), splits, Files()
+    )
 
 
 def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
@@ -36,31 +41,72 @@ def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
 
     Raises DatasetError.
     """
-    files = _class_folders(folder)
+    (files,) = _class_folders(folder)
     return tuple(files), sorted(_samples(folder, files))
 
 
-def _class_folders(root: Path) -> dict[str, list[Path]]:
-    """{class: files at any depth} of one split, both sorted."""
-    folders = [entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."]
-    if len(folders) < 2:
-        raise DatasetError(
-            f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
-            "a classifier needs at least two, each with its images"
-        )
-    return {folder.name: _files(folder) for folder in sorted(folders)}
+class _Roots(NamedTuple):
+    """The folders that hold the class folders."""
+
+    train: Path
+    val: Path | None = None
+    without: tuple[Path, ...] = ()
+    """What in `train` is no class folder."""
 
 
-def _files(folder: Path) -> list[Path]:
-    paths = sorted(
-        Path(parent, file)
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file[0] != "."
+def _roots(folder: Path) -> _Roots:
+    splits = find_splits(list_entries(folder).folders)
+    train, val, test, others = splits
+    if train and list_entries(train).folders and (val or not others):
+        say_left_out((*test, *others), _evaluating(test))
+        if not val:
+            say_held_out(train)
+        return _Roots(train, val)
+    if (splits.named and len(others) < 2) or train or val:
+        raise DatasetError(_two_readings(splits))
+    say_left_out(test, _evaluating(test))
+    return _Roots(folder, without=test)
+
+
+def _evaluating(test: tuple[Path, ...]) -> str:
+    if any(list_entries(folder).folders for folder in test):
+        return f"; `alexnet evaluate MODEL --originals {test[0]}` measures a model on class folders"
+    return ""
+
+
+def _two_readings(splits: Splits) -> str:
+    """What to do about folders that may be classes or splits."""
+    folder = splits.named[0].parent
+    names = " and ".join(f"{path.name}/" for path in splits.named)
+    beside = f" beside {splits.others[0].name}/" if splits.others else ""
+    return (
+        f"{folder}: {names}{beside} may mean splits or classes. If splits: put a folder for each "
+        f"class into {folder / 'train'}, and into {folder / 'val'} unless a share of each class is "
+        f"to be held out. If classes: move all class folders into {folder / 'train'}"
     )
-    if not paths:
-        raise DatasetError(f"{folder}: the class folder is empty; put images into it, or remove it")
-    return paths
+
+
+def _class_folders(*roots: Path, without: tuple[Path, ...] = ()) -> list[dict[str, list[Path]]]:
+    """{class: files at any depth} of each root, both sorted."""
+    found = []
+    left_out = LeftOut()
+    for root in roots:
+        folders = [path for path in list_entries(root, left_out).folders if path not in without]
+        if len(folders) < 2:
+            raise DatasetError(
+                f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
+                "a classifier needs at least two, each with its images"
+            )
+        found.append(folders)
+    files = files_below(found, left_out)
+    left_out.say(roots[0] if len(roots) == 1 else roots[0].parent)
+    for folder in files:
+        if not files[folder]:
+            raise DatasetError(
+                f"{folder}: the class folder is empty, or holds only what is no photograph; "
+                "put images into it, or remove it"
+            )
+    return [{folder.name: files[folder] for folder in folders} for folders in found]
 
 
 def _samples(root: Path, classes: dict[str, list[Path]]) -> list[Sample]:

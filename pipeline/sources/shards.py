@@ -15,39 +15,69 @@ from alexnet.fault import fault
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, hold_out, ordered
+from pipeline.sources.splits import find_splits, say_held_out, say_left_out, split_of
 from pipeline.sources.tar import Member, Members, list_members
+from pipeline.sources.tree import list_entries
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 
 def list_shards(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.tar") if path.name[0] != ".")
+    return [path for path in list_entries(folder).files if path.suffix == ".tar"]
+
+
+def holds_shards(folder: Path) -> bool:
+    """Whether there are shards in the folder, or in one of it that is named as a split."""
+    named = find_splits(list_entries(folder).folders).named
+    return any(map(list_shards, (folder, *named)))
 
 
 def shards_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
     """A folder with train/*.tar and val/*.tar, or one without val/: then a share is held out.
 
-    Class n is entry n of `class_names` ({ID: name}), else of manifest.json as a packed dataset has
-    it, else the number n itself. Raises DatasetError.
+    The splits may have other usual names; a test split is left out. Class n is entry n of
+    `class_names` ({ID: name}), else of manifest.json as a packed dataset has it, else the number n
+    itself. Raises DatasetError.
     """
-    train = _samples(list_shards(folder / "train") or _unsplit(folder))
-    held_out = list_shards(folder / "val")
+    splits = find_splits(list_entries(folder).folders)
+    in_train = list_shards(splits.train) if splits.train else []
+    held_out = list_shards(splits.val) if splits.val else []
+    shards, left_out = (in_train, list_shards(folder)) if in_train else _unsplit(folder)
+    if not shards:
+        raise DatasetError(
+            f"{folder}: there are no shards to train on; put some into {folder / 'train'}"
+        )
+    left_out += [path for path in splits.test if list_shards(path)]
+    say_left_out(left_out, "; to measure a model on a test split, pack it as another folder's val/")
+    if in_train and not held_out:
+        say_held_out(in_train[0].parent)
+    train = _samples(shards)
     val = _samples(held_out) if held_out else []
     classes = _classes(folder, train, val, class_names)
-    splits = ordered(train, val) if held_out else hold_out(train, val_fraction)
-    return Source(classes, splits, Members())
+    samples = ordered(train, val) if held_out else hold_out(train, val_fraction)
+    return Source(classes, samples, Members())
 
 
-def _unsplit(folder: Path) -> list[Path]:
-    """The shards in the folder itself, as long as their names do not speak of two splits."""
+def _unsplit(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The shards in the folder itself, and those of them that are named as of the test split.
+
+    Raises DatasetError where names speak of validation beside others.
+    """
     shards = list_shards(folder)
-    val = [path for path in shards if re.search(r"(?<![a-z])val", path.name.lower())]
+    val = [path for path in shards if _speaks_of("val", path)]
     if val and len(val) < len(shards):
         raise DatasetError(
             f"{folder}: {val[0].name} lies beside shards of another split; "
             "move or link them into train/ and val/"
         )
-    return shards
+    test = [path for path in shards if _speaks_of("test", path)]
+    if len(test) == len(shards):
+        return shards, []
+    return [path for path in shards if path not in test], test
+
+
+def _speaks_of(split: str, path: Path) -> bool:
+    return any(split_of(word) == split for word in re.findall("[a-z]+", path.stem.lower()))
 
 
 def _samples(shards: list[Path]) -> list[Sample]:

@@ -1,8 +1,11 @@
 """What a source of photographs is: samples in an order that depends on nothing but its content."""
 
+import errno
 import hashlib
+import stat
 from collections import defaultdict
 from dataclasses import dataclass
+from os import stat_result
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -43,14 +46,27 @@ class Source:
 
 
 class Files:
-    """Reads files; a location is a path."""
+    """Reads regular files; a location is a path. What else has a name in a folder is never opened:
+    a named pipe waits for its writer for ever."""
 
     def read(self, location: str) -> bytes:
+        regular_status(Path(location))
         return Path(location).read_bytes()
 
     def stamp(self, location: str) -> str:
-        status = Path(location).stat()
+        status = regular_status(Path(location))
         return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def regular_status(path: Path) -> stat_result:
+    """The status of a regular file, or of one that a link leads to.
+
+    Raises OSError where it cannot be told, or where it is something else.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return status
 
 
 def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sample]]:

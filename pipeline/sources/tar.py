@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.manifest import DatasetError
+from pipeline.sources.source import regular_status
 
 
 class Member(NamedTuple):
@@ -45,7 +46,11 @@ def list_members(archive: Path) -> list[Member]:
 
     Of two members of one name the later counts, as when unpacking.
     """
-    return _list(archive, 0, archive.stat().st_size, str(archive))
+    try:
+        size = regular_status(archive).st_size
+    except OSError as error:
+        raise DatasetError(_broken(str(archive), str(error.strerror))) from None
+    return _list(archive, 0, size, str(archive))
 
 
 def list_nested(tar: Member) -> list[Member]:

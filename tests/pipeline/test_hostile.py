@@ -44,7 +44,7 @@ def test_bad_files_are_quarantined_up_to_a_share(
 
 
 def test_a_folder_without_images(tmp_path: Path, run_on_cluster: Callable) -> None:
-    for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"):
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_text(name)
     done = run_on_cluster("pipeline", "pack", tmp_path / "source", tmp_path / "packed")

@@ -1,6 +1,7 @@
 """Photographs of any size, without packing: the same batches but for how they are scaled."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,24 +87,77 @@ def test_a_format_that_begins_with_zeros_is_read(photographs: Path, tmp_path: Pa
         assert np.abs(image_CHW.permute(1, 2, 0).numpy() - expected).mean() < 1
 
 
-@pytest.mark.parametrize("name", ["lost.jpg", "empty.jpg", "new.avif", "text.jpg"])
-def test_what_is_no_photograph_is_named_with_a_remedy(
-    photographs: Path, tmp_path: Path, name: str
-) -> None:
+@pytest.fixture
+def few(photographs: Path, tmp_path: Path) -> Path:
+    """Five photographs in each of three classes."""
     for path in photographs.glob("*/00[0-4].jpg"):
-        (tmp_path / "mixed" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mixed" / path.parent.name / path.name).write_bytes(path.read_bytes())
+        (tmp_path / "few" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "few" / path.parent.name / path.name).write_bytes(path.read_bytes())
+    return tmp_path / "few"
+
+
+def written(photograph: Path, form: str) -> bytes:
     file = io.BytesIO()
-    Image.open(photographs / "disc" / "000.jpg").save(file, "AVIF")
-    content = {"lost.jpg": bytes(5000), "empty.jpg": b"", "new.avif": file.getvalue()}
-    (tmp_path / "mixed" / "disc" / name).write_bytes(content.get(name, b"no photograph"))
-    listed = index_photographs(folder_source(tmp_path / "mixed", 0.1, {}), tmp_path / "listed", 64)
+    Image.open(photograph).save(file, form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["lost.jpg", "new.avif", "old.gif", "text.jpg", "words", "x.ico"])
+def test_a_format_that_training_cannot_read_is_named_at_once(few: Path, name: str) -> None:
+    photograph = few / "disc" / "000.jpg"
+    content = {"lost.jpg": bytes(5000)} | {
+        f"{stem}.{form}": written(photograph, form)
+        for stem, form in (("new", "avif"), ("old", "gif"), ("x", "ico"))
+    }
+    (few / "disc" / name).write_bytes(content.get(name, b"no photograph"))
+    (few / "ring" / name).write_bytes(content.get(name, b"no photograph"))
+    text = f"disc/{name} is of none of the formats .*and 1 more of 17 files.*; convert or remove it"
+    with pytest.raises(DatasetError, match=text):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
+
+
+def test_files_that_are_empty_or_cannot_be_read_are_named_at_once(few: Path) -> None:
+    (few / "disc" / "empty.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"empty\.jpg is empty, .*; convert or remove it; or"):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
+    listed = index_photographs(folder_source(few, 0.1, {}), few.parent / "r", 64, "replace")
+    assert len(listed.train) + len(listed.val) == 16
+    os.mkfifo(few / "disc" / "a.jpg")
+    (few / "disc" / "b.jpg").symlink_to("nothing")
+    for damage in ("error", "replace"):
+        with pytest.raises(DatasetError, match=r"a\.jpg cannot be read \(not a regular file\)"):
+            index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64, damage)  # type: ignore[arg-type]
+
+
+def test_each_format_that_is_read_in_place_is_read_alike(few: Path) -> None:
+    forms = ("png", "bmp", "tiff", "webp", "ppm", "jp2")
+    for form in forms:
+        lossless = {"lossless": True} if form == "webp" else {}
+        Image.open(few / "disc/000.jpg").save(few / f"disc/000.{form}", **lossless)
+    Image.open(few / "disc/000.jpg").save(few / "disc/without-an-ending", "PNG")
+    listed = index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
+    expected = whole_image((few / "disc/000.jpg").read_bytes(), 64).astype(int)
+    seen = set()
+    for split, photographs in (("train", listed.train), ("val", listed.val)):
+        (batch,) = whole_batches(listed, split, ALONE, DECODING, batch=len(photographs))
+        for sample, image_CHW in zip(batch.sample_N.tolist(), batch.image_NCHW, strict=True):
+            path = Path(photographs.place(sample))
+            if path.parent.name == "disc" and path.stem in ("000", "without-an-ending"):
+                found = image_CHW.permute(1, 2, 0).numpy()
+                assert np.abs(found - expected).mean() < 1, path
+                seen.add(path.suffix)
+    assert seen == {"", ".jpg", *(f".{form}" for form in forms)}
+
+
+def test_damage_behind_a_sound_beginning_is_named_with_a_remedy(few: Path) -> None:
+    (few / "disc" / "cut.jpg").write_bytes((few / "disc" / "000.jpg").read_bytes()[:100])
+    listed = index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
 
     def read() -> None:
         for split in ("train", "val"):
             list(whole_batches(listed, split, ALONE, DECODING, batch=4))
 
-    with pytest.raises(DatasetError, match=f"{name} .* cannot be decoded; convert or remove it"):
+    with pytest.raises(DatasetError, match=r"cut\.jpg.* cannot be decoded; convert or remove it"):
         read()
 
 

@@ -15,7 +15,9 @@ from alexnet.pixels import PACKED, ImageError, ImageRule, whole_image
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
-from pipeline.sources.source import Sample
+from pipeline.sources.source import Files, Sample
+from pipeline.sources.splits import find_splits
+from pipeline.sources.tree import list_entries
 from pipeline.split import PackedSplit
 from trainer.evaluation.probabilities import Decoded, Refused
 
@@ -53,7 +55,7 @@ class Originals:
 
     def _image(self, sample: int) -> np.ndarray | Refused:
         try:
-            content = Path(self.files[sample]).read_bytes()
+            content = Files().read(self.files[sample])
             return whole_image(content, self.size, rule=self.rule)
         except (ImageError, OSError) as error:
             return Refused(sample, self.files[sample], str(error))
@@ -70,8 +72,8 @@ class Listed(NamedTuple):
 
 
 def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
-    """The photographs of `folder`/val, or of `folder` where it has no val/, in class folders of the
-    model's classes.
+    """The photographs of the validation split in `folder`, or of `folder` where it has none, in
+    class folders of the model's classes.
 
     Of a dataset only those that its validation images were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
@@ -80,7 +82,7 @@ def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Liste
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; give a folder of class folders")
     folder = folder.absolute()  # tasks run elsewhere
-    root = folder / "val" if (folder / "val").is_dir() else folder
+    root = find_splits(list_entries(folder).folders).val or folder
     ids, samples = class_images(root)
     label = {c.id: number for number, c in enumerate(about.classes)}
     if unknown := [name for name in ids if name not in label]:

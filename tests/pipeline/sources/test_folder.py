@@ -78,7 +78,10 @@ def test_no_two_files_share_a_key(names: set[str]) -> None:
         ((), "holds 0 class folders; a classifier needs at least two"),
         (("a/1.jpg", "a/2.jpg"), "holds 1 class folder; a classifier needs at least two"),
         (("1.jpg", "2.jpg"), "holds 0 class folders"),
-        (("a/1.jpg", "a/2.jpg", "b/.keep"), "b: the class folder is empty; put images into it, or"),
+        (
+            ("a/1.jpg", "a/2.jpg", "b/.keep"),
+            "b: the class folder is empty, or holds only what is no photograph; put",
+        ),
         (("a/1.jpg", "a/2.jpg", "b/1.jpg"), "this is the only image of its class; add more"),
         (
             ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/c/1.jpg"),

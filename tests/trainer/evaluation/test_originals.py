@@ -36,7 +36,7 @@ def few(photographs: Path, tmp_path: Path) -> Path:
         (tmp_path / source.parent.name).mkdir(exist_ok=True)
         shutil.copy(source, tmp_path / source.parent.name)
     (tmp_path / "disc" / "cut.jpg").write_bytes((photographs / "disc/009.jpg").read_bytes()[:900])
-    (tmp_path / "ring" / "notes.txt").write_text("no image")
+    (tmp_path / "ring" / "notes.jpg").write_text("no image")
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_answers_are_the_servers_own(
         for part in answers(originals, small_models, (1, 10), Shard(index, workers, None), 2)
     ]
     found_MVNK, refused = assemble(parts, 17, classes=3, models=2, views=2)
-    assert [Path(row.file).name for row in refused] == ["cut.jpg", "notes.txt"]
+    assert [Path(row.file).name for row in refused] == ["cut.jpg", "notes.jpg"]
     assert "damaged or cut short" in refused[0].reason
     assert "not an image of a supported format (JPEG" in refused[1].reason
     predictors = [Predictor([load(model)]) for model in small_models]
@@ -87,12 +87,13 @@ def flat(images: EvaluationImages) -> torch.Tensor:
     return torch.cat([few.image_N3SS for few in batches]).flatten(1).float()
 
 
-def test_val_is_taken_where_there_is_one(few: Path, tmp_path: Path) -> None:
-    (few / "val").mkdir()
+@pytest.mark.parametrize("val", ["val", "Validation", "valid"])
+def test_val_is_taken_where_there_is_one(few: Path, val: str) -> None:
+    (few / val).mkdir()
     for name in ("disc", "ring"):  # not every class has to be there
-        (few / name).rename(few / "val" / name)
+        (few / name).rename(few / val / name)
     originals, label_N, _ = list_originals(few, about(CLASSES[::-1], 64), None)
-    assert {Path(file).parts[-3] for file in originals.files} == {"val"}
+    assert {Path(file).parts[-3] for file in originals.files} == {val}
     assert label_N.tolist() == [2] * 6 + [1] * 6
 
 
