@@ -19,8 +19,8 @@ READABLE = {
     "PNG": rb"\x89PNG\r\n",
     "WEBP": rb"RIFF.{4}WEBP",
 }
-"""{format, as Pillow names it: how its files begin}, of those that a setting may allow. No more of a
-file is looked at: what reads formats that are not allowed is no business of its sender."""
+"""{format, as Pillow names it: how its files begin}, of those that a setting may allow. No more of
+a file is looked at: what reads formats that are not allowed is no business of its sender."""
 OTHERS = {
     "HEIC": rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
