@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -14,6 +15,10 @@ from typer import Option
 from alexnet.pixels import MAX_PIXELS, Limits
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+PREFIX = "SERVING_"
+"""Of the variables that are settings."""
+CLIENTS = {f"{PREFIX}KEY"}
+"""Variables that `alexnet classify` reads."""
 
 
 def granted_cores(quota: Path = CPU_QUOTA) -> int:
@@ -37,7 +42,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="SERVING_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         use_attribute_docstrings=True,
     )
@@ -78,7 +83,7 @@ class Settings(BaseSettings):
     max_frames: int = Field(100, ge=1)
     """The most frames of an animation, of which the first is looked at."""
     formats: Annotated[tuple[str, ...], NoDecode] = ("JPEG", "PNG", "WEBP")
-    """Image formats that are decoded, as Pillow names them; can be repeated."""
+    """Image formats that are decoded, as Pillow names them or as files end; can be repeated."""
     decode_s: float = Field(10, gt=0)
     """The most seconds that decoding one image may take."""
 
@@ -89,6 +94,18 @@ class Settings(BaseSettings):
     drain_s: int = Field(20, ge=0)
     """The most seconds that requests under way may take after SIGTERM."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_others(cls, values: Any) -> Any:
+        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields} | CLIENTS
+        for variable, value in os.environ.items():
+            name = variable.upper()
+            if value and name.startswith(PREFIX) and name not in known:
+                close = get_close_matches(name, known, n=1)
+                meant = f"did you mean {close[0]}?" if close else "unset it"
+                raise ValueError(f"{variable} is {value}, but there is no such setting; {meant}")
+        return values
+
     @field_validator("model", "formats", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -98,9 +115,14 @@ class Settings(BaseSettings):
     @classmethod
     def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
         Image.init()
-        if unknown := set(formats) - set(Image.OPEN):
-            raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(Image.OPEN))}")
-        return formats
+        of_ending = Image.registered_extensions()
+        found = []
+        for name in (name.strip() for given in formats for name in given.split(",")):
+            named = of_ending.get(f".{name.lower()}", name.upper())
+            if named not in Image.OPEN:
+                raise ValueError(f"{name}: not among {', '.join(sorted(Image.OPEN))}")
+            found.append(named)
+        return tuple(dict.fromkeys(found))
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -135,6 +157,6 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json", exclude_none=True)
         values |= {name: ",".join(map(str, getattr(self, name))) for name in ("model", "formats")}
         return {
-            f"SERVING_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            f"{PREFIX}{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()
         }

@@ -1,9 +1,11 @@
 """Settings from the environment, and the cores that a server counts as its own."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from serving.settings import Settings, granted_cores
 
@@ -31,3 +33,45 @@ def test_lists_are_written_with_commas_and_survive_the_way_to_another_process(
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("written", "formats"),
+    [
+        ("JPEG,PNG", ("JPEG", "PNG")),
+        ("jpeg, png", ("JPEG", "PNG")),
+        ("JPG,jpeg,Tif", ("JPEG", "TIFF")),
+    ],
+)
+def test_formats_are_named_as_people_name_them(
+    monkeypatch: pytest.MonkeyPatch, written: str, formats: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SERVING_FORMATS", written)
+    assert Settings(model="m").formats == formats
+    assert Settings(model="m", formats=(written,)).formats == formats
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("SERVING_MODLE", "did you mean SERVING_MODEL?"),
+        ("SERVING_PROT", "did you mean SERVING_PORT?"),
+        ("serving_worker", "did you mean SERVING_WORKERS?"),
+        ("SERVING_ZZZZZZZZ", "unset it"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ValidationError, match=f"{variable} is x, but there is no such setting; "):
+        Settings()
+    with pytest.raises(ValidationError, match=re.escape(remedy)):
+        Settings(model="m")
+    monkeypatch.setenv(variable, "")  # as a Compose file sets what its user did not
+    assert Settings(model="m").model == (Path("m"),)
+
+
+def test_the_clients_key_is_none_of_the_servers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_KEY", "0123456789abcdef")
+    assert Settings(model="m").keys is None
