@@ -19,6 +19,7 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
+from pipeline.sources.class_names import check_names
 from pipeline.split import FILES
 from pipeline.statistics import Sums
 
@@ -33,6 +34,7 @@ def index_photographs(source: Source, directory: Path, size: int) -> Dataset:
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
+    check_names(source.classes)
     splits = {}
     for split, samples in source.splits.items():
         (directory / split).mkdir(parents=True, exist_ok=True)
