@@ -13,7 +13,7 @@ from trainer.run import RunError
 ADDRESS = "http://127.0.0.1:8265"
 VARIABLE = "RAY_API_SERVER_ADDRESS"
 """Ray's own: where the dashboard is, unless it is at ADDRESS."""
-TIMEOUT_S = 10
+TIMEOUT_S = 5
 TAKES = (401, 403)
 """Statuses of a dashboard that wants a token first."""
 
