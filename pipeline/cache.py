@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
+from alexnet.home import home
+
 
 def cache_folder() -> Path:
-    """The folder, which need not exist; below XDG_CACHE_HOME if that is set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
+    """The folder, which need not exist; below XDG_CACHE_HOME if that is set. Raises UserError."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "alexnet"

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from alexnet.command import UserError
+from pipeline import head
+from pipeline.head import ClusterError
 
 MEMORY = {
     # Keep freed memory: glibc would hand every large array back to the kernel and fault it in
@@ -55,15 +56,13 @@ OBJECT_STORE_BYTES = 200_000_000
 STARTS = 3
 TOO_SLOW = "timed out during startup"
 """What Ray says of a node that took longer than half a minute to start."""
-
-
-class ClusterError(UserError):
-    """A cluster that cannot be started."""
+TOO_LONG = "AF_UNIX path length"
+"""What Ray says where the path of a socket has more bytes than the system allows."""
 
 
 def is_own() -> bool:
     """Whether `cluster` starts a cluster that ends with it."""
-    return "RAY_ADDRESS" not in os.environ
+    return os.environ.get(head.VARIABLE, "") in head.HERE
 
 
 @contextmanager
@@ -71,7 +70,8 @@ def cluster() -> Iterator[None]:
     """Ray for the length of a block: the cluster at RAY_ADDRESS, else one of its own.
 
     Ray reads its environment once, on import: import nothing of it before. What the environment
-    sets already stays as it is. A block within a block has the cluster of the outer one.
+    sets already stays as it is. A block within a block has the cluster of the outer one. Raises
+    ClusterError.
     """
     if (started := sys.modules.get("ray")) and started.is_initialized():
         yield
@@ -80,15 +80,18 @@ def cluster() -> Iterator[None]:
     with _environment(ENVIRONMENT | (UNWATCHED if own else WATCHED), own):
         import ray
 
-        start(
-            ray.init,
-            address="local" if own else None,
-            runtime_env=None if own else {"env_vars": MEMORY},  # its processes have not ours
-            object_store_memory=OBJECT_STORE_BYTES if own else None,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        common = {"log_to_driver": False, "logging_level": logging.WARNING}
+        if own:
+            start(
+                ray.init,
+                address="local",
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **common,
+            )
+        else:
+            head.check(_address())
+            _join(ray.init, runtime_env={"env_vars": MEMORY}, **common)  # it has not ours
         try:
             yield
         finally:
@@ -125,6 +128,13 @@ def start(init: Callable[..., Any], **options: Any) -> None:
             init(**options)
             return
         except Exception as error:
+            if TOO_LONG in str(error):
+                variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+                raise ClusterError(
+                    f"{variable} is {os.environ.get(variable)}: the paths of Ray's sockets below "
+                    f"it are longer than the system allows (107 bytes); set RAY_TMPDIR to a "
+                    "shorter one, such as /tmp"
+                ) from None
             if TOO_SLOW not in str(error):
                 raise
             if attempt == STARTS:
@@ -132,3 +142,30 @@ def start(init: Callable[..., Any], **options: Any) -> None:
                     f"Ray did not start within its time limit, {STARTS} times in a row: other "
                     "work keeps this machine too busy; run the same command again later"
                 ) from None
+
+
+def _address() -> str:
+    """What RAY_ADDRESS stands for. Raises ClusterError."""
+    given = os.environ[head.VARIABLE]
+    if given != "auto":
+        return given
+    from ray._private.services import get_ray_address_from_environment
+
+    try:
+        return get_ray_address_from_environment(given, None)
+    except ConnectionError:
+        raise ClusterError(
+            f"{head.VARIABLE} is {given}, but no Ray runs on this machine; {head.REMEDY}"
+        ) from None
+
+
+def _join(init: Callable[..., Any], **options: Any) -> None:
+    """Have Ray use the cluster at RAY_ADDRESS. Raises ClusterError."""
+    try:
+        init(**options)
+    except Exception as error:  # Ray has no class of its own for it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ClusterError(
+            f"{head.VARIABLE} is {os.environ[head.VARIABLE]}: Ray cannot use this cluster "
+            f"({reason}); {head.REMEDY}"
+        ) from error

@@ -20,6 +20,7 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
+from pipeline.sources.class_names import check_names
 from pipeline.sources.source import regular_status
 from pipeline.split import FILES, Damage, PhotographSplit
 from pipeline.statistics import Sums
@@ -50,6 +51,7 @@ def index_photographs(
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
+    check_names(source.classes)
     _check(source, damage)
     splits = {}
     for split, samples in source.splits.items():

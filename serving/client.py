@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from alexnet.command import UserError
+from alexnet.proxy import is_loopback, through_proxy
 from serving.arguments import Classify
 
 ATTEMPTS = 8
@@ -29,7 +30,7 @@ def classify(options: Classify) -> int:
     refused = False
     if not re.match(r"https?://[^/]", options.url):
         raise UserError(f"--url is {options.url}: write it as http://HOST:PORT")
-    with httpx.Client(base_url=options.url, timeout=60, headers=headers) as client:
+    with _client(options.url, headers) as client:
         _wait_until_ready(client, options.wait)
         for photo in options.photos:
             response = _ask(client, photo, options.top_k)
@@ -44,6 +45,18 @@ def classify(options: Classify) -> int:
                 print("{} ({name}, step {step})".format(photo, **answer["model"]))
                 _print(answer["results"][0]["guesses"])
     return int(refused)
+
+
+def _client(url: str, headers: dict[str, str]) -> httpx.Client:
+    try:
+        return httpx.Client(
+            base_url=url, timeout=60, headers=headers, trust_env=not is_loopback(url)
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # no proxy, or a SOCKS one
+        raise UserError(
+            f"{url}: cannot be asked{through_proxy(url)} ({error}); correct the proxy, or name "
+            "this host in no_proxy"
+        ) from None
 
 
 def _print(guesses: list[dict]) -> None:
@@ -74,8 +87,9 @@ def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
                 "/classify", params={"top_k": top_k}, files={"file": ("photo", data)}
             )
         except httpx.HTTPError as error:
+            url = str(client.base_url)
             raise UserError(
-                f"{client.base_url}: no answer ({error}); is the server running? "
+                f"{url}: no answer ({error}{through_proxy(url)}); is the server running? "
                 "alexnet serve --model models/NAME"
             ) from None
         if response.status_code not in (429, 503) or attempt == ATTEMPTS:

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from alexnet.command import UserError
+from alexnet.text import read_lines
 
 SHORTEST = 16
 """Characters of a key; shorter ones can be guessed."""
@@ -18,13 +19,7 @@ class Keys:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            lines = [line.strip() for line in path.read_text().splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"{path}: the API keys cannot be read ({reason}); check path and permissions"
-            ) from None
+        lines = [line.strip() for line in read_lines(path, "API keys", "one key a line")]
         keys = [line for line in lines if line and not line.startswith("#")]
         if not keys:
             raise UserError(f"{path}: the file has no API key; write one on each line: {REMEDY}")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,6 +17,10 @@ from alexnet.pixels import MAX_PIXELS, Limits
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#,]+")
+PREFIX = "SERVING_"
+"""Of the variables that are settings."""
+CLIENTS = {f"{PREFIX}KEY"}
+"""Variables that `alexnet classify` reads."""
 
 
 def granted_cores(quota: Path = CPU_QUOTA) -> int:
@@ -39,7 +44,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="SERVING_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         use_attribute_docstrings=True,
     )
@@ -83,7 +88,7 @@ class Settings(BaseSettings):
     max_frames: int = Field(100, ge=1)
     """The most frames of an animation, of which the first is looked at."""
     formats: Annotated[tuple[str, ...], NoDecode] = ("JPEG", "PNG", "WEBP")
-    """Image formats that are decoded, as Pillow names them; can be repeated."""
+    """Image formats that are decoded, as Pillow names them or as files end; can be repeated."""
     decode_s: float = Field(10, gt=0)
     """The most seconds that decoding one image may take."""
 
@@ -97,6 +102,18 @@ class Settings(BaseSettings):
     drain_s: int = Field(20, ge=0)
     """The most seconds that requests under way may take after SIGTERM."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_others(cls, values: Any) -> Any:
+        known = {f"{PREFIX}{name.upper()}" for name in cls.model_fields} | CLIENTS
+        for variable, value in os.environ.items():
+            name = variable.upper()
+            if value and name.startswith(PREFIX) and name not in known:
+                close = get_close_matches(name, known, n=1)
+                meant = f"did you mean {close[0]}?" if close else "unset it"
+                raise ValueError(f"{variable} is {value}, but there is no such setting; {meant}")
+        return values
+
     @field_validator("model", "formats", "cors", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -106,9 +123,14 @@ class Settings(BaseSettings):
     @classmethod
     def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
         Image.init()
-        if unknown := set(formats) - set(Image.OPEN):
-            raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(Image.OPEN))}")
-        return formats
+        of_ending = Image.registered_extensions()
+        found = []
+        for name in (name.strip() for given in formats for name in given.split(",")):
+            named = of_ending.get(f".{name.lower()}", name.upper())
+            if named not in Image.OPEN:
+                raise ValueError(f"{name}: not among {', '.join(sorted(Image.OPEN))}")
+            found.append(named)
+        return tuple(dict.fromkeys(found))
 
     @field_validator("cors")
     @classmethod
@@ -156,6 +178,6 @@ class Settings(BaseSettings):
             name: ",".join(map(str, getattr(self, name))) for name in ("model", "formats", "cors")
         }
         return {
-            f"SERVING_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            f"{PREFIX}{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()
         }

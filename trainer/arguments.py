@@ -18,8 +18,8 @@ from alexnet.console import Command, Commands, Options
 from pipeline.manifest import Mean
 from pipeline.sources import WORDS
 from pipeline.split import Damage
-from trainer.on_ray.jobs import ADDRESS
-from trainer.on_ray.jobs import VARIABLE as ADDRESS_VARIABLE
+from trainer.on_ray.dashboard import ADDRESS
+from trainer.on_ray.dashboard import VARIABLE as ADDRESS_VARIABLE
 from trainer.recipe import RECIPES, VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 

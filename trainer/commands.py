@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from alexnet import atomic, console
+from alexnet.home import home
 from pipeline.cluster import cluster
 from trainer.arguments import (
     COMMANDS,
@@ -25,7 +26,8 @@ from trainer.arguments import (
     Submit,
     Train,
 )
-from trainer.on_ray.jobs import VARIABLE, Job, Jobs, listing
+from trainer.on_ray.dashboard import VARIABLE
+from trainer.on_ray.jobs import Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
 from trainer.on_ray.probe import usable_resources
 from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, starting_model
@@ -46,6 +48,7 @@ def train(options: Train) -> int:
             f"`alexnet pack {options.data} DATASET`, or leave --index out"
         )
     init_from = starting_model(options, recipe.network)
+    home()  # Ray Train looks for it, and says less where there is none
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
         found = usable_resources(options.device)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
+from pipeline.sources.class_names import check_names, read_class_names
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.shards import holds_shards, shards_source
-from pipeline.sources.source import Sample, Source, read_class_names
+from pipeline.sources.source import Sample, Source
 from pipeline.sources.tree import list_entries, unreadable
 
 __all__ = ["WORDS", "Sample", "Source", "open_source"]
@@ -22,8 +23,14 @@ WORDS = (BUILTIN, IMAGENETTE)
 def open_source(name: str, val_fraction: float, class_names: Path | None) -> Source:
     """The source a user names: a word, or a folder that tells by its content what it is.
 
-    Raises DatasetError.
+    Raises UserError.
     """
+    source = _open(name, val_fraction, class_names)
+    check_names(source.classes)
+    return source
+
+
+def _open(name: str, val_fraction: float, class_names: Path | None) -> Source:
     if name == BUILTIN:
         return builtin_source()
     names = read_class_names(class_names)

@@ -14,6 +14,7 @@ import io
 import re
 import tarfile
 import zlib
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def _ground_truth(folder: Path, count: int) -> list[int]:
     """The devkit ids, 1 to `count`, of all validation images in the order of their numbers."""
     data, path = _devkit(folder, GROUND_TRUTH)
     ids = []
-    for number, line in enumerate(data.rstrip().splitlines(), 1):
+    for number, line in enumerate(data.removeprefix(BOM_UTF8).rstrip().splitlines(), 1):
         if not line.strip().isdigit() or not 1 <= int(line) <= count:
             raise DatasetError(
                 f"{path}, line {number}: {line.decode(errors='replace')!r} is not a class number "

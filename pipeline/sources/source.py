@@ -99,28 +99,5 @@ def ordered(train: list[Sample], val: list[Sample]) -> dict[SplitName, list[Samp
     return {"train": sorted(train, key=_hash), "val": sorted(val)}
 
 
-def read_class_names(path: Path | None) -> dict[str, str]:
-    """Lines `ID name`, as in ImageNet's synset_words.txt -> {ID: name}; no path, no names."""
-    if path is None:
-        return {}
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(
-            f"{path}: the class names cannot be read ({reason}); give a file of lines `ID name`"
-        ) from None
-    names: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split(maxsplit=1)
-        if len(words) == 1:
-            raise DatasetError(f"{path}, line {number}: write `ID name`, as in synset_words.txt")
-        if words and words[0] in names:  # shards count the lines: one too many moves the others
-            raise DatasetError(f"{path}, line {number}: {words[0]} has a line already; keep one")
-        if words:
-            names[words[0]] = words[1].strip()
-    return names
-
-
 def _hash(sample: Sample) -> bytes:
     return hashlib.sha256(sample.key.encode("utf-8", "surrogateescape")).digest()

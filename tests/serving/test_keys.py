@@ -36,7 +36,8 @@ def test_all_keys_of_the_file_and_no_other(path: Path) -> None:
         (b"", "the file has no API key"),
         (b"# one\n\n", "the file has no API key"),
         (b"0123456789abcdef\nshort\n", "key number 2 is shorter than 16 characters"),
-        (b"\xff\xfe", "cannot be read"),
+        (b"\xff\xfe", "the file has no API key"),
+        (b"# caf\xe9\n", r"line 1: the API keys are not in UTF-8 \(byte 0xE9\)"),
         (None, "cannot be read"),
     ],
 )
@@ -47,6 +48,12 @@ def test_bad_files(tmp_path: Path, content: bytes | None, text: str) -> None:
     with pytest.raises(UserError, match=text) as error:
         Keys(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_another_editor(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "keys").write_text("\r\n".join(KEYS), encoding)
+    assert all(key in Keys(tmp_path / "keys") for key in KEYS)
 
 
 def test_answers_need_a_key_and_health_does_not(

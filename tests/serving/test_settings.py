@@ -1,6 +1,7 @@
 """Settings from the environment, and the cores that a server counts as its own."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,45 @@ def test_an_origin_that_no_browser_sends_is_refused(origin: str):
 
 def test_connections_are_kept_longer_than_proxies_keep_theirs():
     assert Settings(model=("a",)).keep_alive_s > 60
+
+
+@pytest.mark.parametrize(
+    ("written", "formats"),
+    [
+        ("JPEG,PNG", ("JPEG", "PNG")),
+        ("jpeg, png", ("JPEG", "PNG")),
+        ("JPG,jpeg,Tif", ("JPEG", "TIFF")),
+    ],
+)
+def test_formats_are_named_as_people_name_them(
+    monkeypatch: pytest.MonkeyPatch, written: str, formats: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SERVING_FORMATS", written)
+    assert Settings(model="m").formats == formats
+    assert Settings(model="m", formats=(written,)).formats == formats
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("SERVING_MODLE", "did you mean SERVING_MODEL?"),
+        ("SERVING_PROT", "did you mean SERVING_PORT?"),
+        ("serving_worker", "did you mean SERVING_WORKERS?"),
+        ("SERVING_ZZZZZZZZ", "unset it"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(ValidationError, match=f"{variable} is x, but there is no such setting; "):
+        Settings()
+    with pytest.raises(ValidationError, match=re.escape(remedy)):
+        Settings(model="m")
+    monkeypatch.setenv(variable, "")  # as a Compose file sets what its user did not
+    assert Settings(model="m").model == (Path("m"),)
+
+
+def test_the_clients_key_is_none_of_the_servers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING_KEY", "0123456789abcdef")
+    assert Settings(model="m").keys is None

@@ -15,11 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pipeline.cluster import ENVIRONMENT
+from trainer.on_ray import dashboard
 from trainer.run import RunError
 
-ADDRESS = "http://127.0.0.1:8265"
-VARIABLE = "RAY_API_SERVER_ADDRESS"
-"""Ray's own: where the head is, unless it is at ADDRESS."""
 STOPPING = {
     # As Ctrl-C does: the run saves and ends. Ray would end it after three seconds.
     "RAY_JOB_STOP_SIGNAL": "SIGINT",
@@ -51,17 +49,12 @@ class Jobs:
 
     def __init__(self) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", ENVIRONMENT["RAY_AUTH_MODE"])
-        self.address = os.environ.get(VARIABLE) or ADDRESS
+        self.address = dashboard.address()
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)
         with self._errors():
-            try:
-                self._client = JobSubmissionClient(self.address)
-            except ValueError as error:
-                raise RunError(
-                    f"{VARIABLE} is {self.address} ({_line(error)}); write it as http://HOST:8265"
-                ) from None
+            self._client = JobSubmissionClient(self.address)
 
     def send(self, run: str, command: Sequence[str]) -> Job:
         """Have the cluster run `python -m trainer COMMAND`, unless it is at that run already."""
@@ -144,7 +137,7 @@ class Jobs:
         except ConnectionError as error:
             raise RunError(
                 f"no answer from a Ray head at {self.address} ({_line(error)}); start it, or name "
-                f"another: {VARIABLE}=http://HOST:8265"
+                f"another: {dashboard.VARIABLE}=http://HOST:8265"
             ) from None
 
 

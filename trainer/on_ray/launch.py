@@ -62,7 +62,14 @@ def _attempts(run: Run, display: Display) -> Outcome:
 
 def _watched(run: Run, found: Resources, display: Display) -> Outcome | BaseException:
     results: list[Outcome | BaseException] = []
-    fit = threading.Thread(target=lambda: results.append(_fit(run, found)), name="fit", daemon=True)
+
+    def attempt() -> None:
+        try:
+            results.append(_fit(run, found))
+        except BaseException as error:  # the thread would end without a result
+            results.append(error)
+
+    fit = threading.Thread(target=attempt, name="fit", daemon=True)
     fit.start()
     while fit.is_alive():
         fit.join(POLL_S)
@@ -98,10 +105,7 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
         ),
     )
-    try:
-        result = trainer.fit()
-    except BaseException as error:
-        return error
+    result = trainer.fit()
     if result.error:
         return result.error
     assert result.checkpoint is not None

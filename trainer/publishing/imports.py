@@ -24,6 +24,7 @@ from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import SIZE, ImageRule
+from alexnet.text import read_names
 from alexnet.views import centre_mean
 from trainer.arguments import Family
 
@@ -197,17 +198,12 @@ def read_mean(path: Path | None) -> np.ndarray:
 
 def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
     """One line a class, in the order of the outputs: `n01440764 tench, Tinca tinca` as in
-    synset_words.txt, or a name alone. Without a file, or an ID, a class is `class 0000`."""
+    synset_words.txt, or a name alone. Without a file, or an ID, a class is `class 0000`. Raises
+    UserError."""
     ids = [f"class {number:04d}" for number in range(count)]
     if path is None:
         return tuple(ClassLabel(id=i, name=i) for i in ids)
-    try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ForeignError(
-            f"{path}: the class names cannot be read ({reason}); give a text file, one name a line"
-        ) from None
+    lines = [line.strip() for line in read_names(path, "one name a line") if line.strip()]
     if len(lines) != count:
         raise ForeignError(
             f"{path}: {len(lines)} names for {count} classes; write one on each line"

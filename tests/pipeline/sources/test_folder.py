@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alexnet.command import UserError
 from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
 from pipeline.sources.builtin import builtin_source
+from pipeline.sources.class_names import read_class_names
 from pipeline.sources.folder import _keys, folder_source
-from pipeline.sources.source import read_class_names
 
 
 def folder(root: Path, *files: str) -> Path:
@@ -106,5 +107,5 @@ def test_other_bad_arguments(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a apple\n\na pear\n")
     with pytest.raises(DatasetError, match=r"names.txt, line 3: a has a line already; keep one"):
         read_class_names(tmp_path / "names.txt")
-    with pytest.raises(DatasetError, match="class names cannot be read"):
+    with pytest.raises(UserError, match="class names cannot be read"):
         read_class_names(tmp_path / "none.txt")

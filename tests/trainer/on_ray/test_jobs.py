@@ -18,7 +18,7 @@ from alexnet.checkpoint import current, load
 from alexnet.similar import FOLDER, read_about
 from tests.conftest import ROOT
 from tests.nodes import Cluster, ray_nodes
-from trainer.on_ray.jobs import VARIABLE
+from trainer.on_ray.dashboard import VARIABLE
 
 pytestmark = pytest.mark.slow
 START_S = 300

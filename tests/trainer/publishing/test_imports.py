@@ -324,3 +324,21 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
     assert done.returncode == 2
     assert "none.npz: No such file or directory" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_classes_in_a_file_of_another_editor(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(SYNSETS.replace("\n", "\r\n").encode(encoding))
+    classes = read_classes(path, 1000)
+    assert (classes[0].id, classes[0].name) == ("n00000000", "thing 0, object")
+
+
+@pytest.mark.parametrize("listed", [dict, list])
+def test_a_printed_dictionary_is_never_published_as_names(tmp_path: Path, listed: type) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text(
+        str(listed(enumerate(["tench, Tinca tinca", "goldfish"]))).replace(", 1", ",\n1")
+    )
+    with pytest.raises(UserError, match=r"names.txt, line 1: .* begins a dictionary, a list or"):
+        read_classes(path, 2)
