@@ -29,7 +29,7 @@ class Dataset:
         except OSError as error:
             raise DatasetError(
                 f"{path}: {error.strerror}; give the folder of a packed dataset, or make one: "
-                f"`alexnet pack SOURCE {directory}`"
+                f"`alexnet pack SOURCE {'DATASET' if directory.exists() else directory}`"
             ) from None
         try:
             self.manifest = Manifest.model_validate_json(self._json)

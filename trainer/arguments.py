@@ -117,8 +117,8 @@ class Train(OfModels, OfRuns, OfRecipe):
     device: Device = "auto"
     """auto takes GPUs where there are any that torch can use."""
     deterministic: bool = _of_run("deterministic")
-    """On GPUs alone: slower, but the same command ends with the same weights, bit for bit, on the
-    same kind and number of GPUs."""
+    """On GPUs alone: can be slower, but the same command ends with the same weights, bit for bit,
+    on the same kind and number of GPUs."""
     epochs: PositiveInt | None = None
     """Passes over the training images, instead of the recipe's number."""
     batch: PositiveInt | None = None
@@ -150,7 +150,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     """Also index the training images once the model is published, to find similar ones: what
     `alexnet index` does by default. The dataset must be packed. Where the index cannot be built,
     the model stays published, and the status says so."""
-    hw_decoder_load: float | None = Field(None, ge=0, le=1)
+    hw_decoder_load: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     """Share of JPEG decoding that a GPU's hardware decoder takes, 0 to 1. If not given, the fastest
     share, or decoding on the CPU, is found at the first start and remembered."""
 

@@ -123,9 +123,11 @@ def _check_workers(run: Run, resources: Resources) -> None:
                 "not a range"
             )
     if run.gpu and fewest > resources.gpus:
+        has, lower = (
+            ("none", "") if not resources.gpus else (resources.gpus, "lower --workers, or ")
+        )
         raise RunError(
-            f"{fewest} GPU(s) asked for, this cluster has {resources.gpus}; "
-            "lower --workers, or use --device cpu"
+            f"{fewest} GPU(s) asked for, this cluster has {has}; {lower}use --device cpu"
         )
     if run.gpu and fewest > room:
         raise RunError(

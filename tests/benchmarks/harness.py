@@ -54,10 +54,11 @@ def run(
     work: Callable[[Any], int],
     arguments: Sequence[str] | None = None,
     example: str = "",
+    package: str = "tests.benchmarks",
 ) -> int:
-    """The command `python -m tests.benchmarks.MODULE`: the status that `work` returns when it is
-    given the `options` that `arguments` (by default, this process's) name."""
-    program = f"python -m tests.benchmarks.{module}"
+    """The command `python -m PACKAGE.MODULE`: the status that `work` returns when it is given the
+    `options` that `arguments` (by default, this process's) name."""
+    program = f"python -m {package}.{module}"
     command = Command(options, f"{work.__module__}:{work.__name__}", f"{program} {example}")
     words = sys.argv[1:] if arguments is None else arguments
     return run_one(program, module, Commands("bench", {module: command}), words)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 from typer import Argument
 
 from alexnet.command import UserError
@@ -68,7 +69,7 @@ class Kit(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command("gpu", Kit, work, arguments, "correct --device cpu")
+    return run_command("gpu", Kit, work, arguments, "correct --device cpu", package="tests")
 
 
 def work(options: Kit) -> int:
@@ -76,10 +77,15 @@ def work(options: Kit) -> int:
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     setup = Setup(options.device, folder, options.photographs)
+    names = [check.name for check in SETS[options.set]]
+    if unknown := set(options.only) - set(names):
+        raise UserError(f"--only {' '.join(sorted(unknown))}: there are {', '.join(names)}")
+    if setup.gpu and not torch.cuda.is_available():
+        raise UserError(
+            f"torch {torch.__version__} can use no GPU here; --device cpu rehearses the checks, "
+            "and docs/troubleshooting.md says what a GPU needs"
+        )
     todo = [check for check in SETS[options.set] if not options.only or check.name in options.only]
-    if not todo:
-        names = ", ".join(check.name for check in SETS[options.set])
-        raise UserError(f"--only {' '.join(options.only)}: there are {names}")
 
     def say(word: dict) -> None:
         line = json.dumps(word)
@@ -94,7 +100,9 @@ def work(options: Kit) -> int:
     print(f"\n{table(('check', 'case', 'value', 'bound', ''), _rows(outcomes))}")
     failed = [outcome.check for outcome in outcomes if not outcome.passed]
     seconds = sum(outcome.seconds for outcome in outcomes)
-    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} passed in {seconds:.0f} s", *failed)
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} passed in {seconds:.0f} s")
+    if failed:
+        print("failed:", *failed)
     return 1 if failed else 0
 
 

@@ -29,12 +29,12 @@ IMAGES = 400
 
 
 def packed(setup: Setup) -> Iterator[Finding]:
-    """The dataset of all other checks, in the paper's size or, on a CPU, half of it."""
+    """The dataset of all other checks."""
     if setup.photographs:
         source = open_source(str(setup.photographs), VAL_FRACTION, None)
     else:
         source = builtin_source(IMAGES)
-    made = pack(source, setup.dataset, 256 if setup.gpu else 128, MAX_QUARANTINED)
+    made = pack(source, setup.dataset, setup.size, MAX_QUARANTINED)
     yield Finding("images", made.train.samples + made.val.samples)
 
 

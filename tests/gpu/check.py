@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,9 +42,15 @@ class Setup:
     """Class folders; None takes drawn images."""
 
     @property
+    def size(self) -> int:
+        """Rows and columns of the packed images: the paper's, or half of them on a CPU."""
+        return 256 if self.gpu else 128
+
+    @property
     def dataset(self) -> Path:
-        """Packed by the first of all checks."""
-        return self.folder / "packed"
+        """Packed by the first of all checks; others for other photographs and another size."""
+        source = str(self.photographs.absolute()) if self.photographs else "drawn"
+        return self.folder / f"packed-{sha256(source.encode()).hexdigest()[:8]}-{self.size}"
 
     @property
     def gpu(self) -> bool:

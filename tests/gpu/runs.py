@@ -1,6 +1,7 @@
 """A whole run on Ray, killed on its way, resumed, and published."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -58,7 +59,9 @@ def killed_and_resumed(setup: Setup) -> Iterator[Finding]:
 
 
 def command(setup: Setup, data: Dataset, name: str, epochs: int, batch: int) -> list[str]:
-    """What starts a run."""
+    """What starts a run, of which nothing is left from before."""
+    for kind in ("runs", "models"):
+        shutil.rmtree(setup.folder / kind / name, ignore_errors=True)
     size = data.manifest.size
     small = () if setup.gpu else SMALL
     return [

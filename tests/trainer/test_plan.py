@@ -54,7 +54,11 @@ def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -
     ("resources", "changes", "text"),
     [
         (PLAIN, {"workers": "13"}, "--workers is 13, this cluster has 12 CPUs"),
-        (PLAIN, {"device": "gpu"}, r"1 GPU\(s\) asked for, this cluster has 0"),
+        (
+            PLAIN,
+            {"device": "gpu"},
+            r"1 GPU\(s\) .* this cluster has none; use --device cpu",
+        ),
         (GPUS, {"workers": "7"}, r"7 GPU\(s\) asked for, this cluster has 6"),
         (
             Resources((Machine(4, 0), Machine(0, 2))),

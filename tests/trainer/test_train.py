@@ -185,7 +185,7 @@ def test_bad_usage_is_one_line(
     ("words", "text"),
     [
         (("--parallelism", "towers"), "needs an even number of --workers, not 1"),
-        (("--device", "gpu"), "1 GPU(s) asked for, this cluster has 0; lower --workers, or use"),
+        (("--device", "gpu"), "1 GPU(s) asked for, this cluster has none; use --device cpu"),
         (("--workers", "999"), "--workers is 999, this cluster has"),
     ],
 )
