@@ -1,6 +1,7 @@
 """A whole run on Ray, killed on its way, resumed, and published."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,10 @@ def killed_and_resumed(setup: Setup) -> Iterator[Finding]:
     """`trainer train`, its processes killed after a checkpoint within an epoch; `--resume`."""
     data = Dataset(setup.dataset)
     batch = max(4, len(data.train) // 30)
-    words = [*command(setup, data, "first", EPOCHS, batch), "--save-every", "0"]
+    words = [*command(setup, data, "first", EPOCHS, batch), "--save-every", "1"]
     metrics = setup.folder / "runs/first/metrics.jsonl"
     with subprocess.Popen(words, cwd=ROOT) as process:
-        _wait(process, lambda: _step(metrics) > 35)  # in the second epoch
+        _wait_for_checkpoint(process, metrics.parent, -(-len(data.train) // batch))
         tree = [*psutil.Process(process.pid).children(recursive=True), process]
         for each in tree:
             each.kill()
@@ -82,8 +83,16 @@ def _step(metrics: Path) -> int:
     return max((event["step"] for event in _events(metrics)), default=0)
 
 
-def _wait(process: subprocess.Popen, done) -> None:  # type: ignore[no-untyped-def]
-    while not done():
+def _wait_for_checkpoint(process: subprocess.Popen, run: Path, steps: int) -> None:
+    """Until Ray has just written that there is a checkpoint of more than `steps` steps: it writes
+    in place, and what is killed while it does so cannot be resumed (Ray 2.60)."""
+    snapshot, before = run / "checkpoint_manager_snapshot.json", ""
+    while True:
         if process.poll() is not None:
             raise RuntimeError(f"the run ended before it was killed, with {process.returncode}")
-        time.sleep(0.05)
+        text = snapshot.read_text() if snapshot.exists() else ""
+        named = [int(step) for step in re.findall(r"step_(\d+)", text)]
+        if text != before and text.endswith("}") and max(named, default=0) > steps:
+            return
+        before = text
+        time.sleep(0.02)
