@@ -35,7 +35,7 @@ CORRECT = (
     Check(network.losses, 120),
     Check(workers.averaged_gradients, 60),
     Check(workers.repeated_bits, 60),
-    Check(runs.killed_and_resumed, 240),
+    Check(runs.killed_and_resumed, 400),
     Check(answers.predictor, 120),
     Check(answers.server, 120),
 )
@@ -44,10 +44,10 @@ SPEED = (
     Check(speed.step, 120),
     Check(speed.operations, 60),
     Check(speed.convolutions, 60),
-    Check(speed.loader, 180),
+    Check(speed.loader, 300),
     Check(speed.validation, 60),
-    Check(speed.run, 180),
-    Check(speed.server, 180),
+    Check(speed.run, 300),
+    Check(speed.server, 300),
     Check(speed.compiled_step, 120),
 )
 SETS = {"correct": CORRECT, "speed": SPEED, "all": CORRECT + SPEED}
