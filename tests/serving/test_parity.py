@@ -4,6 +4,9 @@ tests/test_end_to_end.py holds it against the evaluator's own counts.
 """
 
 import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from PIL import Image
 from alexnet.checkpoint import Checkpoint
 from alexnet.pixels import whole_image
 from alexnet.views import probabilities
+from tests.conftest import ROOT
 from tests.serving.conftest import SIZE, Server
 
 
@@ -80,3 +84,16 @@ def test_votes_are_the_views(server: Server, checkpoint: Checkpoint) -> None:
             assert found[f"n{label}"] == pytest.approx(probability, abs=1e-5)
     mirrored = [vote["mirrored"] for vote in result["votes"]]
     assert mirrored == [False] * 5 + [True] * 5
+
+
+def test_a_server_process_computes_without_tf32() -> None:
+    """With it a GPU's probabilities are further from a CPU's than answers may be."""
+    told = (
+        "import torch; from serving.app import from_environment; "
+        "from_environment(); print(torch.backends.cudnn.allow_tf32)"
+    )
+    environment = os.environ | {"SERVING_MODEL": "none-yet"}
+    done = subprocess.run(
+        [sys.executable, "-c", told], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split()[-1] == "False", done.stderr
