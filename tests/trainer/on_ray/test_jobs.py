@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -73,7 +74,11 @@ def refusing_at_first(head: str, refusals: list[str]) -> Iterator[str]:
 
         def pass_on(self, body: bytes | None) -> None:
             request = Request(head + self.path, body, dict(self.headers), method=self.command)
-            with urlopen(request, timeout=60) as answer:
+            try:
+                answer = urlopen(request, timeout=60)
+            except HTTPError as error:
+                answer = error
+            with answer:
                 self.answer(answer.status, answer.read())
 
         def answer(self, status: int, body: bytes) -> None:
