@@ -1,12 +1,14 @@
 """python -m tests.gpu: what runs on a GPU, held to what a CPU computes, and how fast it is.
 
 Every check is a process with a time limit. Its findings are printed as JSON, one a line, as they
-come, and appended to results.jsonl; a table of all comes last.
+come, and appended to results.jsonl after a line with date and machine; a table of all comes last,
+also after Ctrl-C.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,8 +17,8 @@ from typer import Argument
 
 from alexnet.command import UserError
 from alexnet.console import Options
+from tests.benchmarks.harness import machine, table
 from tests.benchmarks.harness import run as run_command
-from tests.benchmarks.harness import table
 from tests.gpu import answers, batches, ceilings, network, runs, speed, workers
 from tests.gpu.check import Check, Outcome, Setup, run
 
@@ -93,10 +95,16 @@ def work(options: Kit) -> int:
         with (folder / "results.jsonl").open("a") as file:
             file.write(f"{line}\n")
 
-    outcomes = []
+    gpu = torch.cuda.get_device_name(setup.torch_device) if setup.gpu else None
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    say({"date": date.today().isoformat(), "gpu": gpu, **machine(), **versions})
     if not (setup.dataset / "manifest.json").exists():
-        outcomes.append(run(PACKED, setup, say))
-    outcomes += [run(check, setup, say) for check in todo if not outcomes or outcomes[0].passed]
+        todo = [PACKED, *todo]
+    outcomes = []
+    for check in todo:
+        outcomes.append(run(check, setup, say))
+        if outcomes[-1].interrupted or (check is PACKED and not outcomes[-1].passed):
+            break
     print(f"\n{table(('check', 'case', 'value', 'bound', ''), _rows(outcomes))}")
     failed = [outcome.check for outcome in outcomes if not outcome.passed]
     seconds = sum(outcome.seconds for outcome in outcomes)

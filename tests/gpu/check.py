@@ -14,6 +14,9 @@ from typing import NamedTuple
 import psutil
 import torch
 
+INTERRUPTED = "interrupted"
+"""The error of a check during which Ctrl-C was pressed."""
+
 
 class Finding(NamedTuple):
     """One figure."""
@@ -86,6 +89,10 @@ class Outcome(NamedTuple):
     seconds: float
 
     @property
+    def interrupted(self) -> bool:
+        return self.error == INTERRUPTED
+
+    @property
     def passed(self) -> bool:
         return not self.error and all(finding.passed for finding in self.findings)
 
@@ -113,6 +120,8 @@ def run(check: Check, setup: Setup, say: Callable[[dict], None]) -> Outcome:
     except EOFError:
         process.join(10)
         error = f"its process ended with status {process.exitcode}: {_last_line(log)}"
+    except KeyboardInterrupt:
+        error = INTERRUPTED
     _end(process.pid)
     process.join()
     seconds = time.monotonic() - began

@@ -1,6 +1,10 @@
 """The correctness checks, on a machine with a GPU; and the machinery that runs them, on any."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.gpu.__main__ import CORRECT, PACKED, main
 from tests.gpu.check import Check, Finding, Setup, run
 
@@ -84,3 +89,26 @@ def test_a_check_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     words = ["correct", "--device", "cpu", "--only", "everything", "--folder", str(tmp_path)]
     assert main(words) == 2
     assert "whole_images" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_kit_with_its_table(tmp_path: Path) -> None:
+    words = ["-m", "tests.gpu", "correct", "--device", "cpu", "--folder", str(tmp_path)]
+    kit = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert kit.stdout
+    began = json.loads(kit.stdout.readline())
+    assert began["gpu"] is None
+    assert began["torch"] == torch.__version__
+    while not (tmp_path / "logs/packed.log").exists():
+        assert kit.poll() is None
+        time.sleep(0.1)
+    os.killpg(kit.pid, signal.SIGINT)
+    rest, _ = kit.communicate(timeout=60)
+    assert "| packed | interrupted |" in rest
+    assert rest.endswith("failed: packed\n")
+    assert kit.returncode == 1
