@@ -80,7 +80,7 @@ configurations() {
     done
   done
   GPU_COUNT=all COMPOSE_FILE=$gpus docker compose config --quiet
-  diff <(grep -oE '^(# )?[A-Z_]+=' .env.example | tr -d '# =' | grep -v SERVING_ | sort -u) \
+  diff <(grep -oE '^(# )?[A-Z_]+=' .env.example | tr -d '# =' | sort -u) \
     <(grep -ohE '\$\{[A-Z_]+' docker-compose*.yml | tr -d '${' | sort -u) ||
     fail ".env.example and the compose files know other settings"
 }
@@ -144,6 +144,14 @@ classify() {
   [ $right -ge 19 ] || fail "top-1 below 95 %"
 }
 
+pack() {
+  PHOTOGRAPHS=$work/images docker compose run --rm -T pack /photographs datasets/mine --size 64 2>&1 |
+    tee "$work/packed"
+  grep -q 'datasets/mine: 180 training and 20 validation images' "$work/packed" || fail "not packed"
+  says "Network is unreachable" docker compose run --rm -T --entrypoint python pack -c \
+    'import socket; socket.create_connection(("192.0.2.1", 443), timeout=5)'
+}
+
 finds_itself() { # finds_itself NUMBER IMAGE: of the training images, it is nearest to itself
   curl -sf -F "file=@$2" "$api/similar?k=2" | python3 -c 'import json, sys
 itself, other = json.load(sys.stdin)["neighbours"]
@@ -194,7 +202,7 @@ intruders() {
     tr ',' '\n' | grep -e '->' >"$work/ports"
   ! grep -v 127.0.0.1: "$work/ports" || fail "open to other machines"
 
-  hosts=$(docker network inspect ${COMPOSE_PROJECT_NAME}_ray ${COMPOSE_PROJECT_NAME}_outside \
+  hosts=$(docker network inspect ${COMPOSE_PROJECT_NAME}_ray ${COMPOSE_PROJECT_NAME}_dashboard \
     -f '{{range .Containers}}{{.IPv4Address}} {{end}}' | sed 's#/[0-9]*##g')
   hosts+=" ray-head ray-worker head $(docker network inspect ${COMPOSE_PROJECT_NAME}_web \
     -f '{{(index .IPAM.Config 0).Gateway}}')"
@@ -352,6 +360,7 @@ stage "rules and alerts" rules
 stage "up, healthy" up
 stage "train on two workers; intruders" train
 stage "20 held-out images" classify
+stage "pack without a network" pack
 stage "similar images" similar
 stage "accidents; bad settings" accidents
 stage "head restarted" new_head

@@ -13,7 +13,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 GPU: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())[
     "services"
 ]
-RAY = {"token", "ray-head", "ray-worker", "submit", "jobs", "pack"}
+RAY = {"token", "ray-head", "ray-worker", "submit", "jobs"}
+PACK = {"pack", "imagenette"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -45,8 +46,33 @@ def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
     assert not any(each.startswith(("token", "runs", "datasets")) for each in api["volumes"])
 
 
+def test_only_the_download_reaches_other_machines() -> None:
+    shut = {"internal": True}
+    published = {"driver_opts": {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
+    networks = COMPOSE["networks"]
+    ways_out = {name for name, options in networks.items() if options not in (shut, published)}
+    assert ways_out == {"outside"}
+    reaching = {name for name, each in SERVICES.items() if ways_out & {*each.get("networks", ())}}
+    assert reaching == {"imagenette"}
+    assert all("networks" in each or each["network_mode"] == "none" for each in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", sorted(PACK))
+def test_what_decodes_foreign_files_has_nothing_to_steal(name: str) -> None:
+    service = SERVICES[name]
+    assert [each.split(":")[0] for each in service["volumes"]] == ["datasets", "${PHOTOGRAPHS"]
+    assert not {key for key in service["environment"] if "TOKEN" in key or "ADDRESS" in key}
+    assert "env_file" not in service
+
+
+def test_the_server_has_bounds_and_sees_its_own_settings_alone() -> None:
+    api = SERVICES["api"]
+    assert {"mem_limit", "cpus", "pids_limit"} <= api.keys()
+    assert api["env_file"] == [{"path": "serving.env", "required": False}]
+
+
 def test_images_with_cuda_have_names_of_their_own() -> None:
-    assert GPU.keys() == {*RAY, "api", "tensorboard"}
+    assert GPU.keys() == {*RAY, *PACK, "api", "tensorboard"}
     for name, service in GPU.items():
         assert service["image"] == SERVICES[name]["image"] + ":cuda"
         built = {"args": {"TORCH_INDEX": ""}} if "build" in SERVICES[name] else None
