@@ -129,6 +129,15 @@ def test_the_server_does_not_reach_ray():
             assert peer.get("namespaceSelector") != {}
 
 
+def test_no_pod_reaches_just_any_host() -> None:
+    for policy in OBJECTS:
+        if policy["kind"] == "NetworkPolicy":
+            for rule in policy["spec"].get("egress", ()):
+                assert rule["to"], policy["metadata"]["name"]
+                blocks = [peer["ipBlock"]["cidr"] for peer in rule["to"] if "ipBlock" in peer]
+                assert all(block.endswith("/32") for block in blocks)
+
+
 def test_every_file_is_in_a_kustomization_and_every_image_is_one_of_composes():
     listed, renamed = set(), set()
     for path in FOLDER.rglob("kustomization.yaml"):
