@@ -7,15 +7,17 @@ before training, so damage is found in its course: packing is the better way, th
 
 import hashlib
 import json
-import re
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from alexnet import atomic
-from alexnet.pixels import ImageError, to_square
+from alexnet.formats import HEAD_BYTES, recognise
+from alexnet.grey import TiffTag
+from alexnet.pixels import MAX_PIXELS, ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
@@ -29,15 +31,8 @@ STATISTICS_SAMPLES = 5000
 """Training photographs, the first in hashed order, that mean and colours are taken from."""
 
 
-READABLE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|P[1-6]\s"
-    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-    re.DOTALL,
-)
-"""How files of the formats begin that DALI reads: JPEG, PNG, BMP, TIFF, WebP, PNM, JPEG 2000."""
-FORMATS = "JPEG, PNG, BMP, TIFF, WebP, PNM and JPEG 2000"
-LONGEST_BEGINNING = 12
-"""Bytes."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000", "PPM")
+"""Those that DALI reads."""
 
 
 def index_photographs(
@@ -85,25 +80,31 @@ def index_photographs(
 
 
 def _check(source: Source, damage: Damage) -> None:
-    """Look at the beginning of every file; raises DatasetError that names the first bad one."""
+    """Look at the beginning of every file, and of images in more than 8 bits at all of it.
+
+    Raises DatasetError that names the first bad one."""
     files = [sample.location for samples in source.splits.values() for sample in samples]
 
     def fault(file: str) -> str:
         try:
             status = regular_status(Path(file))
             with Path(file).open("rb") as opened:
-                beginning = opened.read(LONGEST_BEGINNING)
+                beginning = opened.read(HEAD_BYTES)
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         if damage == "replace":
             return ""
         if not status.st_size:
             return "is empty, so it cannot be decoded"
-        if not READABLE.match(beginning):
-            return f"is of none of the formats that are read in place ({FORMATS})"
-        return ""
+        if (name := recognise(beginning)) not in FORMATS:
+            return f"is of none of the formats that are read in place ({', '.join(FORMATS)})"
+        return _fault_of_image(Path(file), name)
 
-    with ThreadPoolExecutor() as pool, ProgressBar("check", len(files), "files") as progress:
+    with (
+        warnings.catch_warnings(action="ignore"),  # Pillow's, of all that may be odd in a file
+        ThreadPoolExecutor() as pool,
+        ProgressBar("check", len(files), "files") as progress,
+    ):
         faults = []
         for file, text in zip(files, pool.map(fault, files), strict=True):
             if text:
@@ -113,6 +114,32 @@ def _check(source: Source, damage: Damage) -> None:
         file, text = min(faults)
         more = f" (and {len(faults) - 1:,} more of {len(files):,} files)" if faults[1:] else ""
         raise DatasetError(f"{file} {text}{more}; {PhotographSplit.remedy}")
+
+
+def _fault_of_image(file: Path, name: str) -> str:
+    """Why DALI would not read the image, or would read something else; empty where it does.
+
+    What is damaged is left to be found when training meets it.
+    """
+    try:
+        with Image.open(file, formats=[name]) as image:
+            if (pixels := image.width * image.height) > MAX_PIXELS:
+                return f"has {pixels:,} pixels, more than the {MAX_PIXELS:,} that are read in place"
+            if name != "TIFF":
+                return ""
+            mode, tags = image.mode, getattr(image, "tag_v2", {})
+        deep = mode.startswith(("I", "F"))
+        if mode in ("1", "I") or (deep and tags.get(TiffTag.WHITE) == 0):
+            return "is of a kind of TIFF that is not read in place"
+        if mode == "F":
+            to_square(file.read_bytes(), 1)
+    except UnidentifiedImageError:
+        return f"is cut short, or of a kind of {name} that is not read" if name == "TIFF" else ""
+    except ImageError as error:
+        return f"cannot be used: {error}" if error.kind == "unsupported" else ""
+    except Exception:  # decoders of hostile files raise almost anything
+        return ""
+    return ""
 
 
 def _sums(source: Source, size: int) -> Sums:
