@@ -129,7 +129,7 @@ def _fault_of_image(file: Path, name: str) -> str:
                 return ""
             mode, tags = image.mode, getattr(image, "tag_v2", {})
         deep = mode.startswith(("I", "F"))
-        if mode in ("1", "I") or (deep and tags.get(TiffTag.WHITE) == 0):
+        if mode in ("1", "I", "LAB") or (deep and tags.get(TiffTag.WHITE) == 0):
             return "is of a kind of TIFF that is not read in place"
         if mode == "F":
             to_square(file.read_bytes(), 1)

@@ -75,7 +75,7 @@ def test_heic_without_its_plugin_names_it() -> None:
 
 
 @pytest.mark.skipif("HEIF" not in readable(), reason="pillow-heif is not installed")
-def test_heic_is_upright_and_bit_for_bit_what_its_plugin_reads() -> None:
+def test_heic_is_read_upright_with_its_plugin() -> None:
     image = slope(128, 128)
     image.getexif()[0x0112] = 6
     found = whole_image(encoded(image, "HEIF", quality=-1), 64).astype(int)
