@@ -63,6 +63,6 @@ def grey_of(image: Image.Image) -> Grey | None:
             if signed or not (low >= 0 and 255 < high <= SIXTEEN_BITS):
                 raise UnknownGreyError(
                     f"{'signed' if signed else '32-bit'} integers from {low:,} to {high:,}; "
-                    "only those of 32 bits that need 9 to 16 of them are known"
+                    "save it in 8 or 16 bits without a sign"
                 )
     return Grey(white, 0) if tags.get(TiffTag.WHITE) == 0 else Grey(0, white)
