@@ -7,8 +7,10 @@ before training, so damage is found in its course: packing is the better way, th
 
 import hashlib
 import json
+import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +31,27 @@ from pipeline.statistics import Sums
 
 STATISTICS_SAMPLES = 5000
 """Training photographs, the first in hashed order, that mean and colours are taken from."""
-
+CHANNELS = 3
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000", "PPM")
 """Those that DALI reads."""
 
 
 def index_photographs(
-    source: Source, directory: Path, size: int, damage: Damage = "error"
+    source: Source, directory: Path, size: int, damage: Damage = "error", batch: int = 1
 ) -> Dataset:
     """Write a dataset into `directory` that lists the files of `source`, to be scaled to `size`.
 
     What is there already is kept: a run goes on with the list it began with. Raises DatasetError
     where files cannot be read or, unless damage is to be replaced, are empty or of no format that
-    training reads.
+    training reads; where they are read in place as something else; and where `batch` of them, at
+    full size, take more memory than there is.
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
     check_names(source.classes)
-    _check(source, damage)
+    _check(source, damage, batch)
     splits = {}
     for split, samples in source.splits.items():
         (directory / split).mkdir(parents=True, exist_ok=True)
@@ -79,11 +83,13 @@ def index_photographs(
     return Dataset(directory)
 
 
-def _check(source: Source, damage: Damage) -> None:
+def _check(source: Source, damage: Damage, batch: int) -> None:
     """Look at the beginning of every file, and of images in more than 8 bits at all of it.
 
-    Raises DatasetError that names the first bad one."""
+    Raises DatasetError that names the first bad one.
+    """
     files = [sample.location for samples in source.splits.values() for sample in samples]
+    pixels: list[int] = []
 
     def fault(file: str) -> str:
         try:
@@ -92,13 +98,13 @@ def _check(source: Source, damage: Damage) -> None:
                 beginning = opened.read(HEAD_BYTES)
         except OSError as error:
             return f"cannot be read ({error.strerror})"
+        if (name := recognise(beginning)) in FORMATS:
+            return _fault_of_image(Path(file), name, damage, pixels)
         if damage == "replace":
             return ""
         if not status.st_size:
             return "is empty, so it cannot be decoded"
-        if (name := recognise(beginning)) not in FORMATS:
-            return f"is of none of the formats that are read in place ({', '.join(FORMATS)})"
-        return _fault_of_image(Path(file), name)
+        return f"is of none of the formats that are read in place ({', '.join(FORMATS)})"
 
     with (
         warnings.catch_warnings(action="ignore"),  # Pillow's, of all that may be odd in a file
@@ -114,17 +120,33 @@ def _check(source: Source, damage: Damage) -> None:
         file, text = min(faults)
         more = f" (and {len(faults) - 1:,} more of {len(files):,} files)" if faults[1:] else ""
         raise DatasetError(f"{file} {text}{more}; {PhotographSplit.remedy}")
+    if pixels and (needed := CHANNELS * batch * sum(pixels) / len(pixels)) > (there := _memory()):
+        raise DatasetError(
+            f"a batch of {batch:,} photographs takes {needed / 1e9:,.0f} GB of memory in place, at "
+            f"their full size of {sum(pixels) // len(pixels):,} pixels on average, but there are "
+            f"{there / 1e9:,.0f} GB; pack the folder, or choose a smaller --batch"
+        )
 
 
-def _fault_of_image(file: Path, name: str) -> str:
+def _memory() -> int:
+    """Bytes of memory of this machine, or of its container."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such limit
+        there = min(there, int(CONTAINER_MEMORY.read_text()))
+    return there
+
+
+def _fault_of_image(file: Path, name: str, damage: Damage, pixels: list[int]) -> str:
     """Why DALI would not read the image, or would read something else; empty where it does.
 
-    What is damaged is left to be found when training meets it.
+    What is damaged is left to be found when training meets it. Adds its pixels to `pixels`.
     """
     try:
         with Image.open(file, formats=[name]) as image:
-            if (pixels := image.width * image.height) > MAX_PIXELS:
-                return f"has {pixels:,} pixels, more than the {MAX_PIXELS:,} that are read in place"
+            area = image.width * image.height
+            if area > MAX_PIXELS:
+                return f"has {area:,} pixels, more than the {MAX_PIXELS:,} that are read in place"
+            pixels.append(area)
             if name != "TIFF":
                 return ""
             mode, tags = image.mode, getattr(image, "tag_v2", {})
@@ -134,7 +156,9 @@ def _fault_of_image(file: Path, name: str) -> str:
         if mode == "F":
             to_square(file.read_bytes(), 1)
     except UnidentifiedImageError:
-        return f"is cut short, or of a kind of {name} that is not read" if name == "TIFF" else ""
+        if name == "TIFF" and damage == "error":
+            return "is cut short, or of a kind of TIFF that is not read"
+        return ""
     except ImageError as error:
         return f"cannot be used: {error}" if error.kind == "unsupported" else ""
     except Exception:  # decoders of hostile files raise almost anything
