@@ -31,6 +31,7 @@ RGB, (H, W, 4) in RGB and opacity, (H, W) in grey."""
 REMEDIES = {
     "empty": "replace it, or leave it out",
     "not-an-image": "convert it, or leave it out",
+    "unsupported": "convert it, or leave it out",
     "too-large": "make it smaller, or leave it out",
     "damaged": "replace it, or leave it out",
 }

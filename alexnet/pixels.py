@@ -6,6 +6,7 @@ Without torch, so that packing tasks start at once and stay small.
 import io
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -15,11 +16,21 @@ import numpy as np
 from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict
 
+from alexnet import formats as known
+from alexnet.grey import UnknownGreyError, grey_of
+from alexnet.png import without_profiles
+
 SIZE = 256
 """Rows and columns of a whole image at full size (§2)."""
 
-MAX_PIXELS = 50_000_000
-"""Largest width x height that is decoded; a small file can declare far more than memory holds."""
+MAX_PIXELS = 2**26
+"""Largest width x height that is decoded where nobody says otherwise; a small file can declare far
+more than memory holds. Decoding takes BYTES_PER_PIXEL of it, so 1 GiB."""
+MOST_PIXELS = 2**28
+"""The most that anybody can allow: 200-megapixel photographs, with room."""
+BYTES_PER_PIXEL = 16
+"""What decoding may take. Measured at 65 million pixels: JPEG 0.1 and progressive 6, TIFF, BMP and
+PNG 4 to 8, AVIF 9; WebP 16 to 17 and JPEG 2000 19, which reach a limit of memory earlier."""
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,9 +43,9 @@ UPRIGHT = {
 }
 """{EXIF orientation: what puts it right}."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = tuple(known.FORMATS)
 
-Refusal = Literal["empty", "not-an-image", "too-large", "damaged"]
+Refusal = Literal["empty", "not-an-image", "unsupported", "too-large", "damaged"]
 
 
 class ImageRule(BaseModel):
@@ -142,14 +153,15 @@ def to_square(
     as it is. Upright by its EXIF orientation, on white where transparent; of an animated file the
     first frame, of an opened image the frame that it stands at. Raises ImageError.
     """
-    with _refusals():
+    with _refusals(limits):
         if isinstance(photograph, Image.Image):
             image = photograph
             limits.check(image)
         else:
             image = _opened(photograph, formats)
             limits.check(image)
-            image.draft(None, (2 * size, 2 * size))  # JPEGs shrink while they are decoded
+            if image.format in ("JPEG", "MPO"):  # which shrink while they are decoded
+                image.draft(None, (2 * size, 2 * size))
         rgb = to_rgb(image, enough=2 * size)
         # Resizing the centre square alone equals resizing all and cropping, and keeps an image
         # of 1 x 60,000 pixels from growing to 256 x 15 million.
@@ -160,17 +172,46 @@ def to_square(
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
+    found = known.recognise(data)
+    if found == "PNG":
+        data = without_profiles(data)
+    if found in formats and found != "HEIF":
+        formats = (found,)
+    else:
+        formats = tuple(name for name in formats if name in known.readable())
     try:
         return Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
-        allowed = ", ".join(formats)
+        pass
+    if found in formats:
         raise ImageError(
-            "not-an-image", f"the file is not an image of a supported format ({allowed})"
-        ) from None
+            "unsupported",
+            f"the file begins as {found}, but is cut short or of a kind of {found} that cannot be "
+            "read",
+        )
+    text = f"the file is not an image of a supported format ({', '.join(formats)})"
+    if found:
+        text += f": it is {found}"
+    if found == "HEIF" and found not in known.readable():
+        text += f" (HEIC), which can be read after {known.HEIF_REMEDY}"
+    raise ImageError("not-an-image", text)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def pillow_takes(pixels: int) -> Iterator[None]:
+    """In a block Pillow, too, takes images of `pixels` and refuses larger ones, in all threads."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
+def _refusals(limits: Limits) -> Iterator[None]:
     """Whatever is raised in a block is raised as an ImageError."""
     try:
         yield
@@ -179,7 +220,10 @@ def _refusals() -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         # Pillow's own limit, of its own height; by default a warning, up to twice that.
         found = re.search(r"\d+", str(error))  # Pillow tells the size in its text alone
-        raise _too_many("pixels", int(found[0]) if found else None, MAX_PIXELS) from error
+        limit = min(limits.pixels, Image.MAX_IMAGE_PIXELS or limits.pixels)
+        raise _too_many("pixels", int(found[0]) if found else None, limit) from error
+    except UnknownGreyError as error:
+        raise ImageError("unsupported", str(error)) from None
     except MemoryError:
         raise ImageError(
             "too-large", "decoding the image takes more memory than is available"
@@ -189,23 +233,35 @@ def _refusals() -> Iterator[None]:
 
 
 def to_rgb(image: Image.Image, enough: int) -> Image.Image:
-    """Any mode -> RGB, upright. 16 bits are scaled, transparency falls on white.
+    """Any mode -> RGB, upright. More than 8 bits are scaled, transparency falls on white.
 
     Large images shrink by a whole factor before anything is copied, their short side never below
-    `enough` pixels.
+    `enough` pixels. Raises UnknownGreyError.
     """
     image.load()
     orientation = _orientation(image)
+    grey = grey_of(image)
     if image.mode in ("1", "P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode.startswith("I;16"):
+    elif image.mode == "La":
+        image = image.convert("LA")
+    elif image.mode == "HSV":
+        image = image.convert("RGB")
+    elif image.mode.startswith("I;16"):
         image = image.convert("I")
     if (factor := min(image.size) // enough) > 1:
         image = image.reduce(factor)
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    if image.mode == "I":  # 16-bit gray; Pillow's own conversion clips it to white
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    if grey:
+        image = grey.scaled(image)
+    elif image.mode == "LAB":
+        from PIL import ImageCms  # hardly ever needed
+
+        lab, rgb = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        assert converted is not None  # only where it is done in place
+        return converted
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

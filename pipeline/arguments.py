@@ -7,7 +7,7 @@ from pydantic import Field
 from typer import Argument
 
 from alexnet.console import Command, Commands, Options
-from alexnet.pixels import SIZE
+from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, SIZE
 from pipeline.sources import BUILTIN, IMAGENETTE
 from pipeline.sources.ilsvrc import TRAIN, VAL
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
@@ -34,6 +34,9 @@ class Pack(Options):
     class n, counted from 0."""
     max_quarantined: float = Field(MAX_QUARANTINED, ge=0, le=1)
     """Fail if more than this share of all files cannot be used."""
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)
+    """The most pixels (width x height) of one photograph. Each core decodes one at a time, which
+    may take 16 bytes for each of its pixels."""
 
 
 class Show(Options):

@@ -12,7 +12,9 @@ def pack(options: Pack) -> int:
     source = open_source(options.source, options.val_fraction, options.class_names)
     from pipeline.pack import pack  # Ray takes seconds to import; errors above need none of it
 
-    manifest = pack(source, options.dataset, options.size, options.max_quarantined)
+    manifest = pack(
+        source, options.dataset, options.size, options.max_quarantined, options.max_pixels
+    )
     print(
         f"{options.dataset}: {manifest.train.samples:,} training and "
         f"{manifest.val.samples:,} validation images of {manifest.size} x {manifest.size}, "

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet import atomic
-from alexnet.pixels import PACKED
+from alexnet.pixels import MAX_PIXELS, PACKED
 from pipeline.cluster import cluster
 from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import ProgressBar
@@ -33,12 +33,19 @@ class Finished(NamedTuple):
     shard: PackedShard
 
 
-def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> Manifest:
+def pack(
+    source: Source,
+    directory: Path,
+    size: int,
+    max_quarantined: float,
+    max_pixels: int = MAX_PIXELS,
+) -> Manifest:
     """Write `source` as a dataset of size x size images into `directory`.
 
     The manifest is written last. Interrupted and run again, it keeps finished shards and ends
-    with the same bytes. Raises DatasetError if the directory holds a dataset already, or if more
-    than the share `max_quarantined` of all files cannot be used.
+    with the same bytes. Photographs of more than `max_pixels` are refused. Raises DatasetError if
+    the directory holds a dataset already, or if more than the share `max_quarantined` of all files
+    cannot be used.
     """
     if (directory / "manifest.json").exists():
         shutil.rmtree(directory / RECORDS, ignore_errors=True)
@@ -47,7 +54,11 @@ def pack(source: Source, directory: Path, size: int, max_quarantined: float) -> 
         )
     plans = [
         ShardPlan(
-            split, number, samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES], size
+            split,
+            number,
+            samples[number * SHARD_SAMPLES : (number + 1) * SHARD_SAMPLES],
+            size,
+            max_pixels,
         )
         for split, samples in source.splits.items()
         for number in range(ceil(len(samples) / SHARD_SAMPLES))

@@ -7,15 +7,19 @@ before training, so damage is found in its course: packing is the better way, th
 
 import hashlib
 import json
-import re
+import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from alexnet import atomic
-from alexnet.pixels import ImageError, to_square
+from alexnet.formats import HEAD_BYTES, recognise
+from alexnet.grey import TiffTag
+from alexnet.pixels import MAX_PIXELS, ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
@@ -27,32 +31,27 @@ from pipeline.statistics import Sums
 
 STATISTICS_SAMPLES = 5000
 """Training photographs, the first in hashed order, that mean and colours are taken from."""
+CHANNELS = 3
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
-
-READABLE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|P[1-6]\s"
-    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-    re.DOTALL,
-)
-"""How files of the formats begin that DALI reads: JPEG, PNG, BMP, TIFF, WebP, PNM, JPEG 2000."""
-FORMATS = "JPEG, PNG, BMP, TIFF, WebP, PNM and JPEG 2000"
-LONGEST_BEGINNING = 12
-"""Bytes."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "JPEG2000", "PPM")
+"""Those that DALI reads."""
 
 
 def index_photographs(
-    source: Source, directory: Path, size: int, damage: Damage = "error"
+    source: Source, directory: Path, size: int, damage: Damage = "error", batch: int = 1
 ) -> Dataset:
     """Write a dataset into `directory` that lists the files of `source`, to be scaled to `size`.
 
     What is there already is kept: a run goes on with the list it began with. Raises DatasetError
     where files cannot be read or, unless damage is to be replaced, are empty or of no format that
-    training reads.
+    training reads; where they are read in place as something else; and where `batch` of them, at
+    full size, take more memory than there is.
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
     check_names(source.classes)
-    _check(source, damage)
+    _check(source, damage, batch)
     splits = {}
     for split, samples in source.splits.items():
         (directory / split).mkdir(parents=True, exist_ok=True)
@@ -84,26 +83,34 @@ def index_photographs(
     return Dataset(directory)
 
 
-def _check(source: Source, damage: Damage) -> None:
-    """Look at the beginning of every file; raises DatasetError that names the first bad one."""
+def _check(source: Source, damage: Damage, batch: int) -> None:
+    """Look at the beginning of every file, and of images in more than 8 bits at all of it.
+
+    Raises DatasetError that names the first bad one.
+    """
     files = [sample.location for samples in source.splits.values() for sample in samples]
+    pixels: list[int] = []
 
     def fault(file: str) -> str:
         try:
             status = regular_status(Path(file))
             with Path(file).open("rb") as opened:
-                beginning = opened.read(LONGEST_BEGINNING)
+                beginning = opened.read(HEAD_BYTES)
         except OSError as error:
             return f"cannot be read ({error.strerror})"
+        if (name := recognise(beginning)) in FORMATS:
+            return _fault_of_image(Path(file), name, damage, pixels)
         if damage == "replace":
             return ""
         if not status.st_size:
             return "is empty, so it cannot be decoded"
-        if not READABLE.match(beginning):
-            return f"is of none of the formats that are read in place ({FORMATS})"
-        return ""
+        return f"is of none of the formats that are read in place ({', '.join(FORMATS)})"
 
-    with ThreadPoolExecutor() as pool, ProgressBar("check", len(files), "files") as progress:
+    with (
+        warnings.catch_warnings(action="ignore"),  # Pillow's, of all that may be odd in a file
+        ThreadPoolExecutor() as pool,
+        ProgressBar("check", len(files), "files") as progress,
+    ):
         faults = []
         for file, text in zip(files, pool.map(fault, files), strict=True):
             if text:
@@ -113,6 +120,50 @@ def _check(source: Source, damage: Damage) -> None:
         file, text = min(faults)
         more = f" (and {len(faults) - 1:,} more of {len(files):,} files)" if faults[1:] else ""
         raise DatasetError(f"{file} {text}{more}; {PhotographSplit.remedy}")
+    if pixels and (needed := CHANNELS * batch * sum(pixels) / len(pixels)) > (there := _memory()):
+        raise DatasetError(
+            f"a batch of {batch:,} photographs takes {needed / 1e9:,.0f} GB of memory in place, at "
+            f"their full size of {sum(pixels) // len(pixels):,} pixels on average, but there are "
+            f"{there / 1e9:,.0f} GB; pack the folder, or choose a smaller --batch"
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine, or of its container."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such limit
+        there = min(there, int(CONTAINER_MEMORY.read_text()))
+    return there
+
+
+def _fault_of_image(file: Path, name: str, damage: Damage, pixels: list[int]) -> str:
+    """Why DALI would not read the image, or would read something else; empty where it does.
+
+    What is damaged is left to be found when training meets it. Adds its pixels to `pixels`.
+    """
+    try:
+        with Image.open(file, formats=[name]) as image:
+            area = image.width * image.height
+            if area > MAX_PIXELS:
+                return f"has {area:,} pixels, more than the {MAX_PIXELS:,} that are read in place"
+            pixels.append(area)
+            if name != "TIFF":
+                return ""
+            mode, tags = image.mode, getattr(image, "tag_v2", {})
+        deep = mode.startswith(("I", "F"))
+        if mode in ("1", "I", "LAB") or (deep and tags.get(TiffTag.WHITE) == 0):
+            return "is of a kind of TIFF that is not read in place"
+        if mode == "F":
+            to_square(file.read_bytes(), 1)
+    except UnidentifiedImageError:
+        if name == "TIFF" and damage == "error":
+            return "is cut short, or of a kind of TIFF that is not read"
+        return ""
+    except ImageError as error:
+        return f"cannot be used: {error}" if error.kind == "unsupported" else ""
+    except Exception:  # decoders of hostile files raise almost anything
+        return ""
+    return ""
 
 
 def _sums(source: Source, size: int) -> Sums:

@@ -16,13 +16,21 @@ import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import PACKED, ImageError, to_square
+from alexnet.pixels import (
+    MAX_PIXELS,
+    MOST_PIXELS,
+    PACKED,
+    ImageError,
+    Limits,
+    pillow_takes,
+    to_square,
+)
 from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
 
 JPEG_QUALITY = 90
-RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 1"
+RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 2"
 """Part of every fingerprint. Raise the number when the same photograph gives other bytes."""
 RECORDS = ".pack"
 """Directory of the records inside a dataset that is being packed."""
@@ -38,6 +46,8 @@ class ShardPlan:
     samples: list[Sample]
     size: int
     """Rows and columns of each image."""
+    max_pixels: int = MAX_PIXELS
+    """Of a photograph; larger ones are refused."""
 
     @property
     def file(self) -> str:
@@ -71,7 +81,8 @@ def pack_shard(reader: Reader, plan: ShardPlan, directory: Path) -> tuple[Packed
     fingerprint = _fingerprint(reader, plan)
     if kept := _kept(record, fingerprint, path):
         return kept
-    content, shard, sums = _packed(reader, plan)
+    with pillow_takes(plan.max_pixels):
+        content, shard, sums = _packed(reader, plan)
     atomic.write(path, content)
     atomic.write(record, _dump(shard, sums, fingerprint))
     return shard, sums
@@ -94,11 +105,11 @@ def _packed(reader: Reader, plan: ShardPlan) -> tuple[bytes, PackedShard, Sums]:
         try:
             data = reader.read(sample.location)
             source.update(hashlib.sha256(data).digest())
-            image = to_square(data, plan.size)
+            image = to_square(data, plan.size, limits=Limits(plan.max_pixels))
         except (ImageError, OSError) as error:
             kind = error.kind if isinstance(error, ImageError) else "unreadable"
             place = {"split": plan.split, "key": sample.key, "file": sample.location}
-            refused.append(place | {"kind": kind, "reason": str(error)})
+            refused.append(place | {"kind": kind, "reason": _reason(error)})
             continue
         # Before JPEG: a second decoding would cost a quarter of the time for a mean that
         # differs by rounding.
@@ -126,6 +137,12 @@ def _packed(reader: Reader, plan: ShardPlan) -> tuple[bytes, PackedShard, Sums]:
     return content, shard, sums
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImageError) and error.what == "pixels":
+        return f"{error}; --max-pixels sets it, up to {MOST_PIXELS:,}"
+    return str(error)
+
+
 def _add(tar: bytearray, name: str, data: bytes) -> int:
     """Append one file, with nothing in its header but name and size; returns where it starts."""
     header = tarfile.TarInfo(name)
@@ -142,7 +159,8 @@ def _padded(length: int, block: int) -> int:
 
 def _fingerprint(reader: Reader, plan: ShardPlan) -> str:
     """SHA-256 of all that decides the shard's bytes; of the photographs only their stamps."""
-    digest = hashlib.sha256(f"{RULES} {plan.size} {plan.split} {plan.number}".encode())
+    rules = f"{RULES} {plan.size} {plan.max_pixels} {plan.split} {plan.number}"
+    digest = hashlib.sha256(rules.encode())
     for sample in plan.samples:
         try:
             stamp = reader.stamp(sample.location)

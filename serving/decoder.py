@@ -16,11 +16,12 @@ import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
-from alexnet.pixels import MAX_PIXELS, ImageError, ImageRule, Limits, whole_image
+from alexnet.pixels import BYTES_PER_PIXEL, ImageError, ImageRule, Limits, whole_image
 from serving.formats import named
 
 MEMORY_BYTES = 2**30
-"""What a decoder process may take beyond what it starts with."""
+"""What a decoder process may take beyond what it starts with; more where larger images are let in
+than by default."""
 ATTEMPTS = 2
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
@@ -45,7 +46,7 @@ class Decoder:
 
         async def start_one() -> None:
             async with self._limiter:  # or else a first image would start one more
-                await _run(_confine)
+                await _run(_confine, self._limits.pixels)
 
         await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
@@ -77,7 +78,7 @@ async def _run(function: Callable[..., T], *arguments: Any) -> T:
 def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: ImageRule, limits: Limits
 ) -> np.ndarray:
-    _confine()
+    _confine(limits.pixels)
     try:
         return whole_image(data, size, formats, rule, limits)
     except ImageError as error:
@@ -87,13 +88,13 @@ def _decode(
 
 
 @cache
-def _confine() -> None:
+def _confine(max_pixels: int) -> None:
     # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    bound = pages * resource.getpagesize() + MEMORY_BYTES
+    bound = pages * resource.getpagesize() + max(MEMORY_BYTES, BYTES_PER_PIXEL * max_pixels)
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     # Some of Pillow's decoders allocate before `Limits` sees the size.
-    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)

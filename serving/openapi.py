@@ -3,8 +3,10 @@
 from http import HTTPStatus
 from typing import Any
 
+from alexnet.formats import FORMATS
 from serving.errors import STATUS
 from serving.schemas import Base64Parameters, Problem
+from serving.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -30,7 +32,7 @@ _FORM = {
     "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1}},
 }
 _IMAGE = {"multipart/form-data": {"schema": _FORM}} | {
-    media_type: {"schema": _FILE} for media_type in ("image/jpeg", "image/png", "image/webp")
+    FORMATS[name].media_type: {"schema": _FILE} for name in Settings.model_fields["formats"].default
 }
 _BASE64 = {
     "type": "object",
@@ -48,6 +50,13 @@ IMAGES = {
     "requestBody": {"required": True, "content": _IMAGE | {"application/json": {"schema": _BASE64}}}
 }
 UPLOAD = refusals(
-    "damaged", "slow", "too-large", "not-an-image", "bad-parameter", "queue-full", "deadline"
+    "damaged",
+    "slow",
+    "too-large",
+    "not-an-image",
+    "unsupported",
+    "bad-parameter",
+    "queue-full",
+    "deadline",
 )
 """The refusals of every route that takes images."""

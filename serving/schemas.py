@@ -13,9 +13,9 @@ from alexnet.guess import Guess
 
 EXAMPLE_PROBLEM: dict[str, Any] = {
     "type": "about:blank", "title": "Content Too Large", "status": 413, "code": "too-large",
-    "detail": "the image has 81,000,000 pixels; the limit is 50,000,000",
+    "detail": "the image has 81,000,000 pixels; the limit is 67,108,864",
     "request_id": "0f3a9c1e5b7d4f60",
-    "limit": 50000000, "seen": 81000000, "setting": "SERVING_MAX_PIXELS",
+    "limit": 67108864, "seen": 81000000, "setting": "SERVING_MAX_PIXELS",
 }  # fmt: skip
 EXAMPLE_GUESSES: list[Any] = [
     {"id": "n02102040", "label": "English springer", "probability": 0.9713},

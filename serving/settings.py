@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from PIL import Image
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typer import Option
 
-from alexnet.pixels import MAX_PIXELS, Limits
+from alexnet.formats import FORMATS, HEIF_REMEDY, readable
+from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, Limits
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#,]+")
@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     """The most images in one request."""
     max_upload_bytes: int = Field(20_000_000, ge=1024)
     """The most bytes of one request."""
-    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
-    """The most pixels (width x height) of one image."""
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)
+    """The most pixels (width x height) of one image. A decoder may take 16 bytes for each."""
     max_aspect: float = Field(30, ge=1)
     """The long side of an image divided by its short side may not be more than this."""
     max_frames: int = Field(100, ge=1)
@@ -122,13 +122,13 @@ class Settings(BaseSettings):
     @field_validator("formats")
     @classmethod
     def _known(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
-        Image.init()
-        of_ending = Image.registered_extensions()
+        of_ending = {ending: name for name, form in FORMATS.items() for ending in form.endings}
         found = []
         for name in (name.strip() for given in formats for name in given.split(",")):
-            named = of_ending.get(f".{name.lower()}", name.upper())
-            if named not in Image.OPEN:
-                raise ValueError(f"{name}: not among {', '.join(sorted(Image.OPEN))}")
+            named = of_ending.get(name.lower(), name.upper())
+            if named not in readable():
+                remedy = f" ({HEIF_REMEDY} adds it)" if named == "HEIF" else ""
+                raise ValueError(f"{name}: not among {', '.join(sorted(readable()))}{remedy}")
             found.append(named)
         return tuple(dict.fromkeys(found))
 

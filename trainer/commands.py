@@ -41,7 +41,7 @@ from trainer.run import RunError, ask_to_stop, find_run, open_run
 
 def train(options: Train) -> int:
     recipe = resolve(options.recipe, os.environ, recipe_changes(options))
-    dataset = find_dataset(options, recipe.size)
+    dataset = find_dataset(options, recipe.size, recipe.batch)
     if options.index and dataset and dataset.manifest.original:
         raise RunError(
             f"--index needs a packed dataset; pack {options.data}: "

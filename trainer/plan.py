@@ -38,7 +38,7 @@ def starting_model(options: Train, network: AlexNetConfig) -> Path | None:
     return published
 
 
-def find_dataset(options: Train, size: int) -> Dataset | None:
+def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     """A packed dataset, or the photographs of a folder as one; None for a word whose dataset has
     not been packed. Raises RunError where the images have not `size` rows and columns."""
     data = options.data
@@ -55,7 +55,7 @@ def find_dataset(options: Train, size: int) -> Dataset | None:
             dataset = Dataset(listing)
         else:
             source = folder_source(data, VAL_FRACTION, {})
-            dataset = index_photographs(source, listing, size, options.damage)
+            dataset = index_photographs(source, listing, size, options.damage, batch)
     if dataset.manifest.size != size:
         raise RunError(
             f"{dataset.directory}: the images have {dataset.manifest.size} x "

@@ -12,14 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from alexnet.classes import ClassLabel
 from alexnet.fault import fault
+from alexnet.formats import ENDINGS, USUAL_ENDINGS
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.splits import find_splits, say_held_out, say_left_out, split_of
 from pipeline.sources.tar import Member, Members, list_members
 from pipeline.sources.tree import list_entries
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -117,11 +116,12 @@ def _fields(shard: Path) -> dict[str, dict[str, Member]]:
 
 def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
     """Where the image lies, and the label."""
-    image = next((fields[field] for field in IMAGES if field in fields), None)
+    image = next((fields[field] for field in ENDINGS if field in fields), None)
     if image is None:
         raise DatasetError(
             f"{sample}: there is no image, only {', '.join(sorted(fields))}; "
-            f"add one as {', '.join(IMAGES[:-1])} or {IMAGES[-1]}, or remove the sample"
+            f"add one as {', '.join(USUAL_ENDINGS[:-1])} or {USUAL_ENDINGS[-1]}, "
+            "or remove the sample"
         )
     field = next((field for field in ("cls", "json") if field in fields), None)
     if field is None:

@@ -161,10 +161,10 @@ def test_several_models_answer_by_their_mean(tmp_path: Path, photographs: list[P
     [
         (b"", "the photograph: the file is empty (0 bytes); replace it, or leave it out"),
         (b"<html>", "the photograph: the file is not an image of a supported format (JPEG, "
-                    "PNG, WEBP, GIF, BMP, TIFF); convert it, or leave it out"),
+                    "PNG, WEBP, GIF, BMP, TIFF, AVIF, JPEG2000, PPM); convert it, or leave it out"),
         (b"\xff\xd8\xff\xe0 and no more", "the photograph: the image is damaged or cut short"),
-        (Image.new("L", (1, 50_000_001)), "the photograph: the image has 50,000,001 pixels; the "
-                                          "limit is 50,000,000; make it smaller, or leave it out"),
+        (Image.new("L", (1, 2**26 + 1)), "the photograph: the image has 67,108,865 pixels; the "
+                                          "limit is 67,108,864; make it smaller, or leave it out"),
         ([np.zeros((9, 9, 3), np.uint8), np.zeros((3, 9, 9), np.uint8)],
          "photographs[1] is an array of shape (3, 9, 9) and dtype uint8; expected a path"),
         (np.zeros((2, 9, 9, 3), np.uint8), "the photograph is an array of shape (2, 9, 9, 3)"),

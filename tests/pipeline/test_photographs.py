@@ -116,6 +116,25 @@ def test_a_format_that_training_cannot_read_is_named_at_once(few: Path, name: st
         index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
 
 
+def test_what_would_be_read_wrongly_is_named_also_where_damage_is_replaced(few: Path) -> None:
+    grey = np.linspace(0, 200, 64 * 64, dtype=np.float32).reshape(64, 64)
+    Image.fromarray(grey).save(few / "disc" / "float.tif")
+    (few / "disc" / "cut.tif").write_bytes((few / "disc" / "float.tif").read_bytes()[:20])
+    text = r"float\.tif cannot be used: .* floats from 0 to 200; only 0 to 1 is known; convert"
+    with pytest.raises(DatasetError, match=text):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "r", 64, "replace")
+    (few / "disc" / "float.tif").unlink()
+    index_photographs(folder_source(few, 0.1, {}), few.parent / "r", 64, "replace")
+    with pytest.raises(DatasetError, match=r"cut\.tif is cut short, or of a kind of TIFF"):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
+
+
+def test_batches_that_no_memory_holds_are_refused_before_training(few: Path) -> None:
+    text = r"a batch of 1,000,000,000 photographs takes [\d,]+ GB .*; pack the folder, or choose a"
+    with pytest.raises(DatasetError, match=text):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64, batch=10**9)
+
+
 def test_files_that_are_empty_or_cannot_be_read_are_named_at_once(few: Path) -> None:
     (few / "disc" / "empty.jpg").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"empty\.jpg is empty, .*; convert or remove it; or"):

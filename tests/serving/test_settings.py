@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from alexnet.formats import readable
+from alexnet.pixels import MOST_PIXELS
 from serving.settings import Settings, granted_cores
 
 
@@ -56,6 +58,7 @@ def test_connections_are_kept_longer_than_proxies_keep_theirs():
         ("JPEG,PNG", ("JPEG", "PNG")),
         ("jpeg, png", ("JPEG", "PNG")),
         ("JPG,jpeg,Tif", ("JPEG", "TIFF")),
+        ("avif, jp2, pgm", ("AVIF", "JPEG2000", "PPM")),
     ],
 )
 def test_formats_are_named_as_people_name_them(
@@ -64,6 +67,19 @@ def test_formats_are_named_as_people_name_them(
     monkeypatch.setenv("SERVING_FORMATS", written)
     assert Settings(model="m").formats == formats
     assert Settings(model="m", formats=(written,)).formats == formats
+
+
+@pytest.mark.skipif("HEIF" in readable(), reason="pillow-heif is installed")
+@pytest.mark.parametrize("written", ["heic", "HEIF", "JPEG,heif"])
+def test_heic_without_what_reads_it_is_refused_with_the_remedy(written: str) -> None:
+    with pytest.raises(ValidationError, match=r"not among AVIF, .*`pip install pillow-heif` adds"):
+        Settings(model="m", formats=(written,))
+
+
+def test_the_limit_of_pixels_goes_up_as_far_as_its_ceiling() -> None:
+    assert Settings(model="m", max_pixels=MOST_PIXELS).limits.pixels == MOST_PIXELS
+    with pytest.raises(ValidationError, match="less than or equal to 268435456"):
+        Settings(model="m", max_pixels=MOST_PIXELS + 1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def planned(photographs: Path, folder: Path, resources: Resources, **changes: ob
         {"data": photographs, "name": "r", "runs": folder, "recipe": "small", **changes}
     )
     recipe = resolve(options.recipe, {}, recipe_changes(options))
-    dataset = find_dataset(options, recipe.size)
+    dataset = find_dataset(options, recipe.size, recipe.batch)
     assert dataset
     return make_run(options, recipe, dataset, None, resources)
 
@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_word_is_packed_later(tmp_path: Path) -> None:
     options = Train(data=Path("builtin"), name="r", datasets=tmp_path)
-    assert find_dataset(options, 64) is None
+    assert find_dataset(options, 64, 8) is None
 
 
 def test_a_model_that_does_not_fit_is_refused(two_models: tuple[Path, Path]) -> None:

@@ -141,7 +141,7 @@ def test_classes_by_line_or_from_a_manifest(write: Callable[..., Path]) -> None:
     [
         (
             {"k.cls": b"0"},
-            r"x\.tar, sample k: there is no image, only cls; add one as jpg, .* or tiff",
+            r"x\.tar, sample k: there is no image, only cls; add one as jpg, .* or ppm",
         ),
         ({"k.jpg": b""}, r"x\.tar, sample k: there is no label, only jpg; add a number as cls"),
         (
