@@ -15,6 +15,8 @@ import numpy as np
 from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict
 
+from alexnet.bounds import excess
+
 SIZE = 256
 """Rows and columns of a whole image at full size (§2)."""
 
@@ -160,6 +162,8 @@ def to_square(
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
+    if too_much := excess(data):
+        raise ImageError("too-large", too_much)
     try:
         return Image.open(io.BytesIO(data), formats=formats)
     except Image.UnidentifiedImageError:
