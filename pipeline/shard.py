@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import PACKED, ImageError, to_square
+from alexnet.pixels import PACKED, ImageError
+from pipeline.decoder import Decoder
 from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
@@ -71,7 +72,8 @@ def pack_shard(reader: Reader, plan: ShardPlan, directory: Path) -> tuple[Packed
     fingerprint = _fingerprint(reader, plan)
     if kept := _kept(record, fingerprint, path):
         return kept
-    content, shard, sums = _packed(reader, plan)
+    with Decoder() as decode:
+        content, shard, sums = _packed(reader, plan, decode)
     atomic.write(path, content)
     atomic.write(record, _dump(shard, sums, fingerprint))
     return shard, sums
@@ -84,7 +86,7 @@ def encode(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _packed(reader: Reader, plan: ShardPlan) -> tuple[bytes, PackedShard, Sums]:
+def _packed(reader: Reader, plan: ShardPlan, decode: Decoder) -> tuple[bytes, PackedShard, Sums]:
     source, sums = hashlib.sha256(), Sums.zero(plan.size, np.float32)
     rows, packed, digests = [], [], []
     refused: list[dict[str, str]] = []
@@ -94,7 +96,7 @@ def _packed(reader: Reader, plan: ShardPlan) -> tuple[bytes, PackedShard, Sums]:
         try:
             data = reader.read(sample.location)
             source.update(hashlib.sha256(data).digest())
-            image = to_square(data, plan.size)
+            image = decode(data, plan.size)
         except (ImageError, OSError) as error:
             kind = error.kind if isinstance(error, ImageError) else "unreadable"
             place = {"split": plan.split, "key": sample.key, "file": sample.location}

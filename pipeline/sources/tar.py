@@ -146,7 +146,7 @@ class _Header(NamedTuple):
 
 def _headers(file: BinaryIO, start: int, end: int, archive: str) -> Iterator[tuple[_Header, Place]]:
     """Each member, with what the headers before it say of it."""
-    offset = start
+    offset, told = start, 0
     about: dict[str, str] = {}
     while True:
         file.seek(offset)
@@ -169,18 +169,20 @@ def _headers(file: BinaryIO, start: int, end: int, archive: str) -> Iterator[tup
                 f"and {end - place.offset:,} follow",
             )
         if header.type in EXTENSIONS:
-            if place.size > LONGEST:
-                what = f"{header.name[:SHOWN]} has a name or records of {place.size:,} bytes"
+            told += place.size
+            if told > LONGEST:
+                what = f"{header.name[:SHOWN]} has a name or records of {told:,} bytes"
                 raise _unread(archive, f"{what}; the limit is {LONGEST:,}")
             found = _described(header.type, file.read(place.size))
             if found is None or (header.type == COMMON_RECORDS and OF_ONE & found.keys()):
                 raise _broken(archive, f"invalid records at byte {place.offset:,}")
             if header.type != COMMON_RECORDS:
-                about = found | about
+                for key, value in found.items():
+                    about.setdefault(key, value)
         elif header.type == SPARSE_TYPE or any(key.startswith(SPARSE_KEY) for key in about):
             raise _unread(archive, f"{header.name[:SHOWN]} is a sparse file, stored in pieces")
         else:
-            about = {}
+            about, told = {}, 0
             yield header, place
 
 
