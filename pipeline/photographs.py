@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.bounds import excess
+from alexnet.bounds import excess, too_long
 from alexnet.pixels import ImageError
 from pipeline.dataset import Dataset
 from pipeline.decoder import Decoder
@@ -97,7 +97,7 @@ def _check(source: Source, damage: Damage) -> None:
             status = regular_status(Path(file))
             with Path(file).open("rb") as opened:
                 beginning = opened.read(LONGEST_BEGINNING)
-                too_much = _excess(opened) if beginning else ""
+                too_much = too_long(status.st_size) or (_excess(opened) if beginning else "")
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         if too_much:
