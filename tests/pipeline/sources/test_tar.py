@@ -205,7 +205,7 @@ def with_records(records: bytes, kind: bytes = b"x") -> bytes:
         (with_records(b"11 size=10\n", b"g"), "invalid records at byte 512"),
         (with_records(b"0 size=10\n"), "invalid records at byte 512"),
         (with_records(b"9999 size=10\n"), "invalid records at byte 512"),
-        (with_records(b"1" * 5000), "invalid records at byte 512"),
+        (with_records(b"1" * 900_000), "invalid records at byte 512"),
         (with_records(b"22 GNU.sparse.major=1\n"), "a is a sparse file"),
         (raw("a", octal(3), b"S", b"abc"), "a is a sparse file"),
         (raw("a", b"", b"1", target="b"), "a is a link to b, which is no file in the archive"),
