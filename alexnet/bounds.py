@@ -5,17 +5,20 @@ takes them. All of it is counted, so that every machine takes and refuses the sa
 import errno
 import os
 import re
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 
-MAX_BYTES = 500_000_000
-"""Largest photograph that is read; 50 million pixels of four 16-bit channels have 400 million."""
+MAX_BYTES = 2**30
+"""Largest photograph that is read: 268 million pixels of four bytes."""
 MAX_SCANS = 100
-"""Scans of a JPEG: each goes over all of the image. Encoders write one, or for a progressive image
-about ten."""
-MAX_SCANNED = 2_500_000_000
-"""Pixels of a JPEG times its scans: one takes a nanosecond, where no byte of the file is spent on
-it. Fewer scans of a large image, as many as 50 of 50 million pixels."""
+"""Scans of a JPEG, each of which goes over all of it. A progressive one has about ten."""
+MAX_SCANNED = 4_000_000_000
+"""Pixels of a JPEG times its scans. A scan takes up to a nanosecond for a pixel, and hardly a byte
+of the file; large images may have fewer of them, those of 50 million pixels 80."""
 MAX_SEGMENTS = 500
 """Segments of a JPEG, which Pillow reads in Python; a large colour profile takes 255."""
 MAX_JUNK = 1 << 20
@@ -23,6 +26,7 @@ MAX_JUNK = 1 << 20
 
 START, END = b"\xff\xd8", 0xD9
 SCAN, SCAN_MARKER = 0xDA, b"\xff\xda"
+SEQUENTIAL = {0xC0, 0xC1, 0xC9}
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 SEGMENTS = {*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE}
 """Markers that a length follows; the others stand alone."""
@@ -43,9 +47,24 @@ def read_at_most(path: Path, limit: int) -> bytes:
     return data
 
 
-def excess(data: bytes) -> str:
-    """What of a photograph is more than a decoder is given, in words; empty where nothing is."""
-    return too_long(len(data)) or (_jpeg_excess(data) if data.startswith(START) else "")
+@contextmanager
+def memory_bounded(more: int) -> Iterator[None]:
+    """In a block this process takes up to `more` bytes beyond what it has; MemoryError beyond."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + more
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or bound < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def excess(data: bytes | mmap) -> str:
+    """What of a photograph is more than a decoder is given, in words; empty where nothing is. Most
+    files are only looked at where they begin."""
+    return too_long(len(data)) or (_jpeg_excess(data) if data[: len(START)] == START else "")
 
 
 def too_long(size: int) -> str:
@@ -53,20 +72,22 @@ def too_long(size: int) -> str:
     return f"the file has {size:,} bytes; the limit is {MAX_BYTES:,}" if size > MAX_BYTES else ""
 
 
-def _jpeg_excess(data: bytes) -> str:
+def _jpeg_excess(data: bytes | mmap) -> str:
     """Walks from marker to marker (ITU-T T.81, annex B) as libjpeg and Pillow do."""
-    at, segments, junk, scans, pixels = len(START), 0, 0, 0, 0
+    at, segments, junk, scans, pixels, components = len(START), 0, 0, 0, 0, None
     limit = MAX_SCANS
     while found := (IN_SCAN if scans else MARKER).search(data, at):
         segments += 1
         junk += 0 if scans else found.start() - at
         marker, at = found[1][0], found.end()
+        header = data[at : at + 8]
         if marker == END and scans:
             break
         if marker in FRAMES:
-            rows, columns = data[at + 3 : at + 5], data[at + 5 : at + 7]
-            pixels = max(pixels, int.from_bytes(rows, "big") * int.from_bytes(columns, "big"))
+            rows, columns = int.from_bytes(header[3:5], "big"), int.from_bytes(header[5:7], "big")
+            pixels = max(pixels, rows * columns)
             limit = min(MAX_SCANS, max(1, MAX_SCANNED // max(1, pixels)))
+            components = header[7:] if marker in SEQUENTIAL else None
         scans += marker == SCAN
         if scans > limit:
             return f"the JPEG has more than {limit} scans of {pixels:,} pixels; that is the limit"
@@ -76,7 +97,16 @@ def _jpeg_excess(data: bytes) -> str:
                 "them; that is the limit"
             )
         if marker in SEGMENTS:
-            at += max(2, int.from_bytes(data[at : at + 2], "big"))
-        if marker == SCAN and scans + data.count(SCAN_MARKER, at) <= limit:
-            break  # not even bytes that look like scans would be too many
+            at += max(2, int.from_bytes(header[:2], "big"))
+        if marker == SCAN and scans == 1 and header[2:3] == components:
+            break  # it has all components, and no other scan is read
+        if marker == SCAN and not _holds(data, at, limit + 1 - scans):
+            break
     return ""
+
+
+def _holds(data: bytes | mmap, at: int, count: int) -> bool:
+    """Whether so many bytes look as the beginning of a scan from `at` on."""
+    while count and (at := data.find(SCAN_MARKER, at) + 1):
+        count -= 1
+    return not count

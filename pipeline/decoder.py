@@ -7,23 +7,24 @@ are decoded in a process of their own, which ends when it takes too much.
 import contextlib
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Self
 
 from PIL import Image
 
-from alexnet.pixels import PACKED, ImageError, ImageRule, to_square
+from alexnet.bounds import memory_bounded
+from alexnet.pixels import PACKED, UNLIMITED, ImageError, ImageRule, Limits, to_square
 from pipeline.manifest import DatasetError
 
 PROCESSOR_S = 10
-"""Seconds of processor time for one photograph; of 50 million pixels most take two or three. Not
-of the clock, which runs on while other work has the processors."""
-MEMORY_BYTES = 2**31
-"""What a process may take beyond what it starts with."""
+"""Processor time for one photograph, where up to PIXELS are allowed; more for more. Most formats
+take two or three seconds for 50 million pixels. It is no time of the clock, which runs on while
+other work has the processors."""
+PIXELS = 2**26
+BYTES_PER_PIXEL = 32
+"""What a process may take, for each pixel that is allowed, beyond what it starts with."""
 JPEG, JPEG_BYTES = b"\xff\xd8\xff", 32_000_000
 """How a JPEG begins, and the largest whose bytes alone are no reason to bound its time."""
 FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -34,8 +35,15 @@ class Decoder:
     """Decodes photographs, in any number of threads. A process that is done waits for the next;
     all end with the block of a `with`."""
 
-    def __init__(self, processor_s: float = PROCESSOR_S, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._processor_s, self._memory_bytes = processor_s, memory_bytes
+    def __init__(
+        self,
+        limits: Limits = UNLIMITED,
+        processor_s: float = PROCESSOR_S,
+        bytes_per_pixel: int = BYTES_PER_PIXEL,
+    ) -> None:
+        self._limits = limits
+        self._processor_s = processor_s * max(1, limits.pixels / PIXELS)
+        self._memory_bytes = bytes_per_pixel * limits.pixels
         self._idle: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -49,7 +57,7 @@ class Decoder:
         """`to_square` of a file's bytes. Raises ImageError; and DatasetError where a process was
         ended from outside, which tells nothing of the photograph."""
         if data.startswith(JPEG) and len(data) <= JPEG_BYTES:
-            return to_square(data, size, rule=rule)
+            return to_square(data, size, rule=rule, limits=self._limits)
         try:
             process = self._idle.pop()
         except IndexError:
@@ -57,7 +65,7 @@ class Decoder:
         assert process.stdin
         assert process.stdout
         try:
-            pickle.dump((data, size, rule, self._processor_s), process.stdin)
+            pickle.dump((data, size, rule, self._limits, self._processor_s), process.stdin)
             process.stdin.flush()
             answer = pickle.load(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
@@ -103,19 +111,16 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 def _serve(memory_bytes: int) -> None:
     """Decode what comes in, in the process that `_start` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started it
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    bound = pages * resource.getpagesize() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    with os.fdopen(os.dup(1), "wb") as answers:
+    with memory_bounded(memory_bytes), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # for what libraries print
         while True:
             try:
-                data, size, rule, processor_s = pickle.load(sys.stdin.buffer)
+                data, size, rule, limits, processor_s = pickle.load(sys.stdin.buffer)
             except (EOFError, pickle.UnpicklingError):
                 return
             signal.setitimer(signal.ITIMER_PROF, processor_s)  # its signal ends the process
             try:
-                answer: Image.Image | ImageError = to_square(data, size, rule=rule)
+                answer: Image.Image | ImageError = to_square(data, size, rule=rule, limits=limits)
             except ImageError as error:
                 answer = error
             signal.setitimer(signal.ITIMER_PROF, 0)

@@ -9,14 +9,18 @@ import hashlib
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from alexnet import atomic
-from alexnet.pixels import ImageError, to_square
+from alexnet.bounds import excess, too_long
+from alexnet.pixels import ImageError
 from pipeline.dataset import Dataset
+from pipeline.decoder import Decoder
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
@@ -93,8 +97,11 @@ def _check(source: Source, damage: Damage) -> None:
             status = regular_status(Path(file))
             with Path(file).open("rb") as opened:
                 beginning = opened.read(LONGEST_BEGINNING)
+                too_much = too_long(status.st_size) or (_excess(opened) if beginning else "")
         except OSError as error:
             return f"cannot be read ({error.strerror})"
+        if too_much:
+            return f"cannot be used: {too_much}"
         if damage == "replace":
             return ""
         if not status.st_size:
@@ -115,16 +122,25 @@ def _check(source: Source, damage: Damage) -> None:
         raise DatasetError(f"{file} {text}{more}; {PhotographSplit.remedy}")
 
 
+def _excess(file: BinaryIO) -> str:
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        return excess(mapped)
+
+
 def _sums(source: Source, size: int) -> Sums:
     samples, sums = source.splits["train"][:STATISTICS_SAMPLES], Sums.zero(size)
 
     def opened(location: str) -> Image.Image | None:
         try:
-            return to_square(source.reader.read(location), size)
+            return decode(source.reader.read(location), size)
         except (ImageError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
-    with ThreadPoolExecutor() as pool, ProgressBar("mean", len(samples), "images") as progress:
+    with (
+        Decoder() as decode,
+        ThreadPoolExecutor() as pool,
+        ProgressBar("mean", len(samples), "images") as progress,
+    ):
         for image in pool.map(opened, (sample.location for sample in samples)):
             if image is not None:
                 sums.add(image)

@@ -84,7 +84,7 @@ def test_one_that_takes_too_long_is_too_large_and_the_next_is_decoded(decode: De
 
 
 def test_one_that_takes_too_much_memory_is_too_large() -> None:
-    with Decoder(memory_bytes=2**26) as decoder:
+    with Decoder(bytes_per_pixel=1) as decoder:
         with pytest.raises(ImageError, match="takes more memory than is available") as refused:
             decoder(written(Image.new("RGB", (5000, 5000)), "PNG"), 64)
         assert refused.value.kind == "too-large"

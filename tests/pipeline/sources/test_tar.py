@@ -220,6 +220,13 @@ def test_headers_that_lie_are_refused(tmp_path: Path, content: bytes, reason: st
         list_members(path)
 
 
+def test_records_that_say_nothing_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(with_records(b"1" * 900_000) + bytes(1024))
+    (member,) = list_members(path)
+    assert (member.name, Members().read(member.location)) == ("a", b"abc")
+
+
 def test_a_large_hole_is_no_photograph(tmp_path: Path) -> None:
     """A hundred gigabytes that take no room on the disk, as a member and as the archive."""
     path = tmp_path / "x.tar"
