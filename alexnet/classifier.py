@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alexnet.bounds import MAX_BYTES, read_at_most
 from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
@@ -186,7 +187,7 @@ def _content(photograph: Photograph, name: str) -> bytes | Image.Image:
         return photograph
     if isinstance(photograph, str | os.PathLike):
         try:
-            return Path(photograph).read_bytes()
+            return read_at_most(Path(photograph), MAX_BYTES)
         except OSError as error:
             raise PhotographError(
                 f"{name}: {error.strerror}; give the path of a photograph"

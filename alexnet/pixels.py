@@ -17,6 +17,7 @@ from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict
 
 from alexnet import formats as known
+from alexnet.bounds import excess
 from alexnet.grey import UnknownGreyError, grey_of
 from alexnet.png import without_profiles
 
@@ -172,6 +173,8 @@ def to_square(
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
+    if too_much := excess(data):
+        raise ImageError("too-large", too_much)
     found = known.recognise(data)
     if found == "PNG":
         data = without_profiles(data)

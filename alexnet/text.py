@@ -5,8 +5,11 @@ import re
 import unicodedata
 from pathlib import Path
 
+from alexnet.bounds import read_at_most
 from alexnet.command import UserError
 
+MAX_BYTES = 16_000_000
+"""Largest file that is read; the names of ImageNet's 21,841 classes have a million."""
 BREAK = re.compile(r"\r\n|\n|\r")
 MARKS = (  # UTF-32's begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8"),
@@ -26,10 +29,10 @@ def read_lines(path: Path, what: str, form: str) -> list[str]:
     without their ends, \\n, \\r\\n or \\r; an end after the last line begins no other.
 
     `what` the file holds, and in what `form`, is for the text of UserError, which is raised where
-    the file cannot be read or decoded, and where a line has a control character, a tab apart.
+    the file cannot be read or decoded, is too large, or has a control character, a tab apart.
     """
     try:
-        data = path.read_bytes()
+        data = read_at_most(path, MAX_BYTES)
     except OSError as error:
         raise UserError(
             f"{path}: the {what} cannot be read ({error.strerror}); give a file of {form}"

@@ -13,8 +13,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from alexnet.bounds import read_at_most
 from alexnet.fault import fault
-from pipeline.manifest import VERSION, DatasetError, Manifest, Mean, SplitManifest, SplitName
+from pipeline.manifest import (
+    MAX_MANIFEST_BYTES,
+    VERSION,
+    DatasetError,
+    Manifest,
+    Mean,
+    SplitManifest,
+    SplitName,
+)
 from pipeline.split import PackedSplit, PhotographSplit, Split
 
 
@@ -25,7 +34,7 @@ class Dataset:
         self.directory = directory
         path = directory / "manifest.json"
         try:
-            self._json = path.read_bytes()
+            self._json = read_at_most(path, MAX_MANIFEST_BYTES)
         except OSError as error:
             raise DatasetError(
                 f"{path}: {error.strerror}; give the folder of a packed dataset, or make one: "

@@ -9,6 +9,8 @@ from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 
 VERSION: Literal[1] = 1
+MAX_MANIFEST_BYTES = 100_000_000
+"""Largest manifest.json that is read; that of ILSVRC-2012 has 300,000."""
 INDEX = np.dtype([("shard", "<u4"), ("size", "<u4"), ("offset", "<u8"), ("label", "<u4")])
 SplitName = Literal["train", "val"]
 Mean = Literal["pixel", "channel"]

@@ -11,16 +11,20 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from alexnet import atomic
+from alexnet.bounds import excess, too_long
 from alexnet.formats import HEAD_BYTES, recognise
 from alexnet.grey import TiffTag
 from alexnet.pixels import MAX_PIXELS, ImageError, to_square
 from pipeline.dataset import Dataset
+from pipeline.decoder import Decoder
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
@@ -96,8 +100,11 @@ def _check(source: Source, damage: Damage, batch: int) -> None:
             status = regular_status(Path(file))
             with Path(file).open("rb") as opened:
                 beginning = opened.read(HEAD_BYTES)
+                too_much = too_long(status.st_size) or (_excess(opened) if beginning else "")
         except OSError as error:
             return f"cannot be read ({error.strerror})"
+        if too_much:
+            return f"cannot be used: {too_much}"
         if (name := recognise(beginning)) in FORMATS:
             return _fault_of_image(Path(file), name, damage, pixels)
         if damage == "replace":
@@ -166,16 +173,25 @@ def _fault_of_image(file: Path, name: str, damage: Damage, pixels: list[int]) ->
     return ""
 
 
+def _excess(file: BinaryIO) -> str:
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        return excess(mapped)
+
+
 def _sums(source: Source, size: int) -> Sums:
     samples, sums = source.splits["train"][:STATISTICS_SAMPLES], Sums.zero(size)
 
     def opened(location: str) -> Image.Image | None:
         try:
-            return to_square(source.reader.read(location), size)
+            return decode(source.reader.read(location), size)
         except (ImageError, OSError):
             return None  # the decoder of the batches will have its own opinion
 
-    with ThreadPoolExecutor() as pool, ProgressBar("mean", len(samples), "images") as progress:
+    with (
+        Decoder() as decode,
+        ThreadPoolExecutor() as pool,
+        ProgressBar("mean", len(samples), "images") as progress,
+    ):
         for image in pool.map(opened, (sample.location for sample in samples)):
             if image is not None:
                 sums.add(image)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
+from alexnet.bounds import MAX_BYTES, read_at_most
 from alexnet.command import UserError
 from alexnet.proxy import is_loopback, through_proxy
 from serving.arguments import Classify
@@ -78,7 +79,7 @@ def _wait_until_ready(client: httpx.Client, wait_s: float) -> None:
 
 def _ask(client: httpx.Client, photo: Path, top_k: int) -> httpx.Response:
     try:
-        data = photo.read_bytes()
+        data = read_at_most(photo, MAX_BYTES)
     except OSError as error:
         raise UserError(f"{photo}: {error.strerror}; check the path") from None
     for attempt in range(1, ATTEMPTS + 1):

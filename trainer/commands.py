@@ -31,6 +31,7 @@ from trainer.on_ray.jobs import Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
 from trainer.on_ray.probe import usable_resources
 from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, starting_model
+from trainer.publishing import weight_size
 from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
 from trainer.publishing.publish import publish
@@ -164,9 +165,10 @@ def report(options: Report) -> int:
 
 
 def import_model(options: Import) -> int:
-    directory = publish_import(
-        options.file, options.from_, options.name, options.classes, options.mean, options.models
-    )
+    with weight_size.bounded(options.file, options.mean):
+        directory = publish_import(
+            options.file, options.from_, options.name, options.classes, options.mean, options.models
+        )
     return _published(directory)
 
 

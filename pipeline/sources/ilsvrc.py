@@ -10,26 +10,31 @@ Two numberings meet here. A devkit id, from 1, is the kit's own; a label, from 0
 the WNID among all sorted ones, as in synset_words.txt and in every published network.
 """
 
+import gzip
 import io
 import re
-import tarfile
 import zlib
 from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
 
+from alexnet.bounds import memory_bounded, read_at_most
 from alexnet.classes import ClassLabel
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, ordered
-from pipeline.sources.tar import Member, Members, list_members, list_nested
+from pipeline.sources.tar import Member, Members, list_members, list_nested, list_places
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
+MAX_DEVKIT_BYTES = 64_000_000
+"""The most that is unpacked of the kit, which is distributed in 2.5 million bytes."""
+MAX_META_BYTES = 10**9
+"""The most that reading META may take."""
 SAME_YEAR = "use the complete archives and the development kit of 2012"
 
 
@@ -126,7 +131,8 @@ def _leaves(folder: Path, class_names: dict[str, str]) -> dict[int, ClassLabel]:
 
     data, path = _devkit(folder, META)
     try:
-        synsets = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True)["synsets"])
+        with memory_bounded(MAX_META_BYTES):  # it may unpack to anything, or claim to
+            synsets = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True)["synsets"])
         words_of = {
             int(synset["ILSVRC2012_ID"]): (str(synset["WNID"]), str(synset["words"]))
             for synset in synsets
@@ -152,7 +158,12 @@ def _devkit(folder: Path, name: str) -> tuple[bytes, str]:
     """A file of the devkit's data/, and where it was found."""
     for path in (folder / name, folder / DEVKIT / "data" / name):
         if path.is_file():
-            return path.read_bytes(), str(path)
+            try:
+                return read_at_most(path, MAX_DEVKIT_BYTES), str(path)
+            except OSError as error:
+                raise DatasetError(
+                    f"{path}: cannot be read ({error.strerror}); download it again"
+                ) from None
     archive = folder / f"{DEVKIT}.tar.gz"
     if not archive.is_file():
         raise DatasetError(
@@ -160,12 +171,17 @@ def _devkit(folder: Path, name: str) -> tuple[bytes, str]:
             f"download the latter from image-net.org and put it beside {TRAIN}"
         )
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            file = tar.extractfile(f"{DEVKIT}/data/{name}")
-            if file is None:
-                raise KeyError(f"{name} is not a file")
-            return file.read(), f"{archive}, {name}"
-    except (KeyError, tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        with gzip.open(archive) as packed:
+            content = packed.read(MAX_DEVKIT_BYTES + 1)
+        if len(content) > MAX_DEVKIT_BYTES:
+            raise OSError(f"it unpacks to more than {MAX_DEVKIT_BYTES:,} bytes")
+        place = list_places(io.BytesIO(content), 0, len(content), str(archive)).get(
+            f"{DEVKIT}/data/{name}"
+        )
+        if place is None:
+            raise OSError(f"there is no {DEVKIT}/data/{name}")
+    except (EOFError, OSError, zlib.error) as error:
         raise DatasetError(
             f"{archive}: {name} cannot be read from it ({error}); download it again"
         ) from None
+    return content[place.offset : place.offset + place.size], f"{archive}, {name}"

@@ -10,15 +10,19 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from alexnet.bounds import read_at_most
 from alexnet.classes import ClassLabel
 from alexnet.fault import fault
 from alexnet.formats import ENDINGS, USUAL_ENDINGS
-from pipeline.manifest import DatasetError
+from pipeline.manifest import MAX_MANIFEST_BYTES, DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.splits import find_splits, say_held_out, say_left_out, split_of
 from pipeline.sources.tar import Member, Members, list_members
 from pipeline.sources.tree import list_entries
+
+MAX_LABEL_BYTES = 1_000_000
+"""Largest cls or json that is read."""
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -129,9 +133,10 @@ def _read(sample: str, fields: dict[str, Member]) -> tuple[Member, int]:
             f"{sample}: there is no label, only {', '.join(sorted(fields))}; "
             "add a number as cls, or json with an integer `label`, or remove the sample"
         )
-    content = Members().read(fields[field].location)
     try:
-        return image, _label(field, content)
+        if (size := fields[field].size) > MAX_LABEL_BYTES:
+            raise ValueError(f"it has {size:,} bytes; the limit is {MAX_LABEL_BYTES:,}")
+        return image, _label(field, Members().read(fields[field].location))
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{sample}: there is no label in {field} ({error}); correct it"
@@ -189,9 +194,11 @@ def _manifest_classes(path: Path) -> tuple[ClassLabel, ...]:
     if not path.exists():
         return ()
     try:
-        return _Manifest.model_validate_json(path.read_bytes()).classes
-    except ValidationError as error:
+        content = read_at_most(path, MAX_MANIFEST_BYTES)
+        return _Manifest.model_validate_json(content).classes
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else fault(error)
         raise DatasetError(
-            f"{path}: cannot read its classes ({fault(error)}); "
+            f"{path}: cannot read its classes ({reason}); "
             "list them in a file and name it with --class-names"
         ) from None

@@ -9,7 +9,9 @@ from os import stat_result
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from alexnet.bounds import too_long
 from alexnet.classes import ClassLabel
+from alexnet.pixels import ImageError
 from pipeline.manifest import DatasetError, SplitName
 
 VAL_FRACTION = 0.1
@@ -30,7 +32,7 @@ class Reader(Protocol):
     """Small, so that it travels to every task."""
 
     def read(self, location: str) -> bytes:
-        """The file's bytes. Raises OSError."""
+        """The file's bytes. Raises OSError, and ImageError where they are too many to be read."""
 
     def stamp(self, location: str) -> str:
         """Something cheap that changes when the bytes do. Raises OSError."""
@@ -50,7 +52,7 @@ class Files:
     a named pipe waits for its writer for ever."""
 
     def read(self, location: str) -> bytes:
-        regular_status(Path(location))
+        check_size(regular_status(Path(location)).st_size)
         return Path(location).read_bytes()
 
     def stamp(self, location: str) -> str:
@@ -67,6 +69,12 @@ def regular_status(path: Path) -> stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return status
+
+
+def check_size(size: int) -> None:
+    """Raises ImageError where a photograph of so many bytes is not to be read."""
+    if too_much := too_long(size):
+        raise ImageError("too-large", too_much)
 
 
 def hold_out(samples: list[Sample], fraction: float) -> dict[SplitName, list[Sample]]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import tarfile
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset import Dataset
+from tests.alexnet.test_bounds import with_scans
+from tests.pipeline.test_decoder import slow_png
 
 
 def test_bad_files_are_quarantined_up_to_a_share(
@@ -94,6 +97,35 @@ def test_every_odd_file_is_packed_right_or_quarantined(
         assert len(images) == 9
         for image in images[1:]:
             assert np.abs(image - images[0]).mean() < 4  # each was compressed by itself
+
+
+def test_what_would_take_long_or_fill_the_memory_is_quarantined(
+    photographs: Path, tmp_path: Path, run_on_cluster: Callable
+) -> None:
+    source = tmp_path / "source"
+    for path in photographs.glob("*/00*.jpg"):
+        target = source / path.relative_to(photographs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (source / "disc" / "scans.jpg").write_bytes(with_scans(3000, 7000, 7000))
+    (source / "disc" / "chunks.png").write_bytes(slow_png(4_000_000))
+    (source / "disc" / "sound.png").write_bytes(slow_png(4))
+    (source / "ring" / "hole.jpg").write_bytes(b"\xff\xd8\xff")
+    os.truncate(source / "ring" / "hole.jpg", 10**11)
+    packed = tmp_path / "packed"
+    done = run_on_cluster(
+        "pipeline", "pack", source, packed, "--size", 64, "--max-quarantined", 0.2
+    )
+    assert done.returncode == 0, done.stderr
+    rows = map(json.loads, (packed / "quarantine.jsonl").read_text().splitlines())
+    found = {Path(row["file"]).name: (row["kind"], row["reason"]) for row in rows}
+    assert {name: kind for name, (kind, _) in found.items()} == {
+        "scans.jpg": "too-large", "chunks.png": "too-large", "hole.jpg": "too-large",
+    }  # fmt: skip
+    assert "more than 81 scans of 49,000,000 pixels" in found["scans.jpg"][1]
+    assert "more than 10 seconds of processor time" in found["chunks.png"][1]
+    assert "100,000,000,000 bytes; the limit is 1,073,741,824" in found["hole.jpg"][1]
+    assert Dataset(packed).manifest.quarantined == 3
 
 
 def declared_jpeg(width: int, height: int) -> bytes:

@@ -44,6 +44,15 @@ def test_each_sample_is_its_photograph(dataset: Path, photographs: Path) -> None
             assert split.label(number) == samples[number].label
 
 
+@pytest.mark.parametrize("comment", [b"short", b"x" * 100_000, "ä" * 60_000])
+def test_a_comment_stays_with_the_photograph(comment: bytes | str) -> None:
+    """Of a GIF or a PNG it may be longer than a JPEG can hold."""
+    image = Image.effect_noise((64, 64), 9).convert("RGB")
+    expected = encode(image)
+    image.info["comment"] = comment
+    assert encode(image) == expected
+
+
 def test_mean_and_colour_are_those_of_the_training_images(dataset: Path, photographs: Path) -> None:
     packed, source = Dataset(dataset), folder_source(photographs, 0.1, {})
     images = np.stack(

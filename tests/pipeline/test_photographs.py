@@ -148,6 +148,24 @@ def test_files_that_are_empty_or_cannot_be_read_are_named_at_once(few: Path) -> 
             index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64, damage)  # type: ignore[arg-type]
 
 
+def test_what_would_take_a_decoder_long_is_named_at_once(few: Path) -> None:
+    """Also where damage is to be replaced: it would be decoded, slowly."""
+    scans = few / "disc" / "scans.jpg"
+    Image.open(few / "disc/000.jpg").save(scans, progressive=True)
+    data = scans.read_bytes()
+    scans.write_bytes(data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 200)
+    (few / "disc" / "x.jpg").write_bytes(data)
+    os.truncate(few / "disc" / "x.jpg", 10**11)
+    for damage in ("error", "replace"):
+        with pytest.raises(
+            DatasetError, match=r"scans\.jpg cannot be used: .* more than 100 scans"
+        ):
+            index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64, damage)  # type: ignore[arg-type]
+    scans.unlink()
+    with pytest.raises(DatasetError, match=r"x\.jpg cannot be used: the file has 100,000,000,000"):
+        index_photographs(folder_source(few, 0.1, {}), few.parent / "listed", 64)
+
+
 def test_each_format_that_is_read_in_place_is_read_alike(few: Path) -> None:
     forms = ("png", "bmp", "tiff", "webp", "ppm", "jp2")
     for form in forms:

@@ -56,3 +56,12 @@ def test_names_of_any_language(tmp_path: Path) -> None:
 def test_a_file_of_another_editor(tmp_path: Path, encoding: str, end: str) -> None:
     (tmp_path / "names.txt").write_bytes(f"cat Katze{end}dog\tHund{end}".encode(encoding))
     assert read_class_names(tmp_path / "names.txt") == {"cat": "Katze", "dog": "Hund"}
+
+
+def test_a_list_of_any_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a b\n")
+    os.truncate(tmp_path / "names.txt", 10**11)
+    for path, size in ((tmp_path / "names.txt", "100,000,000,000"), (Path("/dev/zero"), "more")):
+        text = f"{path}: the class names cannot be read .it has {size} bytes; the limit is 16,000,0"
+        with pytest.raises(UserError, match=text):
+            read_class_names(path)

@@ -6,6 +6,8 @@ the same place in both numberings: one taken for the other shows in every image.
 
 import io
 import os
+import re
+import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from scipy.io import savemat
 
 from pipeline.manifest import DatasetError
-from pipeline.sources import open_source
+from pipeline.sources import ilsvrc, open_source
 from pipeline.sources.ilsvrc import DEVKIT, GROUND_TRUTH, META, TRAIN, VAL, ilsvrc_source
 
 DEVKIT_ORDER = (3, 0, 4, 1, 2)  # place among the sorted WNIDs of devkit ids 1, 2, ...
@@ -240,3 +242,42 @@ def test_a_broken_devkit_is_refused(archive: Archive) -> None:
         refused(
             archive, r"t12\.tar\.gz: meta\.mat cannot be read from it \(.+\); download it again"
         )
+
+
+def packed_meta(size: int) -> bytes:
+    """A MAT file that unpacks to a text of so many characters."""
+    file = io.BytesIO()
+    savemat(file, {"synsets": np.zeros(size, np.uint8)}, do_compression=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (META, "many", r"cannot read `synsets` \((Memory|Value|OS)Error"),
+        (META, "zeros", r"cannot read `synsets` \((Memory|Value)Error"),
+        (META, "hole", r"cannot be read \(it has 100,000,000,000 bytes; the limit is 64,000,000\)"),
+        (GROUND_TRUTH, "hole", r"cannot be read \(it has 100,000,000,000 bytes; the limit is"),
+    ],
+)
+def test_a_devkit_that_claims_to_be_large_is_refused(
+    archive: Archive, name: str, content: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ilsvrc, "MAX_META_BYTES", 10**8)
+    path = archive.folder / name
+    if content == "hole":
+        os.truncate(path, 10**11)
+    elif content == "zeros":
+        path.write_bytes(packed_meta(150_000_000))
+    else:
+        dimensions = struct.pack("<ii", len(DEVKIT_ORDER) + 2, 1)
+        path.write_bytes(archive.meta().replace(dimensions, struct.pack("<ii", 2**31 - 1, 1), 1))
+    refused(archive, rf"{re.escape(name)}: {reason}.*; download (the development kit|it) again")
+
+
+def test_a_devkit_that_unpacks_to_too_much_is_refused(archive: Archive) -> None:
+    (archive.folder / META).unlink()
+    (archive.folder / f"{DEVKIT}.tar.gz").write_bytes(
+        archive.tar({f"{DEVKIT}/data/{META}": bytes(65_000_000)}, mode="w:gz")
+    )
+    refused(archive, r"meta\.mat cannot be read from it \(it unpacks to more than 64,000,000 bytes")

@@ -1,6 +1,7 @@
 """WebDataset shards of ours and of others, read where they lie."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,4 +197,35 @@ def test_shards_of_two_splits_in_one_folder_are_not_mixed(write: Callable[..., P
 def test_a_class_in_val_alone_is_refused(write: Callable[..., Path]) -> None:
     folder = write({"train/0.tar": samples("01"), "val/0.tar": samples("2")})
     with pytest.raises(DatasetError, match="no training image has label 2"):
+        shards_source(folder, 0.1, {})
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "reason"),
+    [
+        ("json", b"[" * 100_000, "maximum recursion depth exceeded"),
+        ("json", b'{"label":' * 100_000, "maximum recursion depth exceeded"),
+        ("json", b" " * 1_000_001, "it has 1,000,001 bytes; the limit is 1,000,000"),
+        ("cls", b"1" * 1_000_001, "it has 1,000,001 bytes; the limit is 1,000,000"),
+        ("cls", b"1" * 5000, "Exceeds the limit"),
+        ("json", b'{"label": %s}' % (b"1" * 5000), "Exceeds the limit"),
+    ],
+)
+def test_a_label_of_any_size_and_depth_is_refused(
+    write: Callable, field: str, content: bytes, reason: str
+) -> None:
+    folder = write({"a.tar": samples("0101") | {"9.jpg": b"jpeg", f"9.{field}": content}})
+    with pytest.raises(DatasetError, match=f"sample 9: there is no label in {field} .{reason}"):
+        shards_source(folder, 0.1, {})
+
+
+def test_a_manifest_of_any_size_and_depth_is_refused(write: Callable) -> None:
+    folder = write({"a.tar": samples("0101")})
+    (folder / "manifest.json").write_text('{"classes":' * 100_000)
+    with pytest.raises(
+        DatasetError, match=r"manifest\.json: cannot read its classes \(.*recursion"
+    ):
+        shards_source(folder, 0.1, {})
+    os.truncate(folder / "manifest.json", 10**11)
+    with pytest.raises(DatasetError, match=r"classes \(it has 100,000,000,000 bytes; the limit"):
         shards_source(folder, 0.1, {})
