@@ -3,12 +3,13 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
 from pipeline.cluster import is_own
+from trainer.on_ray import snapshot
 from trainer.on_ray.progress import Display
 from trainer.on_ray.resources import Resources, resources
 from trainer.run import Run, RunError
@@ -43,6 +44,8 @@ def _attempts(run: Run, display: Display) -> Outcome:
     failures = 0
     while True:
         before = display.step
+        if mended := snapshot.mend(run):
+            display.say(mended)
         result = _watched(run, resources(), display)
         if isinstance(result, Outcome):
             return result
@@ -134,6 +137,9 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
     """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
     from ray.train import Result
 
+    if not snapshot.fits(run):
+        with suppress(RunError), run.held():  # or else a process writes the file this moment
+            snapshot.mend(run)
     try:
         result = Result.from_path(str(run.directory))
         checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint
