@@ -53,7 +53,7 @@ def train(options: Train) -> int:
         dataset = dataset or pack_dataset(options, recipe.size)
         found = usable_resources(options.device)
         run = make_run(options, recipe, dataset, init_from, found)
-        open_run(run, options.resumption)
+        run = open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
