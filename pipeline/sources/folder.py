@@ -37,11 +37,17 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
 
 
 def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
-    """(Class ids in label order, every image in order of its key) of a folder of class folders.
+    """(Class ids in label order, every image in order of its key) of a folder of class folders,
+    one or more.
 
     Raises DatasetError.
     """
-    (files,) = _class_folders(folder)
+    if not list_entries(folder).folders:
+        raise DatasetError(
+            f"{folder}: there is no class folder in it; put the photographs into one named as "
+            "their class, and give the folder that holds it"
+        )
+    (files,) = _class_folders(folder, fewest=1)
     return tuple(files), sorted(_samples(folder, files))
 
 
@@ -86,13 +92,15 @@ def _two_readings(splits: Splits) -> str:
     )
 
 
-def _class_folders(*roots: Path, without: tuple[Path, ...] = ()) -> list[dict[str, list[Path]]]:
+def _class_folders(
+    *roots: Path, without: tuple[Path, ...] = (), fewest: int = 2
+) -> list[dict[str, list[Path]]]:
     """{class: files at any depth} of each root, both sorted."""
     found = []
     left_out = LeftOut()
     for root in roots:
         folders = [path for path in list_entries(root, left_out).folders if path not in without]
-        if len(folders) < 2:
+        if len(folders) < fewest:
             raise DatasetError(
                 f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
                 "a classifier needs at least two, each with its images"
