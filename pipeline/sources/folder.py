@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alexnet.classes import ClassLabel
+from alexnet.tree import LeftOut, files_below, list_entries
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
 from pipeline.sources.splits import Splits, find_splits, say_held_out, say_left_out
-from pipeline.sources.tree import LeftOut, files_below, list_entries
 
 
 def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 
 from alexnet.classes import ClassLabel
 from alexnet.fault import fault
+from alexnet.tree import list_entries
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.splits import find_splits, say_held_out, say_left_out, split_of
 from pipeline.sources.tar import Member, Members, list_members
-from pipeline.sources.tree import list_entries
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 

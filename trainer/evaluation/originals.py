@@ -12,12 +12,12 @@ import torch
 from alexnet.checkpoint import About
 from alexnet.command import UserError
 from alexnet.pixels import PACKED, ImageError, ImageRule, whole_image
+from alexnet.tree import list_entries
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
 from pipeline.sources.source import Files, Sample
 from pipeline.sources.splits import find_splits
-from pipeline.sources.tree import list_entries
 from pipeline.split import PackedSplit
 from trainer.evaluation.labels import labels_of
 from trainer.evaluation.probabilities import Decoded, Refused
