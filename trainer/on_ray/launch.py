@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from alexnet.command import UserError
 from pipeline.cluster import is_own
+from pipeline.split import DamageError
 from trainer.on_ray import snapshot
 from trainer.on_ray.progress import Display
 from trainer.on_ray.resources import Resources, resources
@@ -51,6 +52,11 @@ def _attempts(run: Run, display: Display) -> Outcome:
             return result
         rank, cause = _cause(result)
         text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, cause)
+        if isinstance(cause, DamageError):
+            text += (
+                "; or train on without such images: the same command with --damage replace, and "
+                "with --resume unless it resumes already"
+            )
         failures = 1 if display.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
