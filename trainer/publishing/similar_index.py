@@ -97,8 +97,9 @@ def make_index(factory: str, units: int, images: int, batches: Iterator[np.ndarr
 def _check_enough(index: faiss.Index, factory: str, images: int) -> None:
     """Raises UserError where an index learns so many centroids that FAISS would warn of too few
     images, or fail."""
-    lists, whole = faiss.try_extract_index_ivf(index), index
-    quantizer = getattr(lists or whole, "pq", None)
+    lists = faiss.try_extract_index_ivf(index)
+    inner = index.index if isinstance(index, faiss.IndexPreTransform) else index
+    quantizer = getattr(faiss.downcast_index(lists or inner), "pq", None)
     for what, count in (
         ("lists", lists.nlist if lists else 0),
         ("codes of a product quantizer", quantizer.ksub if quantizer else 0),

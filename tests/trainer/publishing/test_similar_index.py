@@ -204,6 +204,7 @@ def test_a_dataset_that_does_not_fit_is_refused(
         ("IVF3,SQ8", "--factory IVF3,SQ8: its 3 lists need 39 images each, 117, but there are 108"),
         ("PQ10", "--factory PQ10: its 256 codes of a product quantizer need 39 images each, 9,984"),
         ("IVF2,PQ10", "its 256 codes of a product quantizer need"),
+        ("PCA16,PQ8", "its 256 codes of a product quantizer need"),
         ("PCA16,IVF4,Flat", "its 4 lists need 39 images each, 156, but there are 108"),
         ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see `alexnet ind"),
     ],
