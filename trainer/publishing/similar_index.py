@@ -106,10 +106,12 @@ def _check_enough(index: faiss.Index, factory: str, images: int) -> None:
     ):
         if PER_CENTROID * count > min(images, SAMPLE):
             most = min(images, SAMPLE)
+            enough = most // PER_CENTROID
+            advice = f"at most {enough:,}, or Flat" if enough else "Flat"
             raise UserError(
                 f"--factory {factory}: its {count:,} {what} need {PER_CENTROID} images each, "
-                f"{PER_CENTROID * count:,}, but there are {most:,} to learn them from; give at "
-                f"most {most // PER_CENTROID:,}, or Flat, which needs none"
+                f"{PER_CENTROID * count:,}, but there are {most:,} to learn them from; give "
+                f"{advice}, which needs none"
             )
 
 
