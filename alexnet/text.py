@@ -1,9 +1,11 @@
 """Text files that people give: lists of classes, keys, ground truth."""
 
 import codecs
+import json
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from alexnet.bounds import read_at_most
 from alexnet.command import UserError
@@ -61,9 +63,12 @@ def read_lines(path: Path, what: str, form: str) -> list[str]:
 
 
 def read_names(path: Path, form: str) -> list[str]:
-    """`read_lines` of class names. Raises UserError also where the file is no list of lines, but a
-    dictionary or list as JSON, YAML or Python write it."""
+    """`read_lines` of class names; of Keras's imagenet_class_index.json lines `ID name`, as those
+    of synset_words.txt. Raises UserError also where the file is another dictionary, or a list, as
+    JSON, YAML or Python write it."""
     lines = read_lines(path, "class names", form)
+    if (index := _class_index("\n".join(lines))) is not None:
+        return _of_class_index(path, index)
     if PRINTED.match("\n".join(line for line in lines if line.strip())):
         first = next(line for line in lines if line.strip())
         raise UserError(
@@ -71,6 +76,39 @@ def read_names(path: Path, form: str) -> list[str]:
             f"a list or a page, not {form}; write the class names so"
         )
     return lines
+
+
+def _class_index(text: str) -> list[tuple[str, list[Any]]] | None:
+    """The items of {"0": ["n01440764", "tench"], …}, JSON, in their order; None of other texts."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        items = json.loads(text, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
+    return items if all(isinstance(value, list) for _, value in items) and items else None
+
+
+def _of_class_index(path: Path, items: list[tuple[str, list[Any]]]) -> list[str]:
+    """Its lines `ID name` in the order of the numbers. Raises UserError."""
+    line: dict[str, str] = {}
+    ids: set[str] = set()
+    for key, value in items:
+        pair = [text for text in value if isinstance(text, str) and not unprintable(text)]
+        if len(pair) != len(value) or len(pair) != 2 or len(pair[0].split()) != 1 or not pair[1]:
+            raise UserError(f'{path}, "{key}": write ["ID", "name"], the ID without spaces')
+        if key in line or pair[0] in ids:
+            twice = f'"{key}"' if key in line else pair[0]
+            raise UserError(f"{path}: {twice} is there twice; keep one of them")
+        ids.add(pair[0])
+        line[key] = " ".join(pair)
+    numbers = [str(number) for number in range(len(line))]
+    if missing := [number for number in numbers if number not in line]:
+        raise UserError(
+            f'{path}: the file has {len(line):,} classes, but none is "{missing[0]}"; number them '
+            f'"0" to "{numbers[-1]}"'
+        )
+    return [line[number] for number in numbers]
 
 
 def unprintable(text: str) -> str:

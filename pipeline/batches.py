@@ -20,10 +20,8 @@ from pipeline.graph import Output, PixelRule, train_graph, whole_graph
 from pipeline.manifest import DatasetError, Mean, SplitName
 from pipeline.order import Shard
 from pipeline.reading import Epoch, InOrder, Reading
-from pipeline.split import Damage, Split
+from pipeline.split import Damage, DamageError, Split, too_damaged
 
-MAX_DAMAGED_SHARE, ALWAYS_REPLACED = 0.01, 5
-"""`replace` gives up beyond this share of a split, but not before so many damaged images."""
 QUEUED = 3
 """Batches whose work a GPU still has before it."""
 
@@ -171,13 +169,11 @@ class Batches(Generic[Feed]):
     def _count_damage(self, split: Split, sample: int) -> None:
         place = f"{split.place(sample)} (image {sample})"
         if self._decoding.damage == "error":
-            raise DatasetError(
-                f"{place}: cannot be decoded; {split.remedy}, or train with --damage replace"
-            ) from None
+            raise DamageError(f"{place}: cannot be decoded; {split.remedy}") from None
         self._failures += 1
         self._damaged.add(sample)
         log.warning("%s: cannot be decoded and is left out (%d so far)", place, self.replaced)
-        if self.replaced > max(ALWAYS_REPLACED, MAX_DAMAGED_SHARE * len(split)):
+        if too_damaged(split, self.replaced):
             raise DatasetError(
                 f"{place}: cannot be decoded, nor can {self.replaced - 1} others of "
                 f"{len(split):,}, too many to replace; {split.remedy}"

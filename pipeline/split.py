@@ -12,9 +12,16 @@ from pipeline.manifest import DatasetError, ShardFile, SplitManifest
 FILES = "files.json"
 """The paths of photographs that were not packed, in the order of the index."""
 
+MAX_DAMAGED_SHARE, ALWAYS_REPLACED = 0.01, 5
+"""`replace` gives up beyond this share of a split, but not before so many damaged images."""
+
 Damage = Literal["error", "replace"]
 """What to do about a file that cannot be decoded: end, or `replace`: train on another sample in
 its place, leave it out of the evaluation."""
+
+
+class DamageError(DatasetError):
+    """An image that cannot be decoded, where that is an error."""
 
 
 class Split(Protocol):
@@ -38,6 +45,12 @@ class Split(Protocol):
 
     def place(self, sample: int) -> str:
         """Where a sample lies, for people."""
+
+
+def too_damaged(split: Split, damaged: int) -> bool:
+    """Whether so many damaged images are more than `replace` puts up with."""
+    most = max(ALWAYS_REPLACED, MAX_DAMAGED_SHARE * len(split))
+    return damaged > most or damaged == len(split)
 
 
 class PackedSplit:

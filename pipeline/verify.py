@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from alexnet.pixels import ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
@@ -60,9 +61,10 @@ def _shard(
     rows = index[index["shard"] == manifest.shards.index(shard)]
     if len(rows) != shard.samples:
         lines.append(f"{name}: the index has {len(rows)} images, the manifest {shard.samples}")
-    for row in rows:
+    numbers = np.flatnonzero(index["shard"] == manifest.shards.index(shard)).tolist()
+    for number, row in zip(numbers, rows, strict=True):
         if fault := _sample(content, row, size):
-            lines.append(f"{name}: {fault}")
+            lines.append(f"{name}, at byte {row['offset']} (image {number}): {fault}")
     return lines
 
 
@@ -80,11 +82,12 @@ def _sample(content: bytes, row: np.ndarray, size: int) -> str | None:
             return f"{header.name}: the label is {text.decode()}, in the index {label}"
     except (tarfile.HeaderError, UnicodeDecodeError) as error:
         return f"there is no image at byte {offset}, where the index has one ({error})"
+    jpeg = content[offset : offset + length]
     try:
-        image = Image.open(io.BytesIO(content[offset : offset + length]), formats=["JPEG"])
-        image.load()
-    except Exception as error:  # decoders of damaged files raise almost anything
-        return f"{header.name}: the JPEG is damaged ({error})"
+        to_square(jpeg, size, ("JPEG",))
+    except ImageError as error:
+        return f"{header.name}: {error}"
+    image = Image.open(io.BytesIO(jpeg))
     if image.size != (size, size) or image.mode != "RGB":
         return f"{header.name}: {image.mode} of {image.width} x {image.height}, not {size} x {size}"
     return None

@@ -16,7 +16,7 @@ class Classify(Options):
     """Ask a running server what is in photographs."""
 
     photos: Annotated[tuple[Path, ...], Argument(metavar="PHOTO")] = Field(min_length=1)
-    """The files to ask about."""
+    """The files to ask about; of folders, all photographs in them; - for standard input."""
     url: Annotated[str, Option(metavar="URL")] = URL
     """Where the server is."""
     wait: Annotated[NonNegativeFloat, Option(metavar="SECONDS")] = 0

@@ -251,6 +251,8 @@ class Index(Options):
     """The packed dataset that the model was trained on."""
     factory: Annotated[str, Option(metavar="KIND")] = "Flat"
     """The kind of index, as FAISS writes it."""
+    damage: Damage = "error"
+    """What an image that cannot be decoded does: error ends the command, replace leaves it out."""
 
 
 class Submit(Options):

@@ -11,6 +11,7 @@ import yaml
 from alexnet import atomic, console
 from alexnet.home import home
 from pipeline.cluster import cluster
+from pipeline.split import Damage
 from trainer.arguments import (
     COMMANDS,
     Evaluate,
@@ -43,18 +44,13 @@ from trainer.run import RunError, ask_to_stop, find_run, open_run
 def train(options: Train) -> int:
     recipe = resolve(options.recipe, os.environ, recipe_changes(options))
     dataset = find_dataset(options, recipe.size, recipe.batch)
-    if options.index and dataset and dataset.manifest.original:
-        raise RunError(
-            f"--index needs a packed dataset; pack {options.data}: "
-            f"`alexnet pack {options.data} DATASET`, or leave --index out"
-        )
     init_from = starting_model(options, recipe.network)
     home()  # Ray Train looks for it, and says less where there is none
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
         found = usable_resources(options.device)
         run = make_run(options, recipe, dataset, init_from, found)
-        open_run(run, options.resumption)
+        run = open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
@@ -62,13 +58,19 @@ def train(options: Train) -> int:
         return 0
     directory = publish(run, outcome.checkpoint, options.models)
     _published(directory)
-    return _indexed(directory, run.data) if options.index else 0
+    return _indexed(directory, run.data, run.damage) if options.index else 0
 
 
-def _indexed(model: Path, data: Path) -> int:
+def _indexed(model: Path, data: Path, damage: Damage) -> int:
     """Index the model's training images in a process of its own, which begins as trainer/index.py
     says, and whose end is not that of the training. Returns its status."""
-    words = ["index", str(model), "--data", str(data)]
+    words = [
+        "index",
+        str(model),
+        "--data",
+        str(data),
+        *(("--damage", damage) * (damage != "error")),
+    ]
     status = subprocess.call([sys.executable, "-m", "trainer", *words])
     if status:
         command = shlex.join(["alexnet", *words])

@@ -11,5 +11,5 @@ def index(options: Index) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from trainer.publishing.similar_index import build
 
-    print(build(options.model, options.data, options.factory))
+    print(build(options.model, options.data, options.factory, options.damage))
     return 0

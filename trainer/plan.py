@@ -50,6 +50,8 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
         dataset = Dataset(data)
     else:
+        if options.index:
+            raise _needs_packing(data, size)
         listing = options.runs / options.name / "photographs"
         if (listing / "manifest.json").exists():  # a run goes on, whatever the folder now holds
             dataset = Dataset(listing)
@@ -62,7 +64,16 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
             f"{dataset.manifest.size} pixels, but the recipe {options.recipe} takes {size}; "
             f"pack them with --size {size}"
         )
+    if options.index and dataset.manifest.original:
+        raise _needs_packing(data, size)
     return dataset
+
+
+def _needs_packing(data: Path, size: int) -> RunError:
+    return RunError(
+        f"--index needs a packed dataset; pack {data}: `alexnet pack {data} DATASET --size {size}` "
+        "and train on that DATASET, or leave --index out"
+    )
 
 
 def pack_dataset(options: Train, size: int) -> Dataset:

@@ -1,12 +1,9 @@
 """A run's curves as an image."""
 
-import json
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.run import no_run
+from trainer.run import events
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,14 +70,3 @@ def history(metrics: Path) -> tuple[Events, Events]:
 
 def _place(event: dict[str, Any]) -> tuple[int, str, int]:
     return event["step"], event["kind"], event.get("views", 0)
-
-
-def events(metrics: Path) -> Iterator[dict[str, Any]]:
-    """The events of a run in the order in which they were written. Raises RunError."""
-    try:
-        lines = metrics.read_text().splitlines()
-    except OSError as error:
-        raise no_run(metrics, error) from None
-    for line in lines:
-        with suppress(json.JSONDecodeError):  # half a line, where a worker was killed
-            yield json.loads(line)

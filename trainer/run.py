@@ -1,10 +1,12 @@
 """One training run: what it was asked to do, and where it keeps what it makes."""
 
 import fcntl
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,6 +60,20 @@ class Run(BaseModel):
     hw_decoder_load: float | None = Field(None, ge=0, le=1, alias="hw_load")
     """Share of a GPU's decoding for its JPEG engines; None: each worker tries which is fastest."""
 
+    parts_of: int | None = Field(None, ge=1)
+    """Epochs that colour_until and conv1_until are parts of, where the run has been given others
+    since it was past them; None: the recipe's."""
+
+    @property
+    def colour_until(self) -> float:
+        """The epoch after which images keep their colour."""
+        return self.recipe.colour_until * (self.parts_of or self.recipe.epochs)
+
+    @property
+    def conv1_until(self) -> float:
+        """The epoch after which conv1 is frozen."""
+        return self.recipe.conv1_until * (self.parts_of or self.recipe.epochs)
+
     @property
     def directory(self) -> Path:
         return self.runs / self.name
@@ -96,8 +112,8 @@ Resume = Literal["no", "yes", "if-any"]
 
 
 def open_run(run: Run, resume: Resume) -> Run:
-    """Make the run's directory, or check that the one to resume is of the same run. Raises
-    RunError."""
+    """Make the run's directory, or check that the one to resume is of the same run; it may get
+    other epochs where those it has trained stay as they are. Raises RunError."""
     saved = run.directory / "config.json"
     if not saved.exists():
         if resume == "yes":
@@ -120,13 +136,42 @@ def open_run(run: Run, resume: Resume) -> Run:
             f"resume it with that of {before.data}"
         )
     for field, old in before.recipe:
-        if old != (new := getattr(run.recipe, field)):
+        if old != (new := getattr(run.recipe, field)) and field != "epochs":
             raise RunError(
                 f"run {run.name} began with {field} = {old}, but now it is {new}; "
                 "resume it with the same recipe and options"
             )
+    run = run.model_copy(update={"parts_of": before.parts_of})
+    if before.recipe.epochs != run.recipe.epochs:
+        run = _with_other_epochs(before, run)
     _write(run, saved)  # its data may be another copy of the dataset
     return run
+
+
+def _with_other_epochs(before: Run, run: Run) -> Run:
+    """`run`, which goes on with other epochs than `before`. Raises RunError where the learning
+    rates that it had so far would have been others in a run of so many."""
+    name, old, new = run.name, before.recipe.epochs, run.recipe.epochs
+    told = [event["epoch"] for event in events(before.metrics) if event["kind"] == "train"]
+    trained = told[-1] if told else 0
+    if trained > new:
+        raise RunError(
+            f"run {name} has trained {trained:.4g} epochs already, but --epochs is {new}; resume "
+            f"it with {ceil(trained)} or more, or publish what it has: `alexnet publish {name}`"
+        )
+    if not run.recipe.schedule.agrees(trained, min(old, new)):
+        raise RunError(
+            f"run {name} has trained {trained:.4g} of {old} epochs, and of {new} these would have "
+            f"had other learning rates (schedule {run.recipe.schedule.kind}); resume it with "
+            f"--epochs {old}, or publish it (`alexnet publish {name}`) and train its weights on in "
+            f"another run: --name OTHER --init-from models/{name}"
+        )
+    base = before.parts_of or old
+    for part in (run.recipe.colour_until, run.recipe.conv1_until):
+        switched = {ceil(part * base), ceil(part * new)}
+        if len(switched) == 2 and trained > min(switched):
+            return run.model_copy(update={"parts_of": base})
+    return run.model_copy(update={"parts_of": None})
 
 
 def _write(run: Run, file: Path) -> None:
@@ -165,3 +210,14 @@ def ask_to_stop(run: Run) -> None:
 def no_run(file: Path, error: OSError) -> RunError:
     """Why a file of a run cannot be read."""
     return RunError(f"{file}: {error.strerror}; check the run's name, and --runs")
+
+
+def events(metrics: Path) -> Iterator[dict[str, Any]]:
+    """The events of a run in the order in which they were written. Raises RunError."""
+    try:
+        lines = metrics.read_text().splitlines()
+    except OSError as error:
+        raise no_run(metrics, error) from None
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # half a line, where a worker was killed
+            yield json.loads(line)

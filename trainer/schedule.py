@@ -42,6 +42,9 @@ class Fixed(BaseModel):
     def at(self, progress: float, errors: Sequence[float]) -> Factors:
         return Factors(_last(self.drops, progress), _last(self.bias_drops, progress))
 
+    def agrees(self, trained: float, fewer: int) -> bool:
+        return all(trained <= start * fewer for start, _ in self.drops + self.bias_drops)
+
 
 class Plateau(BaseModel):
     """Divide by ten when the validation error stops improving, three times (§5)."""
@@ -61,6 +64,9 @@ class Plateau(BaseModel):
     def at(self, progress: float, errors: Sequence[float]) -> Factors:
         dropped = self.dropped(errors)
         return Factors(self.factor**dropped, self.factor ** min(dropped, self.bias_drops))
+
+    def agrees(self, trained: float, fewer: int) -> bool:
+        return True
 
     def dropped(self, errors: Sequence[float]) -> int:
         """Drops after the validation errors of the epochs so far."""
@@ -89,8 +95,14 @@ class Cosine(BaseModel):
         factor = max((1 + cos(pi * progress)) / 2, 0.001)
         return Factors(factor, factor)
 
+    def agrees(self, trained: float, fewer: int) -> bool:
+        return trained == 0
+
 
 Schedule = Fixed | Plateau | Cosine
+"""`at(progress, errors)`: the factors once a part of the run, 0 to 1, is done and its epochs had
+these validation errors. `agrees(trained, fewer)`: whether the first `trained` epochs have the same
+factors in a run of `fewer` epochs as in a longer one."""
 
 
 def _last(drops: Drops, progress: float) -> float:

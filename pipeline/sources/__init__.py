@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alexnet.tree import list_entries, unreadable
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.class_names import check_names, read_class_names
@@ -10,7 +11,6 @@ from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.shards import holds_shards, shards_source
 from pipeline.sources.source import Sample, Source
-from pipeline.sources.tree import list_entries, unreadable
 
 __all__ = ["WORDS", "Sample", "Source", "open_source"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from alexnet.classes import ClassLabel
+from alexnet.tree import LeftOut, files_below, list_entries
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
-from pipeline.sources.splits import Splits, find_splits, say_held_out, say_left_out
-from pipeline.sources.tree import LeftOut, files_below, list_entries
+from pipeline.sources.splits import Splits, find_splits, say_held_out, say_left_out, split_of
 
 
 def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
@@ -37,11 +37,17 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
 
 
 def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
-    """(Class ids in label order, every image in order of its key) of a folder of class folders.
+    """(Class ids in label order, every image in order of its key) of a folder of class folders,
+    one or more.
 
     Raises DatasetError.
     """
-    (files,) = _class_folders(folder)
+    if not list_entries(folder).folders:
+        raise DatasetError(
+            f"{folder}: there is no class folder in it; put the photographs into one named as "
+            "their class, and give the folder that holds it"
+        )
+    (files,) = _class_folders(folder, fewest=1)
     return tuple(files), sorted(_samples(folder, files))
 
 
@@ -86,16 +92,18 @@ def _two_readings(splits: Splits) -> str:
     )
 
 
-def _class_folders(*roots: Path, without: tuple[Path, ...] = ()) -> list[dict[str, list[Path]]]:
+def _class_folders(
+    *roots: Path, without: tuple[Path, ...] = (), fewest: int = 2
+) -> list[dict[str, list[Path]]]:
     """{class: files at any depth} of each root, both sorted."""
     found = []
     left_out = LeftOut()
     for root in roots:
         folders = [path for path in list_entries(root, left_out).folders if path not in without]
-        if len(folders) < 2:
+        if len(folders) < fewest:
             raise DatasetError(
                 f"{root} holds {len(folders)} class folder{'s'[len(folders) == 1 :]}; "
-                "a classifier needs at least two, each with its images"
+                f"a classifier needs at least two, each with its images{_one_level_down(folders)}"
             )
         found.append(folders)
     files = files_below(found, left_out)
@@ -107,6 +115,18 @@ def _class_folders(*roots: Path, without: tuple[Path, ...] = ()) -> list[dict[st
                 "put images into it, or remove it"
             )
     return [{folder.name: files[folder] for folder in folders} for folders in found]
+
+
+def _one_level_down(folders: list[Path]) -> str:
+    """What to do where the only folder seems to hold those of the classes."""
+    if not folders or len(inner := list_entries(folders[0]).folders) < 2:
+        return ""
+    names = ", ".join(path.name for path in inner[:2])
+    within = " is a split within a split, and" if split_of(folders[0].name) else ""
+    return (
+        f". {folders[0].name}/ in it{within} holds {names}{', …' if inner[2:] else ''}: give "
+        f"{folders[0]} as the source, or move what it holds one level up"
+    )
 
 
 def _samples(root: Path, classes: dict[str, list[Path]]) -> list[Sample]:

@@ -14,19 +14,24 @@ from alexnet.bounds import read_at_most
 from alexnet.classes import ClassLabel
 from alexnet.fault import fault
 from alexnet.formats import ENDINGS, USUAL_ENDINGS
+from alexnet.tree import list_entries
 from pipeline.manifest import MAX_MANIFEST_BYTES, DatasetError
 from pipeline.progress import ProgressBar
+from pipeline.sources.compressed import is_compressed, plain, stem
 from pipeline.sources.source import Sample, Source, hold_out, ordered
 from pipeline.sources.splits import find_splits, say_held_out, say_left_out, split_of
 from pipeline.sources.tar import Member, Members, list_members
-from pipeline.sources.tree import list_entries
 
 MAX_LABEL_BYTES = 1_000_000
 """Largest cls or json that is read."""
 
 
 def list_shards(folder: Path) -> list[Path]:
-    return [path for path in list_entries(folder).files if path.suffix == ".tar"]
+    """The plain tars in a folder; where there are none, and no folders either, which may be those
+    of classes, the compressed ones."""
+    folders, files = list_entries(folder)
+    plain_tars = [path for path in files if path.suffix == ".tar"]
+    return plain_tars or ([] if folders else list(filter(is_compressed, files)))
 
 
 def holds_shards(folder: Path) -> bool:
@@ -51,6 +56,10 @@ def shards_source(folder: Path, val_fraction: float, class_names: dict[str, str]
             f"{folder}: there are no shards to train on; put some into {folder / 'train'}"
         )
     left_out += [path for path in splits.test if list_shards(path)]
+    for used in {shard.parent for shard in shards + held_out}:
+        beside = [path for path in list_entries(used).files if is_compressed(path)]
+        if beside and not is_compressed(list_shards(used)[0]):
+            say_left_out(beside, ": there are plain shards beside; decompress all, or none")
     say_left_out(left_out, "; to measure a model on a test split, pack it as another folder's val/")
     if in_train and not held_out:
         say_held_out(in_train[0].parent)
@@ -87,7 +96,7 @@ def _samples(shards: list[Path]) -> list[Sample]:
     """Keys that repeat over the shards are put below the name of their shard."""
     found: list[tuple[Path, str, int, str]] = []
     with ProgressBar(f"list {shards[0].parent}", len(shards), "shards") as progress:
-        for shard in shards:
+        for shard in map(plain, shards):
             for key, fields in _fields(shard).items():
                 image, label = _read(f"{shard}, sample {key}", fields)
                 found.append((shard, key, label, image.location))
@@ -97,7 +106,7 @@ def _samples(shards: list[Path]) -> list[Sample]:
     repeated = len({key for _, key, _, _ in found}) < len(found)
     samples: dict[str, Sample] = {}
     for shard, key, label, location in found:
-        unique = (f"{shard.stem}/{key}" if repeated else key).replace(".", "_")
+        unique = (f"{stem(shard)}/{key}" if repeated else key).replace(".", "_")
         if unique in samples:
             raise DatasetError(
                 f"{location}: the sample's key is {unique}, with _ for every dot, and so is that "

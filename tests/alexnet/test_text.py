@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ INDEX = {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}
 @pytest.mark.parametrize(
     "text",
     [
-        str(TENCH), json.dumps(TENCH), json.dumps(INDEX), json.dumps(INDEX, indent=2),
+        str(TENCH), json.dumps(TENCH), str(INDEX), json.dumps(list(INDEX.values())), "{}",
         str(list(TENCH.values())), json.dumps(list(TENCH.values()), indent=1), str(tuple(INDEX)),
         str(TENCH).replace(", 1", ",\n 1"), "\n\n" + str(TENCH), "0: tench\n1: goldfish\n",
         "0: 'tench, Tinca tinca',\n1: 'goldfish'\n", '"0": "tench",\n\n"1": "goldfish"',
@@ -115,6 +116,40 @@ INDEX = {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}
 def test_dictionaries_lists_and_pages_are_no_names(file: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=r"names.txt, line \d: .* begins a dictionary, a list or"):
+        read_names(file, "names")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_class_index_is_read_in_the_order_of_its_numbers(
+    file: Path, indent: int | None, encoding: str
+) -> None:
+    names = {str(n): [f"n{n:08}", f"class\t{n}, Löwe"] for n in reversed(range(12))}
+    text = json.dumps(names, indent=indent, ensure_ascii=indent is None).replace("\\t", " ")
+    file.write_bytes(text.encode(encoding))
+    assert read_names(file, "names") == [f"n{n:08} class {n}, Löwe" for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (json.dumps(INDEX).replace('"1"', '"2"'), '2 classes, but none is "1"; number them "0" to'),
+        (json.dumps(INDEX).replace('"0"', '"-1"'), 'none is "0"; number them "0" to "1"'),
+        (json.dumps(INDEX).replace('"0"', '"00"'), 'none is "0"'),
+        (json.dumps(INDEX).replace('"1"', '"0"'), '"0" is there twice; keep one of them'),
+        (json.dumps(INDEX).replace("n01443537", "n01440764"), "n01440764 is there twice; keep"),
+        ('{"0": ["n01440764"]}', '"0": write ["ID", "name"], the ID without spaces'),
+        ('{"0": ["n01440764", "tench", "x"]}', '"0": write ["ID", "name"]'),
+        ('{"0": ["n0144 0764", "tench"]}', '"0": write ["ID", "name"]'),
+        ('{"0": ["n01440764", 1]}', '"0": write ["ID", "name"]'),
+        ('{"0": ["n01440764", ""]}', '"0": write ["ID", "name"]'),
+        ('{"0": ["n01440764", "a\\nb"]}', '"0": write ["ID", "name"]'),
+        ('{"0": []}', '"0": write ["ID", "name"]'),
+    ],
+)
+def test_a_class_index_with_a_fault_is_refused(file: Path, text: str, fault: str) -> None:
+    file.write_text(text)
+    with pytest.raises(UserError, match=re.escape(fault)):
         read_names(file, "names")
 
 

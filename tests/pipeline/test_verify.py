@@ -1,6 +1,7 @@
 """Each kind of damage is found, named and placed."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +47,16 @@ def test_a_destroyed_jpeg_is_named(copy: Path) -> None:
     flip(copy / "val" / "00000.tar", int(row["offset"]), 300)
     lines = list(damages(Dataset(copy)))
     assert len(lines) == 2
-    assert lines[1].startswith("val/00000.tar: disc/")
-    assert "the JPEG is damaged" in lines[1]
+    place = f"val/00000.tar, at byte {row['offset']} (image 2)"
+    assert place in Dataset(copy).val.place(2) + " (image 2)"  # as training names it
+    reason = "the file is not an image of a supported format (JPEG)"
+    assert re.fullmatch(re.escape(place) + r": disc/\w+\.jpg: " + re.escape(reason), lines[1])
+
+
+def test_a_cut_jpeg_is_named_without_words_for_programmers(copy: Path) -> None:
+    row = np.load(copy / "val" / "index.npy")[2]
+    flip(copy / "val" / "00000.tar", int(row["offset"]) + 700, int(row["size"]) - 700)
+    assert "<" not in "".join(damages(Dataset(copy)))
 
 
 def test_an_index_that_points_elsewhere(copy: Path) -> None:

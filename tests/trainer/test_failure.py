@@ -1,6 +1,7 @@
 """Failure as a normal case: real Ray, real processes, killed; the weights tell if it showed."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,30 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
     samples = len(Dataset(dataset).train)
     assert samples_of_each_epoch(tmp_path, "elastic") == dict.fromkeys(range(40), samples)
     assert last(tmp_path, "elastic").progress.step == 40 * 27
+
+
+def test_damage_ends_a_run_and_the_advice_goes_on_with_it(
+    tmp_path: Path, run_on_cluster: Callable
+) -> None:
+    copy = Path(shutil.copytree(ROOT / "tests" / "earlier" / "dataset", tmp_path / "copy"))
+    _, size, offset, _ = Dataset(copy).train.index[7].tolist()
+    with (copy / "train" / "00000.tar").open("r+b") as shard:
+        shard.seek(offset)
+        shard.write(bytes(size))
+    sizes = ("size=72", "network.crop=64", "network.width=0.06", "rate=0.002")
+    words = [
+        *arguments("r", copy, tmp_path), "--epochs", "1", "--workers", "1",
+        *(word for setting in sizes for word in ("--set", setting)),
+    ]  # fmt: skip
+    done = run_on_cluster(*words)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "(image 7): cannot be decoded; `alexnet verify` lists all damage; " in done.stderr
+    assert "the same command with --damage replace, and with --resume" in done.stderr
+    done = run_on_cluster(*words, "--damage", "replace", "--resume", "--index")
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 30 images cannot be decoded and are left out" in done.stderr
+    assert (tmp_path / "models" / "r" / "00000008" / "similar" / "about.json").exists()
 
 
 def test_a_full_disk_says_so(dataset: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run goes on only as what it began as, and only once at a time."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,9 +26,9 @@ def test_a_name_is_refused_until_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"run r exists already in .*--resume, or choose another"):
         open_run(a_run(tmp_path), resume="no")
     open_run(a_run(tmp_path, workers=(1, 3)), resume="yes")
-    longer = resolve("small", {}, [("epochs", 13)])
-    with pytest.raises(RunError, match="began with epochs = 12, but now it is 13"):
-        open_run(a_run(tmp_path, recipe=longer), resume="yes")
+    other = resolve("small", {}, [("seed", 13)])
+    with pytest.raises(RunError, match="began with seed = 0, but now it is 13"):
+        open_run(a_run(tmp_path, recipe=other), resume="yes")
     with pytest.raises(RunError, match="began with another dataset"):
         open_run(a_run(tmp_path, dataset="1" * 64), resume="yes")
 
@@ -37,6 +38,60 @@ def test_if_any_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     assert open_run(a_run(tmp_path), resume="if-any") == started
     with pytest.raises(RunError, match="began with another dataset"):
         open_run(a_run(tmp_path, dataset="1" * 64), resume="if-any")
+
+
+FIXED, PLATEAU = ("schedule.kind", "fixed"), ("schedule.kind", "plateau")
+SWITCHED = (("colour_until", 0.5), ("conv1_until", 0.75))
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained", "epochs", "refused", "parts_of"),
+    [
+        ((PLATEAU,), 12, 20, "", 12),  # colour has been off since epoch 9, and stays off
+        ((PLATEAU,), 8.5, 20, "", None),
+        ((PLATEAU,), 9.5, 20, "", 12),
+        ((PLATEAU, *SWITCHED), 6, 11, "", None),  # 5.5 is epoch 6, too
+        ((PLATEAU, *SWITCHED), 6, 10, "", 12),
+        ((PLATEAU, ("colour_until", 1), ("conv1_until", 1)), 12, 13, "", None),
+        ((PLATEAU, ("colour_until", 0), ("conv1_until", 0)), 12, 13, "", None),
+        ((PLATEAU,), 12, 11, r"has trained 12 epochs .* it with 12 or more, or .* publish r", None),
+        ((PLATEAU,), 10.25, 10, r"has trained 10.25 epochs already, .* with 11 or more", None),
+        ((PLATEAU,), 10, 10, "", 12),
+        ((), 0, 20, "", None),
+        (
+            (),
+            1.5,
+            20,
+            r"trained 1.5 of 12 .* of 20 .* \(schedule cosine\); .* --epochs 12, or",
+            None,
+        ),
+        ((), 12, 20, r"in another run: --name OTHER --init-from models/r$", None),
+        ((FIXED,), 2.5, 20, "", None),
+        ((FIXED,), 3, 20, "", None),
+        ((FIXED,), 2.5, 8, r"of 8 these would have had other learning rates", None),
+        ((FIXED,), 3.25, 20, r"schedule fixed", None),
+        ((FIXED, ("schedule.drops", []), ("schedule.bias_drops", [])), 12, 20, "", 12),
+    ],
+)
+def test_a_run_gets_other_epochs_where_it_would_have_begun_alike(
+    tmp_path: Path, changes: tuple, trained: float, epochs: int, refused: str, parts_of: int | None
+) -> None:
+    recipe = resolve("small", {}, changes)
+    run = open_run(a_run(tmp_path, recipe=recipe), resume="no")
+    line = json.dumps({"kind": "train", "epoch": trained, "step": 1}) + "\n" + '{"kind": "tra'
+    run.metrics.write_text(line if trained else "")
+    longer = a_run(tmp_path, recipe=recipe.model_copy(update={"epochs": epochs}))
+    if refused:
+        with pytest.raises(RunError, match=refused):
+            open_run(longer, resume="yes")
+        assert find_run(tmp_path, "r") == run
+        return
+    resumed = open_run(longer, resume="yes")
+    assert resumed == longer.model_copy(update={"parts_of": parts_of}) == find_run(tmp_path, "r")
+    assert open_run(longer, resume="yes") == resumed
+    base = parts_of or epochs
+    assert resumed.colour_until == recipe.colour_until * base
+    assert resumed.conv1_until == recipe.conv1_until * base
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../up", ".hidden", "a b", "x" * 65])

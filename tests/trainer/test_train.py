@@ -12,9 +12,9 @@ from alexnet import console
 from alexnet.checkpoint import current, load
 from alexnet.similar import read_about
 from pipeline.dataset import Dataset
-from trainer import report
 from trainer.arguments import COMMANDS
 from trainer.loop import state
+from trainer.run import events as told
 
 OPTIONS = (
     "--epochs", "3", "--batch", "4", "--workers", "2",
@@ -34,7 +34,7 @@ def arguments(name: str, dataset: Path, folder: Path) -> list[str]:
 
 def events(folder: Path, name: str) -> list[dict]:
     path = folder / "runs" / name / "metrics.jsonl"
-    return list(report.events(path)) if path.exists() else []
+    return list(told(path)) if path.exists() else []
 
 
 @pytest.fixture(scope="module")

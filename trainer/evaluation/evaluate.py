@@ -15,11 +15,11 @@ import torch
 
 from alexnet import checkpoint
 from alexnet.checkpoint import About
-from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
 from trainer.evaluation.ensemble import mixtures
+from trainer.evaluation.labels import labels_of
 from trainer.evaluation.originals import list_originals
 from trainer.evaluation.probabilities import (
     Answers,
@@ -67,7 +67,8 @@ def evaluate_models(
     models = [_open(directory) for directory in directories]
     about = models[0].about
     for other in models[1:]:
-        _check_agree(models[0], str(other.directory), other.about.classes, other.about.size)
+        _check_classes(models[0], other)
+        _check_size(models[0], str(other.directory), other.about.size)
         if other.about.rule != about.rule:
             raise UserError(
                 f"{models[0].directory} and {other.directory} resize photographs differently "
@@ -125,14 +126,18 @@ def _open(directory: Path) -> Model:
     return Model(step, checkpoint.load(step).about)
 
 
-def _check_agree(model: Model, what: str, classes: tuple[ClassLabel, ...], size: int) -> None:
-    ours, theirs = ([label.id for label in labels] for labels in (model.about.classes, classes))
+def _check_classes(model: Model, other: Model) -> None:
+    ours, theirs = ([label.id for label in each.about.classes] for each in (model, other))
     for number, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue="missing")):
         if our != their:
             raise UserError(
-                f"{model.directory} and {what} have different classes: class {number} is {our} in "
-                f"the first, {their} in the second; both must come from the same class folders"
+                f"{model.directory} and {other.directory} have different classes: class {number} "
+                f"is {our} in the first, {their} in the second; both must come from the same class "
+                "folders"
             )
+
+
+def _check_size(model: Model, what: str, size: int) -> None:
     if size != model.about.size:
         raise UserError(
             f"{model.directory} takes images of {model.about.size} x {model.about.size} pixels, "
@@ -144,8 +149,9 @@ def _test_sets(model: Model, dataset: Dataset | None, originals: Path | None) ->
     test_sets = []
     if dataset:
         manifest, place = dataset.manifest, dataset.directory
-        _check_agree(model, str(place), manifest.classes, manifest.size)
-        label_N = dataset.val.label(np.arange(len(dataset.val)))
+        _check_size(model, str(place), manifest.size)
+        label_K = labels_of([c.id for c in manifest.classes], place, model.about.classes)
+        label_N = label_K[dataset.val.label(np.arange(len(dataset.val)))]
         test_sets.append(TestSet("packed", place, Validation(place.absolute()), label_N))
     if originals:
         listed = list_originals(originals, model.about, dataset)

@@ -12,13 +12,14 @@ import torch
 from alexnet.checkpoint import About
 from alexnet.command import UserError
 from alexnet.pixels import PACKED, ImageError, ImageRule, whole_image
+from alexnet.tree import list_entries
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
 from pipeline.sources.source import Files, Sample
 from pipeline.sources.splits import find_splits
-from pipeline.sources.tree import list_entries
 from pipeline.split import PackedSplit
+from trainer.evaluation.labels import labels_of
 from trainer.evaluation.probabilities import Decoded, Refused
 
 ONE = "give either --data or --originals"
@@ -73,7 +74,7 @@ class Listed(NamedTuple):
 
 def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
     """The photographs of the validation split in `folder`, or of `folder` where it has none, in
-    class folders of the model's classes.
+    class folders of the model's classes, or of some.
 
     Of a dataset only those that its validation images were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
@@ -84,18 +85,13 @@ def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Liste
     folder = folder.absolute()  # tasks run elsewhere
     root = find_splits(list_entries(folder).folders).val or folder
     ids, samples = class_images(root)
-    label = {c.id: number for number, c in enumerate(about.classes)}
-    if unknown := [name for name in ids if name not in label]:
-        raise UserError(
-            f"{root / unknown[0]}: {unknown[0]} is no class of the models; name the class folders "
-            f"by the ids of their classes: {about.classes[0].id} and so on"
-        )
+    label_K = labels_of(ids, root, about.classes)
     packed_N = None
     if dataset is not None:
         samples, packed_N = _matched(root, samples, dataset)
     return Listed(
         Originals(tuple(sample.location for sample in samples), about.size, about.rule),
-        np.array([label[ids[sample.label]] for sample in samples], np.int64),
+        label_K[[sample.label for sample in samples]],
         packed_N,
     )
 

@@ -161,7 +161,7 @@ class Loop:
         stop, there or on the way."""
         progress, recipe, samples = self.progress, self.run.recipe, len(self.dataset.train)
         whole_batch = min(recipe.batch, samples)  # more would be padding
-        if progress.epoch >= recipe.conv1_until * recipe.epochs:
+        if progress.epoch >= self.run.conv1_until:
             self.parallel.freeze("conv1")
         window, batches, began = Window(), self._batches, progress.position
         while True:
@@ -214,7 +214,7 @@ class Loop:
             batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
             mean=recipe.mean,
-            colour_until=recipe.colour_until * recipe.epochs,
+            colour_until=self.run.colour_until,
             # On a CPU converting to 16 bits takes longer than it saves.
             output="float16"
             if self.precision == "bf16" and self.worker.device_id is not None

@@ -3,12 +3,14 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
 from pipeline.cluster import is_own
+from pipeline.split import DamageError
+from trainer.on_ray import snapshot
 from trainer.on_ray.progress import Display
 from trainer.on_ray.resources import Resources, resources
 from trainer.run import Run, RunError
@@ -43,11 +45,18 @@ def _attempts(run: Run, display: Display) -> Outcome:
     failures = 0
     while True:
         before = display.step
+        if mended := snapshot.mend(run):
+            display.say(mended)
         result = _watched(run, resources(), display)
         if isinstance(result, Outcome):
             return result
         rank, cause = _cause(result)
         text = f"worker {rank}: {_line(cause)}" if rank is not None else _no_room(run, cause)
+        if isinstance(cause, DamageError):
+            text += (
+                "; or train on without such images: the same command with --damage replace, and "
+                "with --resume unless it resumes already"
+            )
         failures = 1 if display.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
@@ -134,6 +143,9 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
     """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
     from ray.train import Result
 
+    if not snapshot.fits(run):
+        with suppress(RunError), run.held():  # or else a process writes the file this moment
+            snapshot.mend(run)
     try:
         result = Result.from_path(str(run.directory))
         checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint

@@ -10,8 +10,7 @@ from alexnet.model import AlexNet
 from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from trainer.loop import state
-from trainer.report import events
-from trainer.run import Run, RunError
+from trainer.run import Run, RunError, events
 
 
 def publish(run: Run, checkpoint: Path, models: Path) -> Path:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import faiss
@@ -24,23 +25,26 @@ from alexnet.thumbnails import ThumbnailWriter, shrunk
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
-from pipeline.split import Split
+from pipeline.split import Damage, Split, too_damaged
 
 BATCH = 64
+PER_CENTROID = 39
+"""Images for each list that an index learns; FAISS warns of fewer."""
 SAMPLE = 2500 * BATCH
-"""Images that an index learns its lists from: 39 for each of 4,096, fewer than which FAISS warns
-of. 2.6 GB of 4,096 units."""
+"""Images that an index learns its lists from: enough for 4,096. 2.6 GB of 4,096 units."""
 PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
 
 
-def build(model: Path, data: Path, factory: str = "Flat") -> Path:
+def build(model: Path, data: Path, factory: str = "Flat", damage: Damage = "error") -> Path:
     """Index the training images of the dataset `data` under `model`'s step, in place of an index
     there.
 
-    Returns its directory. `factory` is a kind of index in FAISS's words. A reader finds the old
-    index, none or the new one, never a part. Raises UserError: the dataset is damaged or does not
-    fit the model, FAISS cannot make such an index, the disk is full, another process builds there.
+    Returns its directory. `factory` is a kind of index in FAISS's words. Images that cannot be
+    decoded are an error, or with the `damage` "replace" left out and said on stderr. A reader finds
+    the old index, none or the new one, never a part. Raises UserError: the dataset is damaged or
+    does not fit the model, FAISS cannot make such an index, the disk is full, another process
+    builds there.
     """
     step = checkpoint.current(model)
     loaded = checkpoint.load(step)
@@ -51,7 +55,7 @@ def build(model: Path, data: Path, factory: str = "Flat") -> Path:
     with _locked(step) as partial:
         folder = partial / FOLDER
         folder.mkdir()
-        _fill(folder, loaded, dataset, factory)
+        _fill(folder, loaded, dataset, factory, damage)
         if (step / FOLDER).exists():
             (step / FOLDER).rename(partial / "old")
         folder.rename(step / FOLDER)
@@ -59,7 +63,7 @@ def build(model: Path, data: Path, factory: str = "Flat") -> Path:
 
 
 def make_index(factory: str, units: int, images: int, batches: Iterator[np.ndarray]) -> faiss.Index:
-    """A FAISS index of the last hidden layers of all images.
+    """A FAISS index of the last hidden layers of so many images, or fewer.
 
     They come in batches (BATCH, units) float32; besides the index only SAMPLE of them are ever in
     memory. Raises UserError.
@@ -68,12 +72,16 @@ def make_index(factory: str, units: int, images: int, batches: Iterator[np.ndarr
     named = f"--factory {factory}", "see `alexnet index --help`"
     with _faiss_errors(*named):
         index = faiss.index_factory(units, factory)
+    _check_enough(index, factory, images)
     _reserve(index, images)
     # A packed dataset's order is random: its first images are a fair sample.
     sample = min(images, BATCH if index.is_trained else SAMPLE)
     sample_PH = np.empty((sample, units), np.float32)
+    filled = 0
     for start, feature_NH in zip(range(0, sample, BATCH), batches, strict=False):
-        sample_PH[start : start + BATCH] = feature_NH
+        filled = start + len(feature_NH)
+        sample_PH[start:filled] = feature_NH
+    sample_PH = sample_PH[:filled]
     with _faiss_errors(*named):
         index.train(sample_PH)
         index.add(sample_PH)
@@ -86,6 +94,27 @@ def make_index(factory: str, units: int, images: int, batches: Iterator[np.ndarr
     return index
 
 
+def _check_enough(index: faiss.Index, factory: str, images: int) -> None:
+    """Raises UserError where an index learns so many centroids that FAISS would warn of too few
+    images, or fail."""
+    lists = faiss.try_extract_index_ivf(index)
+    inner = index.index if isinstance(index, faiss.IndexPreTransform) else index
+    quantizer = getattr(faiss.downcast_index(lists or inner), "pq", None)
+    for what, count in (
+        ("lists", lists.nlist if lists else 0),
+        ("codes of a product quantizer", quantizer.ksub if quantizer else 0),
+    ):
+        if PER_CENTROID * count > min(images, SAMPLE):
+            most = min(images, SAMPLE)
+            enough = most // PER_CENTROID
+            advice = f"at most {enough:,}, or Flat" if enough else "Flat"
+            raise UserError(
+                f"--factory {factory}: its {count:,} {what} need {PER_CENTROID} images each, "
+                f"{PER_CENTROID * count:,}, but there are {most:,} to learn them from; give "
+                f"{advice}, which needs none"
+            )
+
+
 def _reserve(index: faiss.Index, images: int) -> None:
     """Memory for all: a vector that grows is copied, and there twice meanwhile."""
     if isinstance(index, faiss.IndexFlatCodes) and hasattr(index.codes, "owned_data"):
@@ -94,43 +123,82 @@ def _reserve(index: faiss.Index, images: int) -> None:
         codes.resize(0)
 
 
-def _fill(folder: Path, loaded: Checkpoint, dataset: Dataset, factory: str) -> None:
+def _fill(folder: Path, loaded: Checkpoint, dataset: Dataset, factory: str, damage: Damage) -> None:
     """Write every file of an index, about.json last."""
-    units, images = loaded.model.fc7.out_features, len(dataset.train)
+    split, left_out = dataset.train, list[int]()
+    units, images = loaded.model.fc7.out_features, len(split)
     with ThumbnailWriter(folder) as thumbnails:
-        index = make_index(factory, units, images, features(loaded, dataset.train, thumbnails))
+        batches = features(loaded, split, thumbnails, left_out if damage == "replace" else None)
+        index = make_index(factory, units, images, batches)
+    if left_out:
+        print(
+            f"warning: {len(left_out):,} of {images:,} images cannot be decoded and are left out; "
+            f"the first is {split.place(left_out[0])} (image {left_out[0]})",
+            file=sys.stderr,
+        )
     with _faiss_errors(str(folder / INDEX), "free some disk space and run the same command again"):
         faiss.write_index(index, str(folder / INDEX))
-    atomic.write_array(folder / LABELS, dataset.train.label(np.arange(images)))
-    similar.write_about(folder, loaded.about.weights_sha256, dataset.digest, images, factory)
+    whole_P = np.delete(np.arange(images), left_out)
+    atomic.write_array(folder / LABELS, split.label(whole_P))
+    similar.write_about(folder, loaded.about.weights_sha256, dataset.digest, len(whole_P), factory)
 
 
-def features(loaded: Checkpoint, split: Split, thumbnails: ThumbnailWriter) -> Iterator[np.ndarray]:
-    """The last hidden layer of all images of a packed split, in order, in batches (N, H) float32.
+def features(
+    loaded: Checkpoint,
+    split: Split,
+    thumbnails: ThumbnailWriter,
+    left_out: list[int] | None = None,
+) -> Iterator[np.ndarray]:
+    """The last hidden layer of all images of a packed split, in order, in batches (BATCH, H)
+    float32, the last of which may have fewer rows.
 
-    Decoded and computed as the server does. Raises UserError where an image is damaged.
+    Decoded and computed as the server does. Damaged images are left out, and their numbers put into
+    `left_out`. Raises UserError where there is no such list, or where they are too many.
     """
     device, size = default_device(), loaded.about.size
     model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean_3WW = loaded.mean_3HW.to(device)
 
-    def image(number: int) -> Image.Image:
+    def image(number: int) -> Image.Image | ImageError:
         try:
             return to_square(split.jpeg(number).tobytes(), size, ("JPEG",))
         except ImageError as error:
-            raise DatasetError(f"{split.place(number)}: {error}; {split.remedy}") from None
+            return error
+
+    def leave_out(number: int, error: ImageError) -> None:
+        place = f"{split.place(number)} (image {number})"
+        if left_out is None:
+            raise DatasetError(
+                f"{place}: {error}; {split.remedy}, or leave it out with --damage replace"
+            )
+        left_out.append(number)
+        if too_damaged(split, len(left_out)):
+            raise DatasetError(
+                f"{place}: {error}; so are {len(left_out) - 1} others of {len(split):,}, too many "
+                f"to leave out; {split.remedy}"
+            )
 
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
         ProgressBar("index", len(split), "images") as progress,
     ):
-        for first in range(0, len(split), BATCH):
-            images = list(pool.map(image, range(first, min(first + BATCH, len(split)))))
+
+        def whole_images() -> Iterator[Image.Image]:
+            for first in range(0, len(split), BATCH):
+                numbers = range(first, min(first + BATCH, len(split)))
+                for number, found in zip(numbers, pool.map(image, numbers), strict=True):
+                    if isinstance(found, ImageError):
+                        leave_out(number, found)
+                    else:
+                        yield found
+                progress.advance(len(numbers))
+
+        stream = whole_images()
+        while images := list(islice(stream, BATCH)):
             for jpeg in pool.map(shrunk, images):
                 thumbnails.add(jpeg)
             image_NSS3 = torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(device)
             yield centre_features(model, image_NSS3.permute(0, 3, 1, 2), mean_3WW).cpu().numpy()
-            progress.advance(len(images))
 
 
 def _check(dataset: Dataset, about: About) -> None:
@@ -138,8 +206,8 @@ def _check(dataset: Dataset, about: About) -> None:
     path, manifest = dataset.directory / "manifest.json", dataset.manifest
     if manifest.original:
         raise DatasetError(
-            f"{path}: this dataset lists photographs that were not packed; pack them: "
-            "`alexnet pack SOURCE DATASET`"
+            f"{path}: this dataset lists photographs that were not packed; pack their folder "
+            f"(`alexnet pack SOURCE DATASET --size {about.size}`), and index that DATASET"
         )
     if manifest.size != about.size:
         raise DatasetError(
@@ -163,7 +231,8 @@ def _mismatches(dataset: Dataset, about: About) -> Iterator[str]:
         trained_on = f"the dataset {about.dataset[:12]}…" if about.dataset else "an unknown dataset"
         yield (
             f"{about.name} was trained on {trained_on}, but this dataset is "
-            f"{dataset.digest[:12]}…; the model may never have seen the images of this index"
+            f"{dataset.digest[:12]}…; unless these are the same photographs, packed since, the "
+            "model may never have seen the images of this index"
         )
     if about.rule != PACKED:
         yield (

@@ -78,6 +78,13 @@ def test_no_two_files_share_a_key(names: set[str]) -> None:
     [
         ((), "holds 0 class folders; a classifier needs at least two"),
         (("a/1.jpg", "a/2.jpg"), "holds 1 class folder; a classifier needs at least two"),
+        (
+            ("train/train/a/1.jpg", "train/train/b/1.jpg", "train/train/c/1.jpg"),
+            r"two, .*\. train/ in it is a split within a split, and holds a, b, …: give .*/train"
+            "/train as the source, or move what it holds one level up",
+        ),
+        (("all/a/1.jpg", "all/b/1.jpg"), r"\. all/ in it holds a, b: give .*/all as the source"),
+        (("x/train/a/1.jpg", "x/val/a/1.jpg"), r"\. x/ in it holds train, val: give .*/x as"),
         (("1.jpg", "2.jpg"), "holds 0 class folders"),
         (
             ("a/1.jpg", "a/2.jpg", "b/.keep"),

@@ -1,7 +1,12 @@
 """WebDataset shards of ours and of others, read where they lie."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +17,7 @@ from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
 from pipeline.sources.shards import shards_source
+from pipeline.sources.source import Source
 
 
 @pytest.fixture
@@ -229,3 +235,93 @@ def test_a_manifest_of_any_size_and_depth_is_refused(write: Callable) -> None:
     os.truncate(folder / "manifest.json", 10**11)
     with pytest.raises(DatasetError, match=r"classes \(it has 100,000,000,000 bytes; the limit"):
         shards_source(folder, 0.1, {})
+
+
+PLAIN = {"train/a.tar": samples("0101"), "train/b.tar": samples("10"), "val/a.tar": samples("01")}
+
+
+@pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def content(source: Source) -> dict[str, list[tuple[str, int, bytes]]]:
+    return {
+        split: [(s.key, s.label, source.reader.read(s.location)) for s in split_samples]
+        for split, split_samples in source.splits.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("ending", "compress"),
+    [
+        (".tar.gz", gzip.compress), (".tgz", gzip.compress), (".TAR.GZ", gzip.compress),
+        (".tar.bz2", bz2.compress), (".tbz2", bz2.compress), (".tar.xz", lzma.compress),
+        (".txz", lzma.compress), (".tar", gzip.compress), (".tar", lzma.compress),
+        (".tar.gz", bytes), (".tgz", bz2.compress),
+    ],
+)  # fmt: skip
+def test_compressed_shards_are_as_plain_ones(
+    write: Callable, tmp_path: Path, cache: Path, ending: str, compress: Callable
+) -> None:
+    """Told by their first bytes, whatever their names say; read where they were decompressed to."""
+    expected = content(open_source(str(write(PLAIN)), 0.1, None))
+    for shard in tmp_path.glob("*/*.tar"):
+        data = compress(shard.read_bytes())
+        shard.unlink()
+        shard.with_name(shard.stem + ending).write_bytes(data)
+    source = open_source(str(tmp_path), 0.1, None)
+    assert content(source) == expected
+    first = source.splits["val"][0].location
+    stamp = source.reader.stamp(first)
+    again = open_source(str(tmp_path), 0.1, None)
+    assert again.splits == source.splits
+    assert again.reader.stamp(first) == stamp
+    made = 0 if compress is bytes else 3
+    assert len([path for path in cache.rglob("*") if path.is_file()]) == made
+
+
+@pytest.mark.parametrize("cut", [9, 100, -1])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_shards_that_are_cut(
+    write: Callable, tmp_path: Path, cache: Path, compress: Callable, cut: int
+) -> None:
+    shard = write(PLAIN) / "train" / "a.tar"
+    shard.write_bytes(compress(shard.read_bytes())[:cut])
+    with pytest.raises(DatasetError, match=r"train/a.tar: the file is damaged or cut short \("):
+        open_source(str(tmp_path), 0.1, None)
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "remedy"),
+    [
+        (
+            "a.tar.zst",
+            b"\x28\xb5\x2f\xfd",
+            "zstd, which is not read here; decompress it: `zstd -d /",
+        ),
+        ("a.tzst", b"\x28\xb5\x2f\xfd", "zstd"),
+        ("a.tar", b"\x28\xb5\x2f\xfd", "zstd"),
+        ("a.tar.lz4", b"\x04\x22\x4d\x18", "lz4"),
+        ("a.tar.gz", b"no archive", "a.tar.gz: this is not a complete tar archive"),
+    ],
+)
+def test_shards_that_are_not_read(tmp_path: Path, name: str, first: bytes, remedy: str) -> None:
+    (tmp_path / name).write_bytes(first + bytes(600))
+    with pytest.raises(DatasetError, match=re.escape(remedy)):
+        open_source(str(tmp_path), 0.1, None)
+
+
+def test_archives_beside_class_folders_or_plain_shards_are_no_shards(
+    write: Callable, tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photographs, tmp_path / "classes")
+    (tmp_path / "classes" / "backup.tar.gz").write_bytes(b"")
+    assert len(open_source(str(tmp_path / "classes"), 0.1, None).classes) == 3
+    shutil.rmtree(tmp_path / "classes")
+    (write(PLAIN) / "train" / "devkit.tar.gz").write_bytes(b"")
+    assert len(open_source(str(tmp_path), 0.1, None).classes) == 2
+    assert "devkit.tar.gz left out" in capsys.readouterr().err

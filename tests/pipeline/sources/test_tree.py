@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.manifest import DatasetError
+from alexnet.command import UserError
+from alexnet.tree import SYSTEM_FOLDERS
 from pipeline.shard import RECORDS, ShardPlan, pack_shard
 from pipeline.sources import open_source
 from pipeline.sources.folder import class_images, folder_source
 from pipeline.sources.shards import shards_source
-from pipeline.sources.tree import SYSTEM_FOLDERS
 
 NOBODY = 65534
 
@@ -67,7 +67,7 @@ def test_a_link_is_followed_once_to_what_lies_elsewhere(plain: Path, tmp_path: P
     (plain / "a" / "three").symlink_to("one")
     assert listed(plain) == before | {("a", "a/one/deep/x.jpg")}
     (plain / "b" / "four").symlink_to(tmp_path / "more")
-    with pytest.raises(DatasetError, match=r"b/four: the same folder is in the class folder .*/a,"):
+    with pytest.raises(UserError, match=r"b/four: the same folder is in the class folder .*/a,"):
         listed(plain)
 
 
@@ -77,7 +77,7 @@ def test_a_class_folder_may_be_a_link_but_not_to_another(plain: Path, tmp_path: 
     assert len(listed(plain)) == 20
     for target in (plain / "a", plain / "a" / "deep"):
         (plain / "c").symlink_to(target)
-        with pytest.raises(DatasetError, match=r"the same folder is in the class folder .*; re"):
+        with pytest.raises(UserError, match=r"the same folder is in the class folder .*; re"):
             listed(plain)
         (plain / "c").unlink()
 
@@ -160,7 +160,7 @@ def test_what_is_no_regular_file_is_quarantined_unopened(plain: Path) -> None:
 
 def test_a_pipe_is_no_shard(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.tar")
-    with pytest.raises(DatasetError, match=r"a\.tar: .* \(not a regular file\)"):
+    with pytest.raises(UserError, match=r"a\.tar: .* \(not a regular file\)"):
         shards_source(tmp_path, 0.5, {})
 
 
@@ -199,7 +199,7 @@ def public() -> Iterator[Path]:
 def test_a_folder_that_may_not_be_read_is_named(public: Path, place: str, mode: int) -> None:
     (public / place).chmod(mode)
     text = rf"{re.escape(str(public / place))}: cannot be read \(Permission denied\); make it"
-    with without_privileges(), pytest.raises(DatasetError, match=text):
+    with without_privileges(), pytest.raises(UserError, match=text):
         open_source(str(public), 0.5, None)
 
 
@@ -207,12 +207,12 @@ def test_a_folder_inside_one_that_may_not_be_entered_is_named(public: Path) -> N
     (public / "train").chmod(0o444)
     with (
         without_privileges(),
-        pytest.raises(DatasetError, match=r"/a: cannot be read \(Perm"),
+        pytest.raises(UserError, match=r"/a: cannot be read \(Perm"),
     ):
         open_source(str(public / "train" / "a"), 0.5, None)
     with (
         without_privileges(),
-        pytest.raises(DatasetError, match=r"train/.*: cannot be read \("),
+        pytest.raises(UserError, match=r"train/.*: cannot be read \("),
     ):
         open_source(str(public), 0.5, None)
 
@@ -230,7 +230,7 @@ def test_shards_in_a_folder_that_may_not_be_read(public: Path, tar: Callable[...
     (public / "x.tar").write_bytes(tar({"0.jpg": b"", "0.cls": b"0", "1.jpg": b"", "1.cls": b"1"}))
     (public / "val").rename(public / "plain-val")
     (public / "valid").chmod(0)
-    with without_privileges(), pytest.raises(DatasetError, match=r"valid: cannot be read \(Permi"):
+    with without_privileges(), pytest.raises(UserError, match=r"valid: cannot be read \(Permi"):
         open_source(str(public), 0.5, None)
 
 
@@ -272,7 +272,7 @@ def test_folders_of_splits_give_their_images_in_their_classes(
             for class_id in sorted(classes):
                 build(root / split / class_id, images, noise)
         if len(classes) < 2:
-            with pytest.raises(DatasetError):
+            with pytest.raises(UserError):
                 open_source(name, 0.5, None)
             return
         source = open_source(name, 0.5, None)
@@ -301,7 +301,7 @@ def test_class_folders_give_their_images_or_two_readings(
         for class_id in sorted({*classes, test} - {None}, key=str):
             build(root / class_id, images, noise)
         if len(plain) < 2 or classes & {"train", "valid", "dev"}:
-            with pytest.raises(DatasetError):
+            with pytest.raises(UserError):
                 open_source(name, 0.5, None)
             return
         source = open_source(name, 0.5, None)

@@ -114,6 +114,37 @@ def test_damage_is_named_by_the_task_that_meets_it(
     )
 
 
+@pytest.mark.slow
+def test_some_of_a_models_classes(
+    dataset: Path, photographs: Path, publish: Callable, tmp_path: Path, run_on_cluster: Callable
+) -> None:
+    """A dataset of three of its five, in another order, and photographs of one."""
+    model = publish("five", ("wave", "square", "ring", "dots", "disc"), crop=64, size=128)
+    shutil.copytree(photographs / "ring", tmp_path / "one" / "Ring")  # by its name
+    done = run_on_cluster(
+        "trainer", "evaluate", model, "--data", dataset, "--views", 1, "--json",
+        tmp_path / "packed.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one = run_on_cluster(
+        "trainer", "evaluate", model, "--originals", tmp_path / "one", "--views", 1, "--json",
+        tmp_path / "one.json",
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+
+    def pictures(file: str) -> dict[str, int]:
+        (score,) = json.loads((tmp_path / file).read_text())["sections"][0]["rows"][0]["scores"]
+        return {c["id"]: c["pictures"] for c in score["classes"]}
+
+    val = Dataset(dataset).val
+    counts = [list(val.label(range(len(val)))).count(label) for label in range(3)]
+    expected = dict(zip(("disc", "ring", "square"), counts, strict=True))
+    assert pictures("packed.json") == {"wave": 0, "dots": 0} | expected
+    assert pictures("one.json") == dict.fromkeys(("wave", "square", "dots", "disc"), 0) | {
+        "ring": 40
+    }
+
+
 def nothing_is_asked(models: list[Path], data: Path | None, folder: Path | None = None) -> str:
     with pytest.raises(UserError) as error:
         evaluate_models(
@@ -135,7 +166,9 @@ def test_errors_name_what_does_not_belong_together(
         nothing_is_asked([wide, other], dataset),
     )
     more = publish("more", ("disc", "ring", "square", "star"), crop=64, size=128)
-    assert "class 3 is star in the first, missing" in nothing_is_asked([more], dataset)
+    assert "class 3 is missing in the first, star" in nothing_is_asked([wide, more], dataset)
+    fewer = publish("fewer", ("disc", "square"), crop=64, size=128)
+    assert "packed/ring: ring is no class of the models" in nothing_is_asked([fewer], dataset)
     small = publish("tiny", crop=64, size=64)
     assert "tiny/00000007 takes images of 64 x 64 pixels, " in nothing_is_asked([small], dataset)
     assert "one is given; name more" in nothing_is_asked([wide], None)

@@ -97,6 +97,34 @@ def test_val_is_taken_where_there_is_one(few: Path, val: str) -> None:
     assert label_N.tolist() == [2] * 6 + [1] * 6
 
 
+@pytest.mark.parametrize("kept", [("disc",), ("ring",), ("disc", "square")])
+def test_folders_of_some_classes(few: Path, kept: tuple[str, ...]) -> None:
+    for folder in [path for path in few.iterdir() if path.name not in kept]:
+        shutil.rmtree(folder)
+    files, label_N = list_originals(few, about(CLASSES, 64), None)[:2]
+    names = [Path(file).parent.name for file in files.files]
+    assert set(names) == set(kept)
+    assert [CLASSES[label].id for label in label_N] == names
+
+
+def test_folders_named_by_the_names_of_classes(few: Path) -> None:
+    """An id goes before a name; what several classes are called names none of them."""
+    named = [("n1", "disc"), ("n2", "two"), ("n3", "two"), ("ring", "x"), ("n4", "ring")]
+    classes = tuple(ClassLabel(id=i, name=name) for i, name in named)
+    (few / "square").rename(few / "n2")
+    files, label_N, _ = list_originals(few, about(classes, 64), None)
+    expected = {"disc": 0, "n2": 1, "ring": 3}
+    assert [expected[Path(file).parent.name] for file in files.files] == label_N.tolist()
+    (few / "n2").rename(few / "two")
+    with pytest.raises(UserError, match="two is no class of the models"):
+        list_originals(few, about(classes, 64), None)
+
+
+def test_photographs_without_a_class_folder(few: Path) -> None:
+    with pytest.raises(UserError, match=r"disc: there is no class folder in it; put the photograp"):
+        list_originals(few / "disc", about(CLASSES, 64), None)
+
+
 def test_what_does_not_belong_together_is_named(few: Path, dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ring is no class of the models; .* disc and so on"):
         list_originals(few, about((CLASSES[0], CLASSES[2]), 64), None)

@@ -14,11 +14,10 @@ from pipeline.dataset import Dataset
 from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
-from trainer import report
 from trainer.loop import loop, state
 from trainer.loop.loop import Loop, Worker
 from trainer.recipe import resolve
-from trainer.run import Run, RunError, open_run
+from trainer.run import Run, RunError, events, open_run
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH, TRAIN, VAL = 2, 12, 108, 12
@@ -128,7 +127,7 @@ def test_each_epoch_learns_from_every_sample_once(whole: tuple[Run, Seen]) -> No
 
 def test_each_epoch_is_validated_and_saved(whole: tuple[Run, Seen]) -> None:
     run, (finished, _) = whole
-    validated = [event for event in report.events(run.metrics) if event["kind"] == "val"]
+    validated = [event for event in events(run.metrics) if event["kind"] == "val"]
     assert [(event["epoch"], event["views"]) for event in validated] == [(1, 1), (2, 1), (2, 10)]
     assert finished
     assert all(event["top1"] <= event["top5"] <= event["pictures"] == VAL for event in validated)
@@ -140,7 +139,7 @@ def test_each_epoch_is_validated_and_saved(whole: tuple[Run, Seen]) -> None:
 
 
 def test_each_exchange_is_written_down(whole: tuple[Run, Seen]) -> None:
-    train = [event for event in report.events(whole[0].metrics) if event["kind"] == "train"]
+    train = [event for event in events(whole[0].metrics) if event["kind"] == "train"]
     assert [event["step"] for event in train] == list(range(1, 2 * STEPS + 1))
     assert all(event["samples"] == BATCH and event["workers"] == 1 for event in train)
     assert [event["epoch"] for event in train][STEPS - 1 :: STEPS] == [1, 2]
@@ -165,11 +164,35 @@ def test_stopped_within_an_epoch_and_restored_it_ends_bit_for_bit_the_same(
     assert_same_bits(run, whole[0])
 
 
+def test_a_finished_run_with_more_epochs_ends_as_one_that_had_them_from_the_start(
+    data: Path, tmp_path: Path
+) -> None:
+    plateau = [("schedule.kind", "plateau"), ("colour_until", 1), ("conv1_until", 1)]
+    whole = a_run(data, tmp_path, "whole", *plateau)
+    train(whole)
+    train(a_run(data, tmp_path, "longer", *plateau, ("epochs", 1)))
+    longer = a_run(data, tmp_path, "longer", *plateau)
+    assert train(longer).samples.keys() == {1}
+    assert_same_bits(longer, whole)
+
+
+def test_what_was_frozen_stays_so_with_more_epochs(data: Path, tmp_path: Path) -> None:
+    changes = [("schedule.kind", "plateau"), ("colour_until", 1), ("conv1_until", 0.5)]
+    run = a_run(data, tmp_path, "r", *changes)
+    train(run)
+    frozen = last(run)
+    longer = a_run(data, tmp_path, "r", *changes, ("epochs", 5))
+    train(longer, stop=STEPS)
+    assert last(longer).progress.epoch == 3
+    for name, tensor in last(longer).weights.items():
+        assert torch.equal(tensor, frozen.weights[name]) == name.startswith("conv1")
+
+
 def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) -> None:
     run = a_run(data, tmp_path, "r", ("epochs", 1))
     assert train(run, stop=STEPS).finished
     assert train(run) == (True, {})  # there is nothing left to learn
-    validated = [e["views"] for e in report.events(run.metrics) if e["kind"] == "val"]
+    validated = [e["views"] for e in events(run.metrics) if e["kind"] == "val"]
     assert validated == [1, 10, 1, 10]
 
 
@@ -204,7 +227,7 @@ def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Pa
     damaged.write_bytes(bytes(damaged.stat().st_size))
     run = a_run(data.directory, tmp_path, "patched", ("epochs", 1), damage="replace")
     train(run)
-    replaced = [e["replaced"] for e in report.events(run.metrics) if e["kind"] == "train"]
+    replaced = [e["replaced"] for e in events(run.metrics) if e["kind"] == "train"]
     assert replaced[-1] == 1
     assert replaced == sorted(replaced)
 
@@ -239,12 +262,12 @@ def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> Non
     joint, parted, towers = (a_run(data, tmp_path, name) for name in ("whole", "parted", "towers"))
     assert steps(parted) == [3, STEPS, STEPS + 4, 2 * STEPS]
     assert_same_bits(joint, parted)
-    alone = [e for e in report.events(whole[0].metrics) if e["kind"] == "train"]
+    alone = [e for e in events(whole[0].metrics) if e["kind"] == "train"]
     for run in (joint, towers):
         assert last(run).progress.step == 2 * STEPS
         for name, tensor in last(whole[0]).weights.items():
             torch.testing.assert_close(last(run).weights[name], tensor, rtol=1e-3, atol=1e-4)
-        told = [e for e in report.events(run.metrics) if e["kind"] == "train"]
+        told = [e for e in events(run.metrics) if e["kind"] == "train"]
         assert [(e["step"], e["samples"], e["workers"]) for e in told] == [
             (step, BATCH, 2) for step in range(1, 2 * STEPS + 1)
         ]

@@ -147,10 +147,7 @@ def one_label_less(dataset: Path) -> None:
 
 
 def a_broken_image(dataset: Path) -> None:
-    _, size, offset, _ = np.load(dataset / "train" / "index.npy")[5].tolist()
-    with (dataset / "train" / "00000.tar").open("r+b") as file:
-        file.seek(offset)
-        file.write(b"\0" * size)
+    break_images(dataset, 5)
 
 
 CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
@@ -182,7 +179,7 @@ CLASSES = [{"id": name, "name": name} for name in ("bird", "fish", "toad")]
         (one_label_less, r"index.npy: the file lists \d+ images, but the manifest says \d+; copy"),
         (
             a_broken_image,
-            r"00000.tar, at byte \d+: the file is not an image .*JPEG.; .*copy the dataset",
+            r"00000.tar, at byte \d+ .image 5.: the file is not an image .*JPEG.; .*copy the data",
         ),
     ],
 )
@@ -199,7 +196,16 @@ def test_a_dataset_that_does_not_fit_is_refused(
     ("factory", "text"),
     [
         ("Cloud9", "^--factory Cloud9: could not parse index string Cloud9; see `alexnet index -"),
-        ("IVF4096,Flat", "--factory IVF4096,Flat: .*should be at least as large as number of clus"),
+        (
+            "IVF4096,Flat",
+            "--factory IVF4096,Flat: its 4,096 lists need 39 images each, 159,744, but there are "
+            "108 to learn them from; give at most 2, or Flat, which needs none",
+        ),
+        ("IVF3,SQ8", "--factory IVF3,SQ8: its 3 lists need 39 images each, 117, but there are 108"),
+        ("PQ10", "--factory PQ10: its 256 codes of a product quantizer need 39 images each, 9,984"),
+        ("IVF2,PQ10", "its 256 codes of a product quantizer need"),
+        ("PCA16,PQ8", "its 256 codes of a product quantizer need"),
+        ("PCA16,IVF4,Flat", "its 4 lists need 39 images each, 156, but there are 108"),
         ("IDMap,Flat", "--factory IDMap,Flat: add does not make sense .*; see `alexnet ind"),
     ],
 )
@@ -237,12 +243,54 @@ def test_a_model_whose_index_fails_stays_published(
     bare: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     """What `train --index` does once it has published."""
-    assert _indexed(bare, tmp_path / "gone") == 2
+    assert _indexed(bare, tmp_path / "gone", "replace") == 2
     said = capfd.readouterr()
     assert f"python -m trainer index: {tmp_path}/gone/manifest.json: No such file" in said.err
-    command = f"alexnet index {bare} --data {tmp_path}/gone"
+    command = f"alexnet index {bare} --data {tmp_path}/gone --damage replace"
     assert f"{bare} is published, but without an index; to build it: {command}" in said.out
     assert checkpoint.load(bare.parent).about.name == "tiny"
+
+
+def break_images(dataset: Path, *numbers: int) -> None:
+    rows = np.load(dataset / "train" / "index.npy")
+    with (dataset / "train" / "00000.tar").open("r+b") as file:
+        for number in numbers:
+            _, size, offset, _ = rows[number].tolist()
+            file.seek(offset)
+            file.write(b"\0" * size)
+
+
+@pytest.mark.parametrize("broken", [(5,), (0, 107), (63, 64, 65), (1, 2, 70, 71, 72)])
+def test_damaged_images_are_left_out_and_counted(
+    indexed: Path, bare: Path, damaged: Path, broken: tuple[int, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The others keep their order, features, labels and thumbnails."""
+    whole = opened(indexed)
+    break_images(damaged, *broken)
+    build(bare, damaged, damage="replace")
+    said = capsys.readouterr().err
+    assert f"warning: {len(broken)} of 108 images cannot be decoded and are left out; the" in said
+    assert f"(image {broken[0]})" in said
+    kept, ours = [n for n in range(108) if n not in broken], opened(bare)
+    assert (len(ours), ours.about.pictures) == (len(kept), len(kept))
+    np.testing.assert_allclose(
+        stored_features(ours), stored_features(whole)[kept], rtol=1e-4, atol=1e-4
+    )
+    for number, before in enumerate(kept):
+        assert ours.label(number) == whole.label(before)
+        assert ours.thumbnail(number) == whole.thumbnail(before)
+
+
+def test_too_many_damaged_images_are_no_index(bare: Path, damaged: Path) -> None:
+    break_images(damaged, *range(6))
+    with pytest.raises(
+        UserError, match=r"\(image 5\): .*; so are 5 others of 108, too many to leav"
+    ):
+        build(bare, damaged, damage="replace")
+    with pytest.raises(UserError, match=r"\(image 0\): .* or leave it out with --damage replace"):
+        build(bare, damaged)
+    assert not (bare / FOLDER).exists()
 
 
 def test_photographs_that_are_not_packed_are_refused_before_training(
@@ -254,6 +302,9 @@ def test_photographs_that_are_not_packed_are_refused_before_training(
     )  # fmt: skip
     assert done.returncode == 2
     assert f"--index needs a packed dataset; pack {photographs}: `alexnet pack " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout  # such as the progress of the mean
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_command(

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.manifest import DatasetError
+from alexnet.command import UserError
 
 SYSTEM_FOLDERS = frozenset({
     "#recycle", "#snapshot", "$recycle.bin", "@__thumb", "@eadir", "@recently-snapshot", "@recycle",
@@ -55,7 +55,7 @@ class LeftOut(Counter[str]):
 def list_entries(folder: Path, left_out: LeftOut | None = None) -> Entries:
     """What is in a folder; system folders are counted in `left_out`.
 
-    Raises DatasetError where the folder, or what a link in it leads to, cannot be read.
+    Raises UserError where the folder, or what a link in it leads to, cannot be read.
     """
     found = Entries([], [])
     path = folder
@@ -76,9 +76,9 @@ def list_entries(folder: Path, left_out: LeftOut | None = None) -> Entries:
     return found
 
 
-def unreadable(path: Path, error: OSError) -> DatasetError:
+def unreadable(path: Path, error: OSError) -> UserError:
     """What to say of a folder, or of a link, that the system does not let us read."""
-    return DatasetError(
+    return UserError(
         f"{path}: cannot be read ({error.strerror}); make it readable, or move it elsewhere"
     )
 
@@ -88,7 +88,7 @@ def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[
 
     Files whose names say that they are no photographs are counted in `left_out`. Each directory is
     walked once: a symbolic link inside a class folder is followed where it leads to a directory
-    that is not walked without it and holds none of the class folders. Raises DatasetError where
+    that is not walked without it and holds none of the class folders. Raises UserError where
     something cannot be read, or where two classes share a directory.
     """
     files: dict[Path, list[Path]] = {folder: [] for split in splits for folder in split}
@@ -104,7 +104,7 @@ def files_below(splits: list[list[Path]], left_out: LeftOut) -> dict[Path, list[
             if (other := taken.get(real)) == start:
                 continue
             if other:
-                raise DatasetError(
+                raise UserError(
                     f"{folder}: the same folder is in the class folder {other}, by a symbolic "
                     "link; remove one of them"
                 )

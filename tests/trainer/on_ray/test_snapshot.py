@@ -1,0 +1,127 @@
+"""A run goes on from its last checkpoint, whatever a kill has left of what Ray writes of it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.trainer.test_failure import last, same_bits
+from trainer.on_ray import snapshot
+from trainer.on_ray.launch import kept_checkpoint
+from trainer.run import Run, RunError, find_run
+
+EARLIER = ROOT / "tests" / "earlier"
+STOPPED = EARLIER / "stopped" / "tiny"
+WHOLE = (STOPPED / snapshot.FILE).read_bytes()
+# Ray's of itself, in this process where it only reads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+DAMAGED = [None, b"", b"\0" * 99, b"null", b"[]", b"{}", WHOLE[:1], WHOLE[:200], WHOLE[:-1]]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Run:
+    """A run that was stopped after three steps, whose one checkpoint Ray wrote of."""
+    shutil.copytree(STOPPED, tmp_path / "runs" / "tiny")
+    return find_run(tmp_path / "runs", "tiny")
+
+
+def put(run: Run, content: bytes | None) -> Path:
+    file = run.directory / snapshot.FILE
+    file.unlink(missing_ok=True)
+    if content is not None:
+        file.write_bytes(content)
+    return file
+
+
+def test_what_fits_is_left_as_it_is(stopped: Run) -> None:
+    file = stopped.directory / snapshot.FILE
+    before = file.stat()
+    assert snapshot.mend(stopped) is None
+    assert (file.stat().st_ino, file.read_bytes()) == (before.st_ino, WHOLE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [*DAMAGED, *(WHOLE[:cut] for cut in range(2, len(WHOLE), 37))],
+    ids=lambda content: content and f"{content[:9]!r} {len(content)}",
+)
+def test_what_is_cut_is_made_again_as_ray_wrote_it(stopped: Run, content: bytes | None) -> None:
+    file = put(stopped, content)
+    told = snapshot.mend(stopped)
+    assert told is not None
+    assert told.endswith("the last one is step_00000003")
+    assert file.read_bytes() == WHOLE
+    assert snapshot.mend(stopped) is None
+
+
+def test_it_goes_on_from_the_newest_that_is_whole(stopped: Run) -> None:
+    """The newer ones were being copied; or were removed, as a damaged one's message advises."""
+    whole = stopped.directory / "step_00000003"
+    cut = stopped.directory / "step_00000005"
+    shutil.copytree(whole, cut)
+    state = cut / "state.pt"
+    state.write_bytes(state.read_bytes()[:-1000])
+    (stopped.directory / "step_00000007").mkdir()
+    put(stopped, WHOLE.replace(b"step_00000003", b"step_00000009"))
+    assert snapshot.mend(stopped)
+    assert (stopped.directory / snapshot.FILE).read_bytes() == WHOLE
+    shutil.rmtree(whole)
+    put(stopped, b"")
+    told = snapshot.mend(stopped)
+    assert told is not None
+    assert "none of its checkpoints is whole" in told
+    assert not (stopped.directory / snapshot.FILE).exists()
+
+
+def test_checkpoints_of_several_epochs_keep_their_order(stopped: Run) -> None:
+    """The last epoch of three is not the best; a step within an epoch counts as 0."""
+    content = torch.load(stopped.directory / "step_00000003" / "state.pt", weights_only=True)
+    for step, position, errors in ((8, 0, [0.5]), (16, 0, [0.5, 0.25]), (24, 0, [0.5, 0.25, 0.75])):
+        folder = stopped.directory / f"step_{step:08d}"
+        folder.mkdir()
+        stand = {"epoch": len(errors), "position": position, "step": step, "errors": errors}
+        torch.save(content | {"stand": stand}, folder / "state.pt")
+    put(stopped, b"")
+    snapshot.mend(stopped)
+    account = json.loads((stopped.directory / snapshot.FILE).read_bytes())
+    found = [(r["checkpoint_dir_name"], r["metrics"]) for r in account["checkpoint_results"]]
+    assert found == [
+        ("step_00000003", {"top1": 0.0}), ("step_00000024", {"top1": 0.25}),
+        ("step_00000008", {"top1": 0.5}), ("step_00000016", {"top1": 0.75}),
+    ]  # fmt: skip
+    assert account["checkpoint_report_indices"] == [0, 3, 1, 2]
+    assert account["current_report_index"] == 4
+    assert kept_checkpoint(stopped, best=False).name == "step_00000024"
+    assert kept_checkpoint(stopped, best=True).name == "step_00000016"
+
+
+def test_a_checkpoint_is_published_unless_ray_may_be_writing(stopped: Run) -> None:
+    file = put(stopped, WHOLE[:200])
+    with stopped.held(), pytest.raises(RunError, match="its checkpoints cannot be read"):
+        kept_checkpoint(stopped, best=False)
+    assert file.read_bytes() == WHOLE[:200]
+    assert kept_checkpoint(stopped, best=False).name == "step_00000003"
+
+
+@pytest.mark.slow
+def test_a_run_ends_as_if_nothing_had_been_cut(run_on_cluster: Callable, tmp_path: Path) -> None:
+    cases = {"whole": WHOLE, "missing": None, "empty": b"", "cut": WHOLE[:200]}
+    for name, content in cases.items():
+        folder = tmp_path / name
+        shutil.copytree(STOPPED, folder / "runs" / "tiny")
+        put(find_run(folder / "runs", "tiny"), content)
+        done = run_on_cluster(
+            "trainer", "train", "--resume", "--data", EARLIER / "dataset", "--name", "tiny",
+            "--runs", folder / "runs", "--models", folder / "models", "--keep", 1,
+            "--workers", 1, "--epochs", 6, "--batch", 4, "--set", "size=72",
+            "--set", "network.crop=64", "--set", "network.width=0.06", "--set", "precision=fp32",
+            "--set", "rate=0.002",
+        )  # fmt: skip
+        assert done.returncode == 0, (name, done.stderr)
+        assert ("was made again" in done.stdout) == (name != "whole"), done.stdout
+        assert last(folder, "tiny").progress.step == 48
+        assert same_bits(last(folder, "tiny"), last(tmp_path / "whole", "tiny")), name
