@@ -24,7 +24,7 @@ from trainer.recipe import RECIPES, VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 
 Device = Literal["auto", "cpu", "gpu"]
-Family = Literal["torchvision", "caffe"]
+Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
 
 
@@ -189,18 +189,18 @@ class Evaluate(Options):
 
 
 class Import(OfModels):
-    """Publish torchvision's AlexNet or Caffe's."""
+    """Publish torchvision's AlexNet, or Caffe's AlexNet or CaffeNet."""
 
     file: Annotated[Path, Argument()]
-    """A state dict (.pth or .safetensors), or Caffe's blobs (.npz)."""
+    """A state dict (.pth or .safetensors), or Caffe's blobs (.caffemodel or .npz)."""
     from_: Family
-    """Which of the two it is."""
+    """Which of the three it is."""
     name: Name
     """The name of the model that is published."""
     classes: Path | None = None
     """A file with the names of the classes, one a line, such as synset_words.txt."""
     mean: Path | None = None
-    """The mean image of Caffe's model (.npy or .npz)."""
+    """The mean image of Caffe's model (.binaryproto, .npy or .npz)."""
 
 
 class Export(Options):

@@ -70,7 +70,7 @@ def test_counts_are_the_trainers(listed: Path, small_models: tuple[Path, Path], 
     torch.testing.assert_close(both, alone)
     validator = Validator(photographs, ALONE, Decoding(threads=1))
     for model, probability_NK in zip(small_models, both, strict=True):
-        network, mean_3HW, _ = load(model)
+        network, mean_3HW, _, _ = load(model)
         expected = validator(network, mean_3HW, views=views, precision="fp32")
         assert int((ranks(probability_NK, label_N) == 0).sum()) == expected.top1
 

@@ -53,7 +53,7 @@ def expected(model: Checkpoint) -> Tensor:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, mean_3HW, about = checkpoint(NETWORK)
+    model, mean_3HW, about, _ = checkpoint(NETWORK)
     models = tmp_path_factory.mktemp("models")
     save(model, mean_3HW, about, models)
     return models / "tiny"
@@ -103,10 +103,11 @@ print([name for name in ("alexnet", "trainer") if name in sys.modules], about["a
     "options",
     [
         {"norm_k": 1.0, "norm_across_towers": True},
+        {"norm_k": 1.0, "norm_across_towers": True, "norm_after_pool": True},
         {"towers": 1, "conv1_padding": 2, "local_response_norm": False},
         {"towers": 1, "pooling": "plain", "activation": "tanh", "sixth_conv": True},
     ],
-    ids=["caffe", "torchvision", "other"],
+    ids=["caffe", "caffenet", "torchvision", "other"],
 )
 def test_every_option_is_in_the_graph(options: dict) -> None:
     model = checkpoint(NETWORK.model_copy(update=options))
