@@ -133,7 +133,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""
     init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
-    """A published model whose weights to start from, all but the classifier's."""
+    """A published model to start from: its network, and its weights but for the classifier's."""
     micro_batch: PositiveInt | None = None
     """The most samples a worker computes at once, to save memory. The batch and the weights stay
     the same."""

@@ -40,19 +40,19 @@ from trainer.run import RunError, ask_to_stop, find_run, open_run
 
 
 def train(options: Train) -> int:
-    recipe = resolve(options.recipe, os.environ, recipe_changes(options))
+    start = starting_model(options)
+    recipe = resolve(options.recipe, os.environ, recipe_changes(options), start)
     dataset = find_dataset(options, recipe.size)
     if options.index and dataset and dataset.manifest.original:
         raise RunError(
             f"--index needs a packed dataset; pack {options.data}: "
             f"`alexnet pack {options.data} DATASET`, or leave --index out"
         )
-    init_from = starting_model(options, recipe.network)
     home()  # Ray Train looks for it, and says less where there is none
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
         found = usable_resources(options.device)
-        run = make_run(options, recipe, dataset, init_from, found)
+        run = make_run(options, recipe, dataset, start, found)
         open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:
