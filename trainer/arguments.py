@@ -210,6 +210,9 @@ class Export(Options):
     """models/NAME or models/NAME/STEP."""
     out: Annotated[Path, Argument()]
     """The file to write, which ends in .onnx or .pt2."""
+    opset: Annotated[int | None, Option(metavar="N")] = Field(None, ge=18, le=25)
+    """The version of ONNX's operators, 18 to 25, that another program asks for. If not given, the
+    one that torch prefers."""
 
 
 class Report(OfRuns):

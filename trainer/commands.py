@@ -171,7 +171,7 @@ def import_model(options: Import) -> int:
 
 
 def export_model(options: Export) -> int:
-    export(options.model, options.out)
+    export(options.model, options.out, options.opset)
     print(options.out)
     return 0
 
