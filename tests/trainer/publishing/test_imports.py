@@ -22,6 +22,7 @@ from alexnet.views import one_view, probabilities
 from serving.app import create_app
 from serving.models import Models, Served
 from serving.settings import Settings
+from tests.trainer.publishing.caffe_files import blob, caffemodel
 from trainer.arguments import Family
 from trainer.publishing.imports import (
     CAFFE,
@@ -32,8 +33,6 @@ from trainer.publishing.imports import (
     read_mean,
 )
 from trainer.publishing.imports import from_torchvision as from_state
-
-from .test_caffemodel import blob, caffemodel
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67891)
 SYNSETS = "\n".join(f"n{label:08d} thing {label}, object" for label in range(1000))

@@ -23,9 +23,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.trainer.publishing.caffe_files import ARRAY, NORM_FIRST, blob, caffemodel
 from trainer.publishing.weight_files import ForeignError, read
-
-from .test_caffemodel import ARRAY, NORM_FIRST, blob, caffemodel
 
 STATE = {"a.weight": torch.arange(3.0), "a.bias": torch.ones(2)}
 BOTH = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
