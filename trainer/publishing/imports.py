@@ -146,10 +146,8 @@ def from_caffe(content: Any, mean_SS3: np.ndarray, file: Path, family: Family) -
     first = content.first if isinstance(content, Caffemodel) else None
     if first not in (None, FIRST[family]):
         other = next(name for name in FIRST if name != family)
-        raise ForeignError(
-            f"{file}: after conv1 comes the {first} layer, so this is the network of "
-            f"--from {other}, not of --from {family}"
-        )
+        does = "normalises before it pools" if first == "norm" else "pools before it normalises"
+        raise ForeignError(f"{file}: this network {does}; give --from {other}")
     network = AlexNetConfig(
         crop=227, norm_k=1, norm_across_towers=True, norm_after_pool=FIRST[family] == "pool"
     )
@@ -269,7 +267,10 @@ def _renamed(
                 f"{file}: the layer {name} should hold floating-point numbers, but holds "
                 f"{tensor.dtype}; {EXPECTED}"
             )
-    state = {name: tensors[name].reshape(expected[name].shape).float() for name in tensors}
+    state = {
+        name: tensor.detach().reshape(expected[name].shape).float()
+        for name, tensor in tensors.items()
+    }
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ForeignError(

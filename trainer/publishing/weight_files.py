@@ -73,6 +73,8 @@ def read(path: Path) -> Any:
     """What the file holds: nested dictionaries with tensors in them, of torch.save; a dictionary of
     tensors, of safetensors, NumPy (an .npy file's array as `mean`) or a mean image of Caffe; or a
     `Caffemodel`. Raises ForeignError for any other file, and OSError."""
+    if path.parts[:1] in (("http:",), ("https:",)):
+        raise _is(path, "the address of a file; download it, and give the file")
     if path.is_dir():
         raise _is(path, _folder(path))
     if path.exists() and not path.is_file():

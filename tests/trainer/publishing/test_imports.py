@@ -417,10 +417,9 @@ def test_a_caffemodel_says_which_of_the_two_it_is(
     layers = ("conv1", *ORDERS[family], *list(LAYERS)[1:])
     (tmp_path / "a.caffemodel").write_bytes(caffemodel(layers, blobs, generation))
     other = next(name for name in ORDERS if name != family)
-    first = "norm" if family == "caffe" else "pool"
+    does = {"caffe": "normalises before it pools", "caffenet": "pools before it normalises"}
     assert refusal(tmp_path / "a.caffemodel", other) == (
-        f"a.caffemodel: after conv1 comes the {first} layer, so this is the network of "
-        f"--from {family}, not of --from {other}"
+        f"a.caffemodel: this network {does[family]}; give --from {family}"
     )
     assert "the layer conv1.weight should have the shape" in refusal(
         tmp_path / "a.caffemodel", family
@@ -472,7 +471,7 @@ def test_a_training_run_of_other_people(
 ) -> None:
     """PyTorch's ImageNet example saves so: parallel features, in half precision here."""
     state = {
-        name.replace("features.", "features.module."): tensor.half()
+        name.replace("features.", "features.module."): nn.Parameter(tensor.half())
         for name, tensor in torchvision.state_dict().items()
     }
     best = torch.tensor(56.5)

@@ -244,5 +244,7 @@ def test_folders(tmp_path: Path) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "none")
+    with pytest.raises(ForeignError, match="this is the address of a file; download it, and giv"):
+        read(Path("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"))
     with pytest.raises(ForeignError, match="this is no regular file"):
         read(Path("/dev/null"))
