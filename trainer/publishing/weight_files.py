@@ -28,6 +28,10 @@ class ForeignError(UserError):
 
 
 SAVE = "where it was made, save it with torch.save(model.state_dict(), FILE), and import that"
+ARRAYS = (
+    "save its arrays with numpy.savez, named and laid out as torchvision's tensors or Caffe's: "
+    "features.0.weight or conv1.0, and so on"
+)
 AGAIN = "download or copy it again"
 UNPACK = "unpack it, and give the file of weights inside"
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -42,12 +46,12 @@ KNOWN = (
     (0, b"7z\xbc\xaf\x27\x1c", f"a 7z archive; {UNPACK}"),
     (0, b"Rar!", f"a RAR archive; {UNPACK}"),
     (257, b"ustar", f"a tar archive; {UNPACK}"),
-    (0, b"\x89HDF\r\n\x1a\n", f"an HDF5 file, of Keras or Caffe for instance; {SAVE}"),
-    (512, b"\x89HDF\r\n\x1a\n", f"a MATLAB file; {SAVE}"),
-    (0, b"MATLAB 5.0 MAT-file", f"a MATLAB file; {SAVE}"),
-    (4, b"TFL3", f"a TensorFlow Lite model; {SAVE}"),
-    (0, b"GGUF", f"a GGUF file of a language model; {SAVE}"),
-    (0, b"\x08\x01\x12", f"a TensorFlow SavedModel; {SAVE}"),
+    (0, b"\x89HDF\r\n\x1a\n", f"an HDF5 file, of Keras or Caffe for instance; {ARRAYS}"),
+    (512, b"\x89HDF\r\n\x1a\n", f"a MATLAB file; {ARRAYS}"),
+    (0, b"MATLAB 5.0 MAT-file", f"a MATLAB file; {ARRAYS}"),
+    (4, b"TFL3", f"a TensorFlow Lite model; {ARRAYS}"),
+    (0, b"GGUF", "a GGUF file of a language model; give the file of weights"),
+    (0, b"\x08\x01\x12", f"a TensorFlow SavedModel; {ARRAYS}"),
     (0, b"\xff\xd8\xff", "an image; give the file of weights"),
     (0, b"\x89PNG", "an image; give the file of weights"),
     (0, b"%PDF", "a PDF document; give the file of weights"),
@@ -58,14 +62,14 @@ KNOWN = (
 IN_ZIP = (
     ("constants.pkl", f"a TorchScript program; {SAVE}"),
     ("archive_format", f"a program of torch.export; {SAVE}"),
-    ("model.weights.h5", f"a Keras model; {SAVE}"),
+    ("model.weights.h5", f"a Keras model; {ARRAYS}"),
 )
 """(name of a member, what the archive then is and what to do)."""
 
 IN_FOLDER = (
     ("current.json", "a model that is published already; give its folder to `alexnet serve`"),
     ("about.json", "a model that is published already; give its folder to `alexnet serve`"),
-    ("saved_model.pb", f"a TensorFlow SavedModel; {SAVE}"),
+    ("saved_model.pb", f"a TensorFlow SavedModel; {ARRAYS}"),
 )
 
 
@@ -180,7 +184,7 @@ def _numpy(path: Path) -> dict[str, torch.Tensor]:
         raise _is(
             path,
             "a NumPy file of Python objects, which is not read, as that would run their code; "
-            "save its arrays with numpy.savez, named conv1.0 (weights), conv1.1 (bias) and so on",
+            + ARRAYS,
         ) from None
     except (EOFError, zipfile.BadZipFile):
         raise _cut(path) from None
