@@ -26,7 +26,7 @@ from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import ImageRule
 
-MEAN = "mean_3HW"
+MEAN, WHOLE_MEAN = "mean_3HW", "mean_3SS"
 
 
 class CheckpointError(UserError):
@@ -80,9 +80,18 @@ class Checkpoint(NamedTuple):
     mean_3HW: Tensor
     """The mean image, float32, crop x crop, 0..255; subtracted from every view."""
     about: About
+    whole_mean_3SS: Tensor | None = None
+    """Of models imported from Caffe with a mean image: all of it, size x size. What is subtracted
+    from a view lies where the view does, and is mirrored with it; `mean_3HW` is the centre."""
 
 
-def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
+def save(
+    model: AlexNet,
+    mean_3HW: Tensor,
+    about: About,
+    models: Path,
+    whole_mean_3SS: Tensor | None = None,
+) -> Path:
     """Publish to `models`/NAME/STEP and point NAME at it; returns that directory.
 
     A reader finds the old model or the new one, never a part: everything is written under a
@@ -97,7 +106,10 @@ def save(model: AlexNet, mean_3HW: Tensor, about: About, models: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     target = home / f"{about.step:08d}"
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    weights = save_tensors(tensors | {MEAN: mean_3HW.contiguous()})
+    means = {MEAN: mean_3HW.contiguous()}
+    if whole_mean_3SS is not None:
+        means[WHOLE_MEAN] = whole_mean_3SS.contiguous()
+    weights = save_tensors(tensors | means)
     digest = hashlib.sha256(weights).hexdigest()
     about = about.model_copy(update={"weights_sha256": digest, "golden": answer})
 
@@ -142,11 +154,11 @@ def load(directory: Path) -> Checkpoint:
             "again"
         )
     tensors = load_tensors(weights)
-    mean_3HW = tensors.pop(MEAN)
+    mean_3HW, whole_mean_3SS = tensors.pop(MEAN), tensors.pop(WHOLE_MEAN, None)
     with torch.device("meta"):
         model = AlexNet(about.network)
     model.load_state_dict(tensors, assign=True)
-    return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about)
+    return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about, whole_mean_3SS)
 
 
 def read_about(directory: Path) -> About:

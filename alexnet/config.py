@@ -24,6 +24,9 @@ class AlexNetConfig(BaseModel):
     """What the sum of squares is added to (§3.3). Caffe: 1."""
     norm_across_towers: bool = False
     """The normalisation's window runs on from one tower's maps to the other's. Caffe: it does."""
+    norm_after_pool: bool = False
+    """Layers 1 and 2 normalise what they have pooled, instead of pooling what they have normalised
+    (§3.3). CaffeNet: they do."""
     pooling: Literal["overlapping", "plain"] = "overlapping"
     """overlapping: 3x3 windows at stride 2. plain: 2x2, the other side of §3.4."""
     activation: Literal["relu", "tanh"] = "relu"

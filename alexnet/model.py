@@ -65,8 +65,8 @@ class AlexNet(nn.Module):
 
     def features_from_conv1(self, x_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
         """`features` from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
-        x = self._pool(self._norm(self.activation(x_NCHW)))  # §3.1, §3.3, §3.4
-        x = self._pool(self._norm(self.activation(self.conv2(x))))
+        x = self._norm_and_pool(self.activation(x_NCHW))  # §3.1, §3.3, §3.4
+        x = self._norm_and_pool(self.activation(self.conv2(x)))
         x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)
         x = self.activation(self.conv4(x))
         x = self._pool(self.activation(self.conv5(x)))
@@ -86,6 +86,11 @@ class AlexNet(nn.Module):
         before = self.config.conv1_padding
         missing = -(before + self.config.crop - 11) % 4
         return F.pad(image_NCHW, (before, missing, before, missing))
+
+    def _norm_and_pool(self, x_NCHW: Tensor) -> Tensor:
+        if self.config.norm_after_pool:
+            return self._norm(self._pool(x_NCHW))
+        return self._pool(self._norm(x_NCHW))
 
     def _norm(self, x_NCHW: Tensor) -> Tensor:
         if not self.config.local_response_norm:

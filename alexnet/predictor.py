@@ -70,13 +70,16 @@ class Predictor:
                     self.device, memory_format=torch.channels_last
                 ),
                 checkpoint.mean_3HW.to(self.device),
+                None
+                if checkpoint.whole_mean_3SS is None
+                else checkpoint.whole_mean_3SS.to(self.device),
             )
             for checkpoint in checkpoints
         ]
         self.network: AlexNet
         self.mean_3HW: Tensor
-        self.network, self.mean_3HW = self._members[0]
-        for (model, mean_3HW), about in zip(self._members, self.abouts, strict=True):
+        self.network, self.mean_3HW, _ = self._members[0]
+        for (model, mean_3HW, _), about in zip(self._members, self.abouts, strict=True):
             golden.check(model, mean_3HW, about.size, about.golden)
         size = self.about.size
         self.classify(torch.zeros(1, 3, size, size, dtype=torch.uint8), views=10)
@@ -112,8 +115,8 @@ class Predictor:
         """(N, 3, S, S) uint8 -> (N, V, K) float32 on the CPU, of 1 or 10 views (§4.1)."""
         image_M3SS = self._uploaded(image_N3SS, views)
         member_MNVK = [
-            view_probabilities(model, image_M3SS, mean_3HW, views)
-            for model, mean_3HW in self._members
+            view_probabilities(model, image_M3SS, mean_3HW, views, whole_mean_3SS)
+            for model, mean_3HW, whole_mean_3SS in self._members
         ]
         return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(image_N3SS)])
 

@@ -62,19 +62,28 @@ def centre_mean(mean_SS3: np.ndarray, crop: int) -> Tensor:
 
 
 def view_probabilities(
-    model: Callable[[Tensor], Tensor], image_N3SS: Tensor, mean_3HW: Tensor, views: int
+    model: Callable[[Tensor], Tensor],
+    image_N3SS: Tensor,
+    mean_3HW: Tensor,
+    views: int,
+    whole_mean_3SS: Tensor | None = None,
 ) -> Tensor:
     """Softmax of each of one or ten views: (N, 3, S, S) uint8 -> (N, V, K).
 
-    One forward pass for all views of all images.
+    One forward pass for all views of all images. Where there is a `whole_mean_3SS`, the mean of a
+    view is its part at the same place, mirrored where the view is, as in Caffe
+    (src/caffe/data_transformer.cpp); else the mean of each view is `mean_3HW`.
     """
     crop = mean_3HW.shape[-1]
     places = five_places(image_N3SS.shape[-1], crop)
-    if views == 10 and overlap.is_shared(model, image_N3SS, mean_3HW, places):
+    cut = ten_views if views == 10 else one_view
+    if whole_mean_3SS is not None:
+        view_M3HW = cut(image_N3SS - whole_mean_3SS, crop).flatten(0, 1)
+        logit_MK = model(view_M3HW.to(memory_format=torch.channels_last))
+    elif views == 10 and overlap.is_shared(model, image_N3SS, mean_3HW, places):
         x_MCHW = overlap.conv1_maps(model, image_N3SS, mean_3HW, places)
         logit_MK = model.fc8(model.features_from_conv1(x_MCHW))
     else:
-        cut = ten_views if views == 10 else one_view
         view_M3HW = cut(image_N3SS, crop).flatten(0, 1)
         logit_MK = model(view_M3HW.to(memory_format=torch.channels_last) - mean_3HW)
     return logit_MK.float().softmax(dim=1).unflatten(0, (len(image_N3SS), views))

@@ -60,6 +60,16 @@ def test_messages_are_those_of_the_program() -> None:
                 assert part in said, part
 
 
+def test_what_is_said_of_weights_is_what_the_program_says() -> None:
+    """In the second column of the table, of files that are refused."""
+    table = PAGES["docs/training.md"].split("### Weights")[1].split("\n###")[0]
+    said = _said()
+    refused = re.findall(r"^\| .* \| refused(.*) \|$", table, re.MULTILINE)
+    assert len(refused) == 8
+    for message in re.findall(r"`([^`]+)`", "".join(refused)):
+        assert message in said, message
+
+
 def _anchors(path: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text()), re.MULTILINE)

@@ -24,7 +24,7 @@ from trainer.recipe import RECIPES, VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 
 Device = Literal["auto", "cpu", "gpu"]
-Family = Literal["torchvision", "caffe"]
+Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
 
 
@@ -133,7 +133,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""
     init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
-    """A published model whose weights to start from, all but the classifier's."""
+    """A published model to start from: its network, and its weights but for the classifier's."""
     micro_batch: PositiveInt | None = None
     """The most samples a worker computes at once, to save memory. The batch and the weights stay
     the same."""
@@ -189,18 +189,18 @@ class Evaluate(Options):
 
 
 class Import(OfModels):
-    """Publish torchvision's AlexNet or Caffe's."""
+    """Publish torchvision's AlexNet, or Caffe's AlexNet or CaffeNet."""
 
     file: Annotated[Path, Argument()]
-    """A state dict (.pth or .safetensors), or Caffe's blobs (.npz)."""
+    """A state dict (.pth or .safetensors), or Caffe's blobs (.caffemodel or .npz)."""
     from_: Family
-    """Which of the two it is."""
+    """Which of the three it is."""
     name: Name
     """The name of the model that is published."""
     classes: Path | None = None
     """A file with the names of the classes, one a line, such as synset_words.txt."""
     mean: Path | None = None
-    """The mean image of Caffe's model (.npy or .npz)."""
+    """The mean image of Caffe's model (.binaryproto, .npy or .npz)."""
 
 
 class Export(Options):
@@ -210,6 +210,9 @@ class Export(Options):
     """models/NAME or models/NAME/STEP."""
     out: Annotated[Path, Argument()]
     """The file to write, which ends in .onnx or .pt2."""
+    opset: Annotated[int | None, Option(metavar="N")] = Field(None, ge=18, le=25)
+    """The version of ONNX's operators, 18 to 25, that another program asks for. If not given, the
+    one that torch prefers."""
 
 
 class Report(OfRuns):

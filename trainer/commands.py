@@ -42,14 +42,14 @@ from trainer.run import RunError, ask_to_stop, find_run, open_run
 
 
 def train(options: Train) -> int:
-    recipe = resolve(options.recipe, os.environ, recipe_changes(options))
+    start = starting_model(options)
+    recipe = resolve(options.recipe, os.environ, recipe_changes(options), start)
     dataset = find_dataset(options, recipe.size, recipe.batch)
-    init_from = starting_model(options, recipe.network)
     home()  # Ray Train looks for it, and says less where there is none
     with cluster():
         dataset = dataset or pack_dataset(options, recipe.size)
         found = usable_resources(options.device)
-        run = make_run(options, recipe, dataset, init_from, found)
+        run = make_run(options, recipe, dataset, start, found)
         run = open_run(run, options.resumption)
         outcome = launch(run)
     if not outcome.finished:
@@ -175,7 +175,7 @@ def import_model(options: Import) -> int:
 
 
 def export_model(options: Export) -> int:
-    export(options.model, options.out)
+    export(options.model, options.out, options.opset)
     print(options.out)
     return 0
 

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from alexnet.checkpoint import current
-from alexnet.config import AlexNetConfig
-from alexnet.model import AlexNet
+from alexnet.checkpoint import current, load
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
@@ -15,9 +13,8 @@ from pipeline.sources.folder import folder_source
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer.arguments import Train
 from trainer.loop import towers
-from trainer.loop.state import adopt
 from trainer.on_ray.resources import Resources
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, Start
 from trainer.run import Run, RunError
 
 
@@ -28,14 +25,24 @@ def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
-def starting_model(options: Train, network: AlexNetConfig) -> Path | None:
-    """The published model, at its current step, whose layers `network` starts with. Raises
-    UserError where it has others."""
+def starting_model(options: Train) -> Start | None:
+    """The published model, at its current step, that the run starts from. Its crops are taken from
+    images of the size of the packed dataset, else of the size that the model was trained on. Raises
+    UserError where there is no whole model, and where the crop does not fit into the images."""
     if options.init_from is None:
         return None
     published = current(options.init_from).absolute()
-    adopt(AlexNet(network), published)
-    return published
+    about = load(published).about
+    if not (options.data / "manifest.json").exists():
+        return Start(published, about.network, about.size)
+    size = Dataset(options.data).manifest.size
+    if size < about.network.crop:
+        raise RunError(
+            f"{options.data}: the images have {size} x {size} pixels, but the network of "
+            f"{published} sees {about.network.crop} x {about.network.crop}; pack them with "
+            f"--size {about.size}, as those it was trained on"
+        )
+    return Start(published, about.network, size)
 
 
 def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
@@ -84,7 +91,7 @@ def pack_dataset(options: Train, size: int) -> Dataset:
 
 
 def make_run(
-    options: Train, recipe: Recipe, dataset: Dataset, init_from: Path | None, resources: Resources
+    options: Train, recipe: Recipe, dataset: Dataset, start: Start | None, resources: Resources
 ) -> Run:
     """A run of the recipe, for the classes of the dataset, on what the cluster has. Raises RunError
     where the workers that are asked for do not fit the cluster, the batch or the network."""
@@ -105,7 +112,7 @@ def make_run(
         save_every=options.save_every,
         keep=options.keep,
         retries=options.retries,
-        init_from=init_from,
+        init_from=start.model if start else None,
         damage=options.damage,
         hw_decoder_load=options.hw_decoder_load,
     )

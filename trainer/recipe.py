@@ -1,8 +1,8 @@
 """How a network is trained, whatever the data and the machines: frozen, and checked at birth."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,9 +57,27 @@ class Recipe(BaseModel):
         if self.network.crop > self.size:
             raise ValueError(
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
-                "from an image of that size; make it smaller"
+                "from an image of that size; make it smaller, or the images larger"
             )
         return self
+
+
+class Start(NamedTuple):
+    """A published model whose weights a run starts from, and what they were made for."""
+
+    model: Path
+    """models/NAME/STEP, absolute."""
+    network: AlexNetConfig
+    size: int
+    """Rows and columns of the images that its crops are now taken from."""
+
+    def differences(self, asked: AlexNetConfig) -> Iterator[str]:
+        """The fields of `asked` that would make another network; the number of classes may differ,
+        and a sixth convolution be added."""
+        for field, own in self.network:
+            added = field == "sixth_conv" and not own
+            if field != "classes" and not added and getattr(asked, field) != own:
+                yield field
 
 
 def paper() -> Recipe:
@@ -108,12 +126,19 @@ RECIPES: dict[str, Callable[[], Recipe]] = {"paper": paper, "fast": fast, "small
 
 
 def resolve(
-    recipe: str, environment: Mapping[str, str], changes: Sequence[tuple[str, Any]]
+    recipe: str,
+    environment: Mapping[str, str],
+    changes: Sequence[tuple[str, Any]],
+    start: Start | None = None,
 ) -> Recipe:
     """The recipe of that name, or of that YAML file, with what the environment and then `changes`
     (dotted field, value) say. Where the batch changes and the learning rate is not given, the
-    learning rate goes with it. Raises RecipeError."""
+    learning rate goes with it. The network and the size of the images are those of `start`, where
+    there is one. Raises RecipeError, also where a network is asked for that is not that of `start`.
+    """
     base, overrides = (RECIPES[recipe](), {}) if recipe in RECIPES else _from_file(recipe)
+    if start:
+        base = base.model_copy(update={"network": start.network, "size": start.size})
     sources = {}
     for variable, text in environment.items():
         if variable.startswith(VARIABLE):
@@ -128,9 +153,21 @@ def resolve(
             # The author's runs at twice the batch matched at twice the learning rate.
             batch = Recipe.model_validate(base.model_dump() | {"batch": overrides["batch"]}).batch
             overrides["rate"] = base.rate * batch / base.batch
-        return Recipe.model_validate(_merged(base.model_dump(), overrides))
+        resolved = Recipe.model_validate(_merged(base.model_dump(), overrides))
     except ValidationError as error:
         raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
+    if start and (fields := list(start.differences(resolved.network))):
+        asked, own = resolved.network.model_dump(), start.network.model_dump()
+        said = [
+            f"{_source(f'network.{field}', sources, recipe)} is {asked[field]}, the model's "
+            f"{own[field]}"
+            for field in fields
+        ]
+        raise RecipeError(
+            f"{start.model}: a run that starts from this model has its network, but another is "
+            f"asked for ({'; '.join(said)}); leave that out"
+        )
+    return resolved
 
 
 def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
@@ -139,15 +176,20 @@ def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
     if len(place) > 1 and place[0] == "schedule":
         del place[1]  # pydantic puts the kind of the schedule there
     field = ".".join(place)
+    source = _source(field, sources, recipe)
+    if found.kind == "extra_forbidden":
+        return f"{source}: a recipe has no field {field}; `alexnet recipe` prints those there are"
+    return found.named(source)
+
+
+def _source(field: str, sources: Mapping[str, str], recipe: str) -> str:
+    """The option or variable that says what the dotted field is, or the recipe that does."""
     given = [
         name
         for name in sources
         if f"{field}.".startswith(f"{name}.") or f"{name}.".startswith(f"{field}.")
     ]
-    source = sources[max(given, key=len)] if given else f"{recipe}: {field}"
-    if found.kind == "extra_forbidden":
-        return f"{source}: a recipe has no field {field}; `alexnet recipe` prints those there are"
-    return found.named(source)
+    return sources[max(given, key=len)] if given else f"{recipe}: {field}"
 
 
 def parse(text: str, place: str) -> Any:

@@ -47,6 +47,16 @@ def test_a_round_trip_is_bit_identical(tmp_path: Path) -> None:
         assert torch.equal(loaded.model.state_dict()[name], tensor)
     assert not loaded.model.training
     assert loaded.about.classes[2].name == "dog 2"
+    assert loaded.whole_mean_3SS is None
+
+
+def test_a_mean_that_depends_on_the_place_of_a_view(tmp_path: Path) -> None:
+    whole = torch.rand(3, 72, 72)
+    save(model(0), whole[:, 4:68, 4:68], about(), tmp_path, whole)
+    loaded = load(tmp_path / "dogs")
+    assert loaded.whole_mean_3SS is not None
+    assert torch.equal(loaded.whole_mean_3SS, whole)
+    assert torch.equal(loaded.mean_3HW, whole[:, 4:68, 4:68])
 
 
 def test_the_pointer_follows_the_newest_and_old_steps_stay(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_models_published_before_rules_had_names_load(tmp_path: Path) -> None:
     directory = save(model(0), MEAN, about(), tmp_path)
     fields = json.loads((directory / "about.json").read_text())
     del fields["rule"]
-    for option in ("kernels", "conv1_padding", "norm_k", "norm_across_towers"):
+    for option in ("kernels", "conv1_padding", "norm_k", "norm_across_towers", "norm_after_pool"):
         del fields["network"][option]
     (directory / "about.json").write_text(json.dumps(fields))
     loaded = load(directory).about

@@ -32,7 +32,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def test_a_model_says_the_same_when_it_is_loaded(published: Path) -> None:
-    model, mean_3HW, described = load(published)
+    model, mean_3HW, described, _ = load(published)
     assert described.golden is not None
     assert sum(described.golden.probabilities) <= 1 + 1e-6
     assert list(described.golden.probabilities) == sorted(described.golden.probabilities)[::-1]
@@ -43,14 +43,14 @@ def test_a_model_says_the_same_when_it_is_loaded(published: Path) -> None:
     "layer", ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 )
 def test_another_computation_is_found_out_in_every_layer(published: Path, layer: str) -> None:
-    model, mean_3HW, described = load(published)
+    model, mean_3HW, described, _ = load(published)
     getattr(model, layer).weight.mul_(1.2)
     with pytest.raises(UserError, match="differ by"):
         golden.check(model, mean_3HW, described.size, described.golden)
 
 
 def test_no_numbers_are_no_answer(published: Path) -> None:
-    model, mean_3HW, described = load(published)
+    model, mean_3HW, described, _ = load(published)
     model.fc7.weight[0, 0] = np.nan
     for expected in (described.golden, None):
         with pytest.raises(UserError, match="not finite numbers"):
@@ -64,7 +64,7 @@ def test_no_numbers_are_no_answer(published: Path) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_publishing_leaves_the_model_as_it_was(published: Path, training: bool) -> None:
-    model, mean_3HW, described = load(published)
+    model, mean_3HW, described, _ = load(published)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     save(model.train(training), mean_3HW, described, published.parent.parent)
     assert model.training == training
@@ -75,6 +75,6 @@ def test_models_from_before_have_none(published: Path) -> None:
     path = published / "about.json"
     described = About.model_validate_json(path.read_bytes())
     path.write_text(described.model_dump_json(exclude={"golden"}))
-    model, mean_3HW, described = load(published)
+    model, mean_3HW, described, _ = load(published)
     assert described.golden is None
     golden.check(model, mean_3HW, described.size, described.golden)

@@ -61,6 +61,7 @@ def test_shapes_are_those_of_figure_2() -> None:
         ({"local_response_norm": False}, 60_965_224),
         ({"activation": "tanh"}, 60_965_224),
         ({"crop": 227, "norm_k": 1, "norm_across_towers": True}, 60_965_224),  # bvlc_alexnet
+        ({"norm_after_pool": True}, 60_965_224),  # bvlc_reference_caffenet
         (
             {
                 "towers": 1,

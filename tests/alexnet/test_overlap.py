@@ -58,6 +58,7 @@ def test_maps_are_those_of_each_view(side: int, crop: int) -> None:
         {"activation": "tanh"},
         {"local_response_norm": False},
         {"norm_k": 1, "norm_across_towers": True},
+        {"norm_after_pool": True},
         {"pooling": "plain", "sixth_conv": True},
     ],
     ids=str,

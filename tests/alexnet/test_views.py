@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.views import centre_mean, one_view, probabilities, ten_views
+from alexnet.views import centre_mean, one_view, probabilities, ten_views, view_probabilities
 
 
 def test_ten_views_are_ten_slices() -> None:
@@ -47,3 +47,24 @@ def test_probabilities_are_averaged_over_views_not_logits(views: int) -> None:
         ]
     )
     torch.testing.assert_close(probabilities(model, image, mean, views), expected)
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_a_whole_mean_is_subtracted_at_the_place_of_each_view(views: int) -> None:
+    """Pixel by pixel, before the view is cut and mirrored."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 3 * 8 * 8, generator=generator)
+
+    def model(image_NCHW: torch.Tensor) -> torch.Tensor:
+        return image_NCHW.flatten(1) @ weight.T / 50
+
+    image = torch.randint(0, 256, (2, 3, 10, 10), dtype=torch.uint8, generator=generator)
+    mean = 255 * torch.rand(3, 10, 10, generator=generator)
+    less = torch.empty(2, 3, 10, 10)
+    for place in np.ndindex(less.shape):
+        less[place] = image[place].item() - mean[place[1:]].item()
+    cut = ten_views(less, 8) if views == 10 else one_view(less, 8)
+    expected = model(cut.flatten(0, 1)).softmax(1).unflatten(0, (2, views))
+    centre = mean[:, 1:9, 1:9]
+    found = view_probabilities(model, image, centre, views, whole_mean_3SS=mean)
+    torch.testing.assert_close(found, expected)

@@ -25,7 +25,7 @@ ANSWERED = 'serving_requests_total{method="POST",route="/classify",status="200"'
 
 def expected(model: Path, data: bytes) -> list[float]:
     """Probabilities by the published model, in this process."""
-    network, mean_3HW, _ = checkpoint.load(model)
+    network, mean_3HW, _, _ = checkpoint.load(model)
     image_13SS = torch.from_numpy(whole_image(data, SIZE)).permute(2, 0, 1)[None]
     return probabilities(network, image_13SS, mean_3HW, 10)[0].tolist()
 

@@ -1,10 +1,11 @@
 """What is asked for becomes a run of the cluster's resources, or is refused at once."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from alexnet.command import UserError
+from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
@@ -81,10 +82,35 @@ def test_a_word_is_packed_later(tmp_path: Path) -> None:
     assert find_dataset(options, 64, 8) is None
 
 
-def test_a_model_that_does_not_fit_is_refused(two_models: tuple[Path, Path]) -> None:
-    options = Train(data=Path("d"), name="r", init_from=two_models[0])
-    network = resolve("small", {}, [("network.width", 0.1), ("network.crop", 112)]).network
-    assert starting_model(options, network) == two_models[0] / "00000007"
-    with pytest.raises(UserError, match="this network needs"):
-        starting_model(options, network.model_copy(update={"crop": 144}))
-    assert starting_model(Train(data=Path("d"), name="r"), network) is None
+def test_a_run_starts_with_the_network_of_a_model(
+    two_models: tuple[Path, Path], photographs: Path, dataset: Path, tmp_path: Path
+) -> None:
+    options = Train(data=photographs, name="r", runs=tmp_path, init_from=two_models[0])
+    start = starting_model(options)
+    assert start
+    assert (start.model, start.size) == (two_models[0] / "00000007", 128)
+    recipe = resolve("small", {}, [], start)
+    found = find_dataset(options, recipe.size)
+    assert found
+    assert found.manifest.size == 128
+    run = make_run(options, recipe, found, start, PLAIN)
+    assert run.init_from == two_models[0] / "00000007"
+    assert run.recipe.network == load(two_models[0]).about.network
+    assert starting_model(Train(data=Path("d"), name="r")) is None
+
+
+def test_its_crops_are_taken_from_the_images_there_are(
+    publish: Callable, dataset: Path, tmp_path: Path
+) -> None:
+    """The images of `dataset` have 128 x 128 pixels."""
+    options = Train(data=dataset, name="r", init_from=publish("wider", crop=120, size=256))
+    start = starting_model(options)
+    assert start
+    recipe = resolve("paper", {}, [], start)
+    assert (start.size, recipe.size, recipe.network.crop) == (128, 128, 120)
+    found = find_dataset(options, recipe.size)
+    assert found
+    large = Train(data=dataset, name="r", init_from=publish("large", crop=144, size=160))
+    with pytest.raises(RunError, match=r"the images have 128 x 128 pixels, .* sees 144 x 144; pack "
+                       r"them with --size 160, as those it was trained on"):  # fmt: skip
+        starting_model(large)

@@ -7,11 +7,13 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from alexnet.config import AlexNetConfig
 from trainer.recipe import (
     RECIPES,
     VARIABLE,
     Recipe,
     RecipeError,
+    Start,
     fast,
     paper,
     parse,
@@ -229,3 +231,76 @@ def test_names_that_are_no_recipes() -> None:
         resolve("large", {}, [])
     with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not valid YAML"):
         parse("{", "--set epochs")
+
+
+IMPORTED = {
+    "torchvision": AlexNetConfig(
+        towers=1, kernels=(64, 192, 384, 256, 256), conv1_padding=2, local_response_norm=False
+    ),
+    "caffe": AlexNetConfig(crop=227, norm_k=1, norm_across_towers=True),
+    "caffenet": AlexNetConfig(crop=227, norm_k=1, norm_across_towers=True, norm_after_pool=True),
+    "small": small().network,
+    "sixth": AlexNetConfig(sixth_conv=True, classes=7),
+}
+
+
+def started(network: AlexNetConfig) -> Start:
+    return Start(Path("models/m/00000007"), network, 256)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("network", IMPORTED.values(), ids=IMPORTED)
+def test_a_run_has_the_network_of_the_model_it_starts_from(
+    recipe: str, network: AlexNetConfig
+) -> None:
+    """All else is the recipe's."""
+    alone = resolve(recipe, {}, [("epochs", 3)])
+    found = resolve(recipe, {}, [("epochs", 3)], started(network))
+    assert found == alone.model_copy(update={"network": network, "size": 256})
+    again = [("network", network.model_dump()), ("network.classes", 3)]
+    repeated = resolve(recipe, {}, again, started(network)).network
+    assert repeated == network.model_copy(update={"classes": 3})
+
+
+@pytest.mark.parametrize("network", IMPORTED.values(), ids=IMPORTED)
+def test_each_field_of_another_network_is_refused(network: AlexNetConfig) -> None:
+    others = {
+        "towers": 3 - network.towers, "kernels": (8, 8, 8, 8, 8), "conv1_padding": 1,
+        "local_response_norm": not network.local_response_norm, "norm_k": 3.0,
+        "norm_across_towers": not network.norm_across_towers,
+        "norm_after_pool": not network.norm_after_pool, "pooling": "plain", "activation": "tanh",
+        "dropout": 0.25, "width": 0.3, "crop": 100,
+    }  # fmt: skip
+    assert AlexNetConfig.model_fields.keys() - others.keys() == {"classes", "sixth_conv"}
+    for field, value in others.items():
+        with pytest.raises(RecipeError) as caught:
+            resolve("paper", {}, [(f"network.{field}", value)], started(network))
+        assert str(caught.value) == (
+            "models/m/00000007: a run that starts from this model has its network, but another is "
+            f"asked for (--set network.{field} is {value}, the model's {getattr(network, field)}); "
+            "leave that out"
+        )
+
+
+def test_a_sixth_convolution_can_be_added_but_not_left_out() -> None:
+    asked = [("network.sixth_conv", True)]
+    assert resolve("paper", {}, asked, started(AlexNetConfig())).network.sixth_conv
+    with pytest.raises(RecipeError, match="sixth_conv is False, the model's True"):
+        resolve("paper", {}, [("network.sixth_conv", False)], started(IMPORTED["sixth"]))
+
+
+def test_all_that_differs_is_listed_with_its_source(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: small\nnetwork: {width: 0.25, towers: 2}\n")
+    environment = {f"{VARIABLE}NETWORK__NORM_K": "2"}
+    with pytest.raises(RecipeError) as caught:
+        resolve(str(file), environment, [("network.crop", 128)], started(IMPORTED["caffe"]))
+    assert (
+        f"({VARIABLE}NETWORK__NORM_K is 2.0, the model's 1.0; {file}: network.width is 0.25, the "
+        "model's 1.0; --set network.crop is 128, the model's 227)"
+    ) in str(caught.value)
+
+
+def test_images_smaller_than_the_crop_of_the_model_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"network.crop \(227\) exceeds size \(160\)"):
+        resolve("paper", {}, [("size", 160)], started(IMPORTED["caffe"]))

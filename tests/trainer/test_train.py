@@ -51,7 +51,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory, run: Callab
 
 
 def test_a_finished_run_is_published_as_it_was_trained(trained: Path, dataset: Path) -> None:
-    model, mean_3HW, about = load(trained / "models" / "whole")
+    model, mean_3HW, about, _ = load(trained / "models" / "whole")
     last = max((trained / "runs" / "whole").glob("step_*"))
     saved = state.read(last)
     assert about.step == saved.progress.step == 3 * 27
@@ -139,7 +139,7 @@ def test_a_published_model_is_fine_tuned_on_photographs_that_are_not_packed(
         "--mean", "channel",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    model, mean_3HW, about = load(tmp_path / "models" / "tuned")
+    model, mean_3HW, about, _ = load(tmp_path / "models" / "tuned")
     old, new = load(published).model.state_dict(), model.state_dict()
     assert "conv6.weight" in new
     assert (new["conv2.weight"] - old["conv2.weight"]).abs().max() < 0.01

@@ -103,6 +103,9 @@ class Network:
             device, memory_format=torch.channels_last
         )
         self._mean_3HW, self._device = loaded.mean_3HW.to(device), device
+        self._whole_mean_3SS = (
+            None if loaded.whole_mean_3SS is None else loaded.whole_mean_3SS.to(device)
+        )
         trained_in = loaded.about.recipe.get("precision", "auto")
         self._precision = "fp32" if served else resolve_precision(trained_in, device)
 
@@ -112,7 +115,11 @@ class Network:
         most = max(views)
         with autocast(self._precision, self._device):
             probability_NVK = view_probabilities(
-                self._model, image_N3SS.to(self._device), self._mean_3HW, most
+                self._model,
+                image_N3SS.to(self._device),
+                self._mean_3HW,
+                most,
+                self._whole_mean_3SS,
             )
         centre_NK = probability_NVK[:, CENTRE if most == 10 else 0]
         answers = [centre_NK if count == 1 else probability_NVK.mean(1) for count in views]

@@ -82,7 +82,7 @@ class Loop:
 
         saved = host.restore()
         self.progress = saved.progress if saved else Progress()
-        self.network = begin(run).to(  # type: ignore[call-overload]
+        self.network = begin(run, self.mean_3HW).to(  # type: ignore[call-overload]
             device, memory_format=torch.channels_last
         )
         if saved:

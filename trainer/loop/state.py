@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from alexnet.checkpoint import load
-from alexnet.command import UserError
 from alexnet.model import AlexNet
 from trainer.run import Run, RunError
 
@@ -70,31 +69,29 @@ def read(directory: Path) -> Saved:
         ) from error
 
 
-def begin(run: Run) -> AlexNet:
+def begin(run: Run, mean_3HW: Tensor) -> AlexNet:
     """A network as initialised in 2012, or as published with another classifier; on the CPU, where
-    it is the same for the same seed on every worker."""
+    it is the same for the same seed on every worker. `mean_3HW` is what the run subtracts."""
     torch.manual_seed(run.recipe.seed)
     model = AlexNet(run.recipe.network)
     if run.init_from:
-        adopt(model, run.init_from)
+        adopt(model, run.init_from, mean_3HW)
     return model
 
 
-def adopt(model: AlexNet, published: Path) -> None:
+def adopt(model: AlexNet, published: Path, mean_3HW: Tensor) -> None:
     """Give `model` all layers of a published one but its classifier, as the networks pre-trained
     on Fall 2011 were fine-tuned (§6); a sixth convolution that only `model` has stays as it is.
-    Raises UserError where the layers are not of one shape."""
-    weights = load(published).model.state_dict()
-    for name, tensor in model.state_dict().items():
+
+    `mean_3HW` is subtracted from its images, and another was from those that the layers were
+    trained on. The difference, as the mean of each channel, goes into the bias of conv1: so its
+    maps of an image are what they were, but where they see zeros beyond the image's edge.
+    """
+    loaded = load(published)
+    weights, state = loaded.model.state_dict(), model.state_dict()
+    for name, tensor in state.items():
         if name.startswith(CLASSIFIER) or (name.startswith(ADDED) and name not in weights):
             continue
-        if name not in weights or weights[name].shape != tensor.shape:
-            found = (
-                f"has the shape {list(weights[name].shape)}" if name in weights else "is missing"
-            )
-            raise UserError(
-                f"{published}: the layer {name} {found}, but this network needs "
-                f"{list(tensor.shape)}; give a model of the same network, or set this one's with "
-                "--set network.width=... and the like"
-            )
         tensor.copy_(weights[name])
+    change_3 = (mean_3HW.cpu() - loaded.mean_3HW).mean(dim=(1, 2))
+    state["conv1.bias"] += weights["conv1.weight"].sum(dim=(2, 3)) @ change_3

@@ -29,15 +29,20 @@ ABOUT = "about.json"
 INPUT, OUTPUT = "image_N3HW", "probability_NK"
 
 
-def export(model: Path, out: Path) -> None:
+def export(model: Path, out: Path, opset: int | None = None) -> None:
     """Write the published `model` to `out`, whose ending says how: .onnx or .pt2.
 
-    Raises UserError for any other ending, and CheckpointError.
+    `opset` is the version of ONNX's operators, torch's preferred one where it is None. Raises
+    UserError for any other ending or an opset that cannot be written, and CheckpointError.
     """
-    writers = {".onnx": onnx_bytes, ".pt2": pt2_bytes}
-    if out.suffix not in writers:
-        raise UserError(f"{out}: ends in {out.suffix!r}; expected {' or '.join(writers)}")
-    atomic.write(out, writers[out.suffix](load(model)))
+    if out.suffix == ".onnx":
+        atomic.write(out, onnx_bytes(load(model), opset))
+    elif out.suffix != ".pt2":
+        raise UserError(f"{out}: ends in {out.suffix!r}; expected .onnx or .pt2")
+    elif opset is not None:
+        raise UserError(f"{out}: --opset is for ONNX; leave it out, or write a file .onnx")
+    else:
+        atomic.write(out, pt2_bytes(load(model)))
 
 
 def pt2_bytes(checkpoint: Checkpoint) -> bytes:
@@ -48,8 +53,8 @@ def pt2_bytes(checkpoint: Checkpoint) -> bytes:
     return file.getvalue()
 
 
-def onnx_bytes(checkpoint: Checkpoint) -> bytes:
-    """A self-contained ONNX model."""
+def onnx_bytes(checkpoint: Checkpoint, opset: int | None) -> bytes:
+    """A self-contained ONNX model, of operators of that version."""
     if find_spec("onnxscript") is None:
         raise UserError("torch writes ONNX with onnxscript; pip install -e '.[export]'")
     with _without_asides():
@@ -60,8 +65,15 @@ def onnx_bytes(checkpoint: Checkpoint) -> bytes:
             output_names=[OUTPUT],
             dynamic_shapes={INPUT: {0: "N"}},  # only names the dimension
             verbose=False,
+            opset_version=opset,
         )
     assert program is not None
+    written = program.model.opset_imports[""]
+    if opset not in (None, written):  # what cannot be converted is left as it was
+        raise UserError(
+            f"--opset is {opset}, but the installed torch and onnxscript write {written} instead; "
+            "ask for another, or install newer versions"
+        )
     program.model.metadata_props[ABOUT] = checkpoint.about.model_dump_json()
     return program.model_proto.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""Two well-known networks from elsewhere -> a published model: torchvision's, and Caffe's.
+"""Well-known networks from elsewhere -> a published model: torchvision's, and Caffe's two.
 
 Whatever is the same arithmetic goes into the weights: the scale of the pixels and the order of
 their colours into conv1's, and as both scale up in training what dropout leaves, where 2012 scales
@@ -8,25 +8,27 @@ What is other arithmetic is an option of the network, or the rule that makes the
 
 import hashlib
 import re
+import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from alexnet import checkpoint
 from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel
-from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import SIZE, ImageRule
 from alexnet.text import read_names
 from alexnet.views import centre_mean
 from trainer.arguments import Family
+from trainer.publishing import state_dict, weight_files
+from trainer.publishing.caffemodel import Caffemodel
+from trainer.publishing.weight_files import ForeignError
 
 PARTS = ("weight", "bias")
 LAYERS = {
@@ -37,6 +39,8 @@ LAYERS = {
 TORCHVISION = {f"{our}.{part}": f"{t}.{part}" for our, t in LAYERS.items() for part in PARTS}
 CAFFE = {f"{our}.{part}": f"{our}.{n}" for our in LAYERS for n, part in enumerate(PARTS)}
 """{our tensor: theirs}, all of them."""
+CAFFE_IN_TORCH = {name: name for name in CAFFE}
+"""The same, of a state dict that was converted from Caffe."""
 
 TORCHVISION_MEAN, TORCHVISION_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """RGB on the scale 0..1: `AlexNet_Weights.IMAGENET1K_V1.transforms()`."""
@@ -45,12 +49,14 @@ CAFFE_MEAN = (104.0069879317889, 116.66876761696767, 122.6789143406786)
 """BGR: the channels' means of Caffe's ilsvrc_2012_mean.npy, which is what classify.py subtracts."""
 
 
-class ForeignError(UserError):
-    """A file that is not what it was called; the text names file, tensor and what was expected."""
+FIRST = {"caffe": "norm", "caffenet": "pool"}
+"""What comes first after conv1 and conv2: models/bvlc_alexnet and models/bvlc_reference_caffenet
+of Caffe have the same tensors, and differ in that alone."""
 
+OWN_CHECKPOINT = {"stand", "weights", "velocity"}
+"""Keys of trainer.loop.state.FILE."""
 
-OTHER = "import the file of the AlexNet that torchvision or Caffe distributes"
-SAVE = "save it with torch.save(model.state_dict(), FILE)"
+EXPECTED = "expected is the AlexNet that torchvision or Caffe distributes"
 
 
 class Imported(NamedTuple):
@@ -59,6 +65,8 @@ class Imported(NamedTuple):
     """State of an AlexNet of that network, float32."""
     mean_3HW: Tensor
     """float32, crop x crop, 0..255."""
+    whole_mean_3SS: Tensor | None
+    """float32, 256 x 256, 0..255, where the mean of a view depends on its place."""
     rule: ImageRule
 
 
@@ -74,18 +82,15 @@ def publish_import(
         raise ForeignError(
             f"{models / name}: this model exists already; choose another --name, or remove it"
         )
+    content = weight_files.read(file)
     if family == "torchvision":
         if mean is not None:
             raise ForeignError(
                 f"--mean is {mean}, but torchvision's mean is known; leave out --mean"
             )
-        imported = from_torchvision(_read_state(file), file)
+        imported = from_torchvision(content, file)
     else:
-        imported = from_caffe(
-            {key: torch.from_numpy(array) for key, array in _arrays(file).items()},
-            read_mean(mean),
-            file,
-        )
+        imported = from_caffe(content, read_mean(mean), file, family)
     with torch.device("meta"):
         model = AlexNet(imported.network)
     model.load_state_dict(imported.tensors, assign=True)
@@ -103,11 +108,12 @@ def publish_import(
         trained_at=None,
         versions={"torch": version("torch")},
     )
-    return checkpoint.save(model, imported.mean_3HW, about, models)
+    return checkpoint.save(model, imported.mean_3HW, about, models, imported.whole_mean_3SS)
 
 
-def from_torchvision(tensors: dict[str, Tensor], file: Path) -> Imported:
-    """The state dict of torchvision.models.alexnet, with any number of classes.
+def from_torchvision(content: Any, file: Path) -> Imported:
+    """The state dict of torchvision.models.alexnet, with any number of classes, wherever it lies in
+    `content`, as `weight_files.read` gives it.
 
     Its dropout comes before fc6 and fc7; where it is trained further here, after fc6 and fc7, as
     in 2012. `file` is for the text of ForeignError.
@@ -115,17 +121,19 @@ def from_torchvision(tensors: dict[str, Tensor], file: Path) -> Imported:
     network = AlexNetConfig(
         towers=1, kernels=(64, 192, 384, 256, 256), conv1_padding=2, local_response_norm=False
     )
-    network, state = _renamed(tensors, TORCHVISION, network, file)
+    network, state = _renamed(_own(content, (TORCHVISION,), file), network, file)
     scale_3 = 255 * torch.tensor(TORCHVISION_DEVIATION, dtype=torch.float64)
     state["conv1.weight"] = (state["conv1.weight"] / scale_3[:, None, None]).float()
     mean_3HW = 255 * torch.tensor(TORCHVISION_MEAN)[:, None, None].repeat(
         1, network.crop, network.crop
     )
-    return Imported(network, state, mean_3HW, ImageRule(framing="pixel-crop", filter="bilinear"))
+    rule = ImageRule(framing="pixel-crop", filter="bilinear")
+    return Imported(network, state, mean_3HW, None, rule)
 
 
-def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> Imported:
-    """The blobs of models/bvlc_alexnet, {LAYER.0: weights, LAYER.1: bias}; mean as of `read_mean`.
+def from_caffe(content: Any, mean_SS3: np.ndarray, file: Path, family: Family) -> Imported:
+    """The blobs of models/bvlc_alexnet ("caffe") or models/bvlc_reference_caffenet ("caffenet"): a
+    `Caffemodel`, or {LAYER.0: weights, LAYER.1: bias}; mean as of `read_mean`.
 
     As pycaffe writes them:
 
@@ -135,59 +143,160 @@ def from_caffe(tensors: dict[str, Tensor], mean_SS3: np.ndarray, file: Path) -> 
     Its images are squashed, as examples/imagenet/readme.md asks. `file` is for the text of
     ForeignError.
     """
-    network = AlexNetConfig(crop=227, norm_k=1, norm_across_towers=True)
-    network, state = _renamed(tensors, CAFFE, network, file)
+    first = content.first if isinstance(content, Caffemodel) else None
+    if first not in (None, FIRST[family]):
+        other = next(name for name in FIRST if name != family)
+        does = "normalises before it pools" if first == "norm" else "pools before it normalises"
+        raise ForeignError(f"{file}: this network {does}; give --from {other}")
+    network = AlexNetConfig(
+        crop=227, norm_k=1, norm_across_towers=True, norm_after_pool=FIRST[family] == "pool"
+    )
+    if isinstance(content, Caffemodel):
+        content = content.tensors
+    network, state = _renamed(_own(content, (CAFFE, CAFFE_IN_TORCH), file), network, file)
+    if first is None and family == "caffe":
+        _note(
+            file,
+            "warning: taken for AlexNet, since CaffeNet's tensors have the same names and shapes; "
+            "if it is CaffeNet, import it with --from caffenet",
+        )
     state["conv1.weight"] = state["conv1.weight"].flip(1)  # BGR
-    mean_3HW = centre_mean(mean_SS3, network.crop)
-    return Imported(network, state, mean_3HW, ImageRule(framing="squash", filter="bilinear"))
+    mean_3SS = torch.from_numpy(mean_SS3).permute(2, 0, 1)
+    flat = bool((mean_3SS == mean_3SS[:, :1, :1]).all())
+    return Imported(
+        network,
+        state,
+        centre_mean(mean_SS3, network.crop),
+        None if flat else mean_3SS.contiguous(),
+        ImageRule(framing="squash", filter="bilinear"),
+    )
+
+
+def _note(file: Path, text: str) -> None:
+    print(f"{file}: {text}", file=sys.stderr, flush=True)
+
+
+def _own(content: Any, namings: Sequence[Mapping[str, str]], file: Path) -> dict[str, Tensor]:
+    """The network's tensors by our names, wherever in `content` they are, by one of the `namings`,
+    {ours: theirs}; what was unwrapped, renamed or left out is said. Raises ForeignError."""
+    if isinstance(content, dict) and content.keys() >= OWN_CHECKPOINT:
+        raise ForeignError(
+            f"{file}: this is a checkpoint of a run of this program; publish it with "
+            "`alexnet publish NAME`"
+        )
+    found = [state_dict.find(content, names.values()) for names in namings]
+    names, (tensors, note) = max(
+        zip(namings, found, strict=True),
+        key=lambda pair: len(pair[1].tensors.keys() & pair[0].values()),
+    )
+    missing = [theirs for theirs in names.values() if theirs not in tensors]
+    extra = sorted(tensors.keys() - names.values())
+    if renamed := _classifier(missing, extra):
+        tensors = tensors | {theirs: tensors[other] for other, theirs in renamed.items()}
+        said = f"its classifier is called {extra[0].rpartition('.')[0]}"
+        note = f"{note}; {said}" if note else said
+    elif missing or extra:
+        raise _other_network(content, tensors, missing, extra, file)
+    if note:
+        _note(file, note)
+    return {ours: tensors[theirs] for ours, theirs in names.items()}
+
+
+def _classifier(missing: Sequence[str], extra: Sequence[str]) -> dict[str, str]:
+    """{its name: ours} of a last layer that was replaced, where nothing else differs."""
+    last = {name.rpartition(".")[0] for name in missing}
+    stems = {name.rpartition(".")[0] for name in extra}
+    if not len(missing) == len(extra) == 2 or not last <= {"fc8", LAYERS["fc8"]}:
+        return {}
+    return dict(zip(extra, sorted(missing), strict=True)) if len(stems) == 1 else {}
+
+
+def _other_network(
+    content: Any, tensors: dict[str, Tensor], missing: list[str], extra: list[str], file: Path
+) -> ForeignError:
+    """Why tensors are not those that were expected."""
+    if list(tensors) == ["mean"]:
+        return ForeignError(f"{file}: this is a single array, such as a mean image, not weights")
+    if "mean_3HW" in tensors:
+        return ForeignError(
+            f"{file}: this is a file of a model that is published already; give its folder to "
+            "`alexnet serve`"
+        )
+    for family, names in (
+        ("caffe", CAFFE),
+        ("caffe", CAFFE_IN_TORCH),
+        ("torchvision", TORCHVISION),
+    ):
+        if missing and not names.values() - state_dict.find(content, names.values()).tensors.keys():
+            return ForeignError(
+                f"{file}: these are the tensors of another AlexNet; give --from {family}"
+            )
+    if what := state_dict.looks_like(tensors):
+        return ForeignError(f"{file}: this looks like {what}; {EXPECTED}")
+    if missing:
+        shown = ", ".join(list(tensors)[:3]) or "nothing"
+        return ForeignError(
+            f"{file}: there is no tensor {missing[0]} (found: {shown}, …); {EXPECTED}"
+        )
+    return ForeignError(
+        f"{file}: the tensor {extra[0]} belongs to no layer of this network; {EXPECTED}"
+    )
 
 
 def _renamed(
-    tensors: dict[str, Tensor], names: dict[str, str], network: AlexNetConfig, file: Path
+    tensors: dict[str, Tensor], network: AlexNetConfig, file: Path
 ) -> tuple[AlexNetConfig, dict[str, Tensor]]:
     """The network with the file's number of classes, and its state but for conv1's input."""
-    for theirs in names.values():
-        if theirs not in tensors:
-            found = ", ".join(list(tensors)[:3]) or "nothing"
-            raise ForeignError(f"{file}: there is no tensor {theirs} (found: {found}, …); {OTHER}")
-    if extra := sorted(tensors.keys() - names.values()):
-        raise ForeignError(
-            f"{file}: the tensor {extra[0]} belongs to no layer of this network; {OTHER}"
-        )
-    classes = tensors[names["fc8.bias"]].numel()
+    classes = tensors["fc8.bias"].numel()
     if classes < 2:
         raise ForeignError(
-            f"{file}: {names['fc8.bias']} should have 2 classes or more, but has {classes}"
+            f"{file}: the last layer should have 2 classes or more, but has {classes}"
         )
     network = network.model_copy(update={"classes": classes})
     with torch.device("meta"):
         expected = AlexNet(network).state_dict()
-    state = {}
-    for ours, theirs in names.items():
-        shape, found_shape = tuple(expected[ours].shape), tuple(tensors[theirs].shape)
-        if found_shape != shape:
+    for name, tensor in tensors.items():
+        shape, found = tuple(expected[name].shape), tuple(tensor.shape)
+        if found != (1,) * (len(found) - len(shape)) + shape:  # Caffe's first blobs had four sides
             raise ForeignError(
-                f"{file}: {theirs} should have the shape {shape}, but has {found_shape}; {OTHER}"
+                f"{file}: the layer {name} should have the shape {shape}, but has {found}; "
+                f"{EXPECTED}"
             )
-        state[ours] = tensors[theirs].float()
+        if not tensor.is_floating_point():
+            raise ForeignError(
+                f"{file}: the layer {name} should hold floating-point numbers, but holds "
+                f"{tensor.dtype}; {EXPECTED}"
+            )
+    state = {
+        name: tensor.detach().reshape(expected[name].shape).float()
+        for name, tensor in tensors.items()
+    }
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ForeignError(
+                f"{file}: the layer {name} holds infinite numbers, or NaN: its training diverged; "
+                "give an earlier checkpoint"
+            )
     for layer in ("fc7", "fc8"):
         state[f"{layer}.weight"] = state[f"{layer}.weight"] / (1 - network.dropout)
     return network, state
 
 
 def read_mean(path: Path | None) -> np.ndarray:
-    """(256, 256, 3) float32, RGB, from an .npy file, or the array `mean` of an .npz file.
+    """(256, 256, 3) float32, RGB, from an .npy file, the array `mean` of an .npz file, or a
+    .binaryproto of Caffe.
 
     It holds Caffe's mean image, (3, 256, 256) in BGR as ilsvrc_2012_mean.npy, or three values.
     """
     mean = np.array(CAFFE_MEAN)
     if path is not None:
-        arrays = _arrays(path)
-        if "mean" not in arrays:
+        content = weight_files.read(path)
+        if not isinstance(content, dict) or not isinstance(content.get("mean"), Tensor):
+            found = ", ".join(content) if isinstance(content, dict) else "weights of Caffe"
             raise ForeignError(
-                f"{path}: there is no array `mean` (found: {', '.join(arrays) or 'none'}); save one"
+                f"{path}: there is no array `mean` (found: {found or 'none'}); save one"
             )
-        mean = arrays["mean"]
+        mean = content["mean"].numpy()
     if mean.shape not in ((3,), (3, SIZE, SIZE)):
         raise ForeignError(
             f"{path}: the shape should be (3,) or (3, {SIZE}, {SIZE}), but is {mean.shape}"
@@ -212,44 +321,3 @@ def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
     if all(synsets):
         return tuple(ClassLabel(id=m[1], name=m[2]) for m in synsets if m)
     return tuple(ClassLabel(id=i, name=line) for i, line in zip(ids, lines, strict=True))
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict, of torch.save or as .safetensors."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except SafetensorError as error:
-        raise ForeignError(f"{path}: this is not a safetensors file ({error})") from None
-    except Exception as error:  # a cut archive, or other classes than tensors: almost anything
-        raise ForeignError(
-            f"{path}: cannot be read as a state dict ({type(error).__name__}); {SAVE}"
-        ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(t, Tensor) for t in loaded.values()):
-        found = ", ".join(map(str, loaded)) if isinstance(loaded, dict) else type(loaded).__name__
-        raise ForeignError(f"{path}: expected a dictionary of tensors, found {found:.80}; {SAVE}")
-    return loaded
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by their names; the one of an .npy file as `mean`."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {"mean": loaded}
-        else:
-            with loaded:
-                arrays = dict(loaded)
-    except OSError:
-        raise
-    except Exception as error:  # as above
-        raise ForeignError(
-            f"{path}: this is not an .npy or .npz file of plain arrays; {OTHER}"
-        ) from error
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
-            raise ForeignError(f"{path}: {name} should hold numbers, but holds {array.dtype}")
-    return arrays

@@ -106,7 +106,7 @@ async def _sample(server: Server, samples: list[Sample]) -> None:
 async def _publish(made: list[Checkpoint], models: Path, every_s: float) -> None:
     for one in cycle(made):
         await asyncio.sleep(every_s)
-        await asyncio.to_thread(checkpoint.save, *one, models)
+        await asyncio.to_thread(checkpoint.save, *one[:3], models)
 
 
 def _report(

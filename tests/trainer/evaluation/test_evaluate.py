@@ -56,7 +56,7 @@ def test_two_models_on_a_dataset_and_its_originals(
     ]
     validator = Validator(packed, Shard(0, 1, None), Decoding(threads=1))
     for model, row in zip(two_models, on_packed["rows"], strict=False):
-        network, mean_3HW, _ = load(model)
+        network, mean_3HW, _, _ = load(model)
         for score in row["scores"]:
             expected = validator(network, mean_3HW, views=score["views"], precision="fp32")
             assert {name: score[name] for name in expected.model_dump()} == expected.model_dump()

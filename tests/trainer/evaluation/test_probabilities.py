@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet.checkpoint import load
+from alexnet.checkpoint import load, save
+from alexnet.views import view_probabilities
 from pipeline.batches import Decoding
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
@@ -14,6 +15,7 @@ from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from trainer.evaluation.probabilities import (
     Answers,
+    Network,
     Part,
     Refused,
     Validation,
@@ -70,9 +72,23 @@ def test_counts_are_the_trainers(listed: Path, small_models: tuple[Path, Path], 
     torch.testing.assert_close(both, alone)
     validator = Validator(photographs, ALONE, Decoding(threads=1))
     for model, probability_NK in zip(small_models, both, strict=True):
-        network, mean_3HW, _ = load(model)
+        network, mean_3HW, _, _ = load(model)
         expected = validator(network, mean_3HW, views=views, precision="fp32")
         assert int((ranks(probability_NK, label_N) == 0).sum()) == expected.top1
+
+
+def test_a_mean_that_depends_on_the_place_is_subtracted_there(
+    small_models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    network, mean_3HW, about, _ = load(small_models[0])
+    torch.manual_seed(0)
+    whole_3SS = 255 * torch.rand(3, 72, 72)
+    directory = save(network, mean_3HW, about, tmp_path, whole_3SS)
+    image_N3SS = torch.randint(0, 256, (2, 3, 72, 72), dtype=torch.uint8)
+    found_VNK = Network(directory, torch.device("cpu"), served=True)(image_N3SS, (1, 10))
+    for found_NK, views in zip(found_VNK, (1, 10), strict=True):
+        expected_NVK = view_probabilities(network, image_N3SS, mean_3HW, views, whole_3SS)
+        np.testing.assert_allclose(found_NK, expected_NVK.mean(1).numpy(), rtol=0, atol=1e-6)
 
 
 def part(samples: list[int], refused: tuple[int, ...] = ()) -> Part:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.checkpoint import About, save
+from alexnet.checkpoint import About, load, save
 from alexnet.classes import ClassLabel
-from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 from trainer.loop.state import FILE, Progress, Saved, adopt, read
 from trainer.run import RunError
@@ -29,7 +28,8 @@ def published(config: AlexNetConfig, models: Path) -> Path:
         trained_at=datetime.now(UTC),
         versions={},
     )
-    return save(AlexNet(config), torch.zeros(3, 64, 64), about, models)
+    mean_3HW = torch.full((3, config.crop, config.crop), 120.0)
+    return save(AlexNet(config), mean_3HW, about, models)
 
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
@@ -71,16 +71,21 @@ def test_a_published_network_is_fine_tuned_with_a_new_classifier(
     old = AlexNet(TINY).state_dict()
     model = AlexNet(TINY.model_copy(update=change))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    adopt(model, directory)
+    adopt(model, directory, load(directory).mean_3HW)
     for name, tensor in model.state_dict().items():
         new = name.startswith(("fc8.", "conv6."))
         assert torch.equal(tensor, before[name] if new else old[name]), name
 
 
-def test_a_network_of_another_shape_is_no_start(tmp_path: Path) -> None:
-    directory = published(TINY, tmp_path)
-    wide = AlexNet(TINY.model_copy(update={"width": 0.1}))
-    with pytest.raises(
-        UserError, match=r"layer conv1.weight has the shape \[4, 3, .* needs \[10, 3, "
-    ):
-        adopt(wide, directory)
+def test_it_sees_images_as_before_under_another_mean(tmp_path: Path) -> None:
+    """At a crop that conv1's windows fill, so that none sees beyond the edge."""
+    network = TINY.model_copy(update={"crop": 67})
+    directory = published(network, tmp_path)
+    old, mean_3HW, _, _ = load(directory)
+    other_3HW = mean_3HW + torch.tensor([20.0, -35.0, 4.0])[:, None, None]
+    model = AlexNet(network).eval()
+    adopt(model, directory, other_3HW)
+    image_N3HW = 255 * torch.rand(2, 3, 67, 67)
+    expected = old.features(image_N3HW - mean_3HW)
+    found = model.features(image_N3HW - other_3HW)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.std().item())

@@ -53,7 +53,7 @@ def expected(model: Checkpoint) -> Tensor:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model, mean_3HW, about = checkpoint(NETWORK)
+    model, mean_3HW, about, _ = checkpoint(NETWORK)
     models = tmp_path_factory.mktemp("models")
     save(model, mean_3HW, about, models)
     return models / "tiny"
@@ -72,6 +72,31 @@ def test_onnxruntime_gives_the_same_answers(published: Path, tmp_path: Path, run
         np.testing.assert_allclose(found_NK, expected(load(published))[:size], rtol=0, atol=1e-6)
     about = session.get_modelmeta().custom_metadata_map["about.json"]
     assert About.model_validate_json(about) == load(published).about
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [18, 20, 25])
+def test_the_opset_that_is_asked_for_is_written(
+    published: Path, tmp_path: Path, opset: int
+) -> None:
+    out = tmp_path / "tiny.onnx"
+    export(published, out, opset)
+    onnx.checker.check_model(out, full_check=True)
+    imports = onnx.load(out).opset_import
+    assert [(one.domain, one.version) for one in imports] == [("", opset)]
+    (found_NK,) = onnxruntime.InferenceSession(out).run(None, {"image_N3HW": IMAGE_N3HW.numpy()})
+    np.testing.assert_allclose(found_NK, expected(load(published)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [7, 17])
+def test_an_opset_that_cannot_be_written_leaves_no_file(
+    published: Path, tmp_path: Path, opset: int
+) -> None:
+    """torch writes another without an error."""
+    with pytest.raises(UserError, match=f"--opset is {opset}, but the installed .* write 18 inste"):
+        export(published, tmp_path / "tiny.onnx", opset)
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -103,10 +128,11 @@ print([name for name in ("alexnet", "trainer") if name in sys.modules], about["a
     "options",
     [
         {"norm_k": 1.0, "norm_across_towers": True},
+        {"norm_k": 1.0, "norm_across_towers": True, "norm_after_pool": True},
         {"towers": 1, "conv1_padding": 2, "local_response_norm": False},
         {"towers": 1, "pooling": "plain", "activation": "tanh", "sixth_conv": True},
     ],
-    ids=["caffe", "torchvision", "other"],
+    ids=["caffe", "caffenet", "torchvision", "other"],
 )
 def test_every_option_is_in_the_graph(options: dict) -> None:
     model = checkpoint(NETWORK.model_copy(update=options))
@@ -126,5 +152,12 @@ def test_bad_words_are_one_line_and_exit_2(published: Path, tmp_path: Path, run:
     assert done.returncode == 2
     assert "a.pb: ends in '.pb'; expected .onnx or .pt2" in done.stderr
     assert done.stderr.count("\n") == 1
+    for opset, bound in ((17, "at least 18"), (26, "at most 25")):
+        done = run("trainer", "export", published, tmp_path / "a.onnx", "--opset", str(opset))
+        assert done.returncode == 2
+        assert f"--opset is {opset}: expected {bound}" in done.stderr
+        assert done.stderr.count("\n") == 1
+    with pytest.raises(UserError, match=r"a.pt2: --opset is for ONNX; leave it out"):
+        export(published, tmp_path / "a.pt2", 18)
     with pytest.raises(UserError, match="cats: there is no published model"):
         export(tmp_path / "cats", tmp_path / "a.pt2")

@@ -22,9 +22,19 @@ from alexnet.views import one_view, probabilities
 from serving.app import create_app
 from serving.models import Models, Served
 from serving.settings import Settings
+from tests.trainer.publishing.caffe_files import blob, caffemodel
+from trainer.arguments import Family
+from trainer.publishing.imports import (
+    CAFFE,
+    LAYERS,
+    TORCHVISION,
+    publish_import,
+    read_classes,
+    read_mean,
+)
 from trainer.publishing.imports import from_torchvision as from_state
-from trainer.publishing.imports import publish_import, read_classes, read_mean
 
+CAFFE_MEAN = (104.00699, 116.66877, 122.67891)
 SYNSETS = "\n".join(f"n{label:08d} thing {label}, object" for label in range(1000))
 
 
@@ -63,7 +73,8 @@ class Torchvision(nn.Module):
 
 
 class Caffe:
-    """models/bvlc_alexnet/deploy.prototxt, layer for layer, on blobs of pycaffe."""
+    """models/bvlc_alexnet/deploy.prototxt, layer for layer, on blobs of pycaffe; or
+    models/bvlc_reference_caffenet/deploy.prototxt, which pools before it normalises."""
 
     SHAPES = {
         "conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3),
@@ -71,7 +82,8 @@ class Caffe:
         "fc6": (4096, 9216), "fc7": (4096, 4096), "fc8": (1000, 4096),
     }  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family = "caffe") -> None:
+        self.family = family
         random = np.random.default_rng(0)
         self.blobs: dict[str, np.ndarray] = {}
         for name, shape in self.SHAPES.items():
@@ -96,20 +108,32 @@ class Caffe:
         def norm(x: Tensor) -> Tensor:
             return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1)
 
-        x = pool(norm(conv(image_N3HW, "conv1", stride=4)))
-        x = pool(norm(conv(x, "conv2", padding=2, groups=2)))
+        def both(x: Tensor) -> Tensor:
+            return norm(pool(x)) if self.family == "caffenet" else pool(norm(x))
+
+        x = both(conv(image_N3HW, "conv1", stride=4))
+        x = both(conv(x, "conv2", padding=2, groups=2))
         x = conv(conv(x, "conv3", padding=1), "conv4", padding=1, groups=2)
         x = pool(conv(x, "conv5", padding=1, groups=2))
         return full(F.relu(full(F.relu(full(x.flatten(1), "fc6")), "fc7")), "fc8")
 
     @staticmethod
-    def oversample(image: Image.Image, mean_3HW: Tensor) -> Tensor:
-        """Squashed, BGR, minus the mean, five crops and their mirrors -> (10, 3, 227, 227)."""
+    def oversample(image: Image.Image, mean_3SS: Tensor) -> Tensor:
+        """Squashed, BGR, minus the mean, five crops and their mirrors -> (10, 3, 227, 227).
+
+        The mean is subtracted pixel by pixel at the place of the crop, before the mirror, as
+        DataTransformer::Transform of src/caffe/data_transformer.cpp does.
+        """
         squashed = image.resize((256, 256), Image.Resampling.BILINEAR)
-        bgr_3HW = torch.tensor(np.asarray(squashed)[:, :, ::-1].copy()).permute(2, 0, 1).float()
-        corners = ((0, 0), (0, 29), (14, 14), (29, 0), (29, 29))
-        crops = [bgr_3HW[:, y : y + 227, x : x + 227] for y, x in corners]
-        return torch.stack([*crops, *(crop.flip(2) for crop in crops)]) - mean_3HW
+        bgr_3SS = torch.tensor(np.asarray(squashed)[:, :, ::-1].copy()).permute(2, 0, 1).float()
+        crops = []
+        for h_off, w_off in ((0, 0), (0, 29), (14, 14), (29, 0), (29, 29)):
+            crop_3HW = torch.empty(3, 227, 227)
+            for h in range(227):
+                row = (slice(None), h_off + h, slice(w_off, w_off + 227))
+                crop_3HW[:, h] = bgr_3SS[row] - mean_3SS[row]
+            crops.append(crop_3HW)
+        return torch.stack([*crops, *(crop.flip(2) for crop in crops)])
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +187,7 @@ def test_parameters_of_both(from_torchvision: Checkpoint, from_caffe: Checkpoint
 def test_torchvisions_answers(
     torchvision: Torchvision, from_torchvision: Checkpoint, jpeg: bytes
 ) -> None:
-    model, mean_3HW, about = from_torchvision
+    model, mean_3HW, about, _ = from_torchvision
     expected_1K = torchvision(torchvision.prepare(Image.open(io.BytesIO(jpeg))))
     image_1K3SS = torch.tensor(whole_image(jpeg, rule=about.rule)).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -175,42 +199,50 @@ def test_torchvisions_answers(
 
 
 @pytest.mark.slow
-def test_caffes_answers_served(caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes) -> None:
-    """Ten views, through HTTP."""
-    mean_311 = torch.tensor([104.00699, 116.66877, 122.67891])[:, None, None]
-    logit_VK = caffe(caffe.oversample(Image.open(io.BytesIO(jpeg)), mean_311))
-    expected_K = logit_VK.softmax(1).mean(0)
-    models = Models((), Served(Predictor([from_caffe])))
-    with TestClient(create_app(Settings(model=("unused",)), models)) as client:
-        answer = client.post("/classify", files={"file": jpeg}).raise_for_status().json()
-    best = expected_K.topk(5)
-    (result,) = answer["results"]
-    assert [guess["id"] for guess in result["guesses"]] == [
-        f"class {label:04d}" for label in best.indices.tolist()
-    ]
-    for guess, probability in zip(result["guesses"], best.values.tolist(), strict=True):
-        assert guess["probability"] == pytest.approx(probability, rel=1e-4)
-    assert answer["views"] == 10
-
-
-@pytest.mark.slow
-def test_caffes_logits_with_its_mean_image(
-    caffe: Caffe, from_caffe: Checkpoint, jpeg: bytes, tmp_path: Path
+@pytest.mark.parametrize(
+    ("family", "mean"), [("caffe", None), ("caffe", "mean.npy"), ("caffenet", "mean.binaryproto")]
+)
+def test_caffes_answers_served(
+    family: Family, mean: str | None, jpeg: bytes, tmp_path: Path
 ) -> None:
+    """Ten views, through HTTP; and one."""
+    caffe = Caffe(family)
+    np.savez(tmp_path / "alexnet.npz", **caffe.blobs)  # type: ignore[arg-type]
+    mean_3SS = np.random.default_rng(1).uniform(50, 170, (3, 256, 256)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", mean_3SS)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(mean_3SS[None], "four"))
+    if mean is None:
+        mean_3SS = np.broadcast_to(np.float32(CAFFE_MEAN)[:, None, None], (3, 256, 256)).copy()
+    mean_file = mean and tmp_path / mean
+    publish_import(tmp_path / "alexnet.npz", family, "c", None, mean_file, tmp_path / "models")
+    imported = load(tmp_path / "models" / "c")
+    assert (imported.whole_mean_3SS is None) == (mean is None)
+    view_V3HW = caffe.oversample(Image.open(io.BytesIO(jpeg)), torch.from_numpy(mean_3SS))
+    probability_VK = caffe(view_V3HW).softmax(1)
+    models = Models((), Served(Predictor([imported])))
+    with TestClient(create_app(Settings(model=("unused",)), models)) as client:
+        for views, expected_K in ((10, probability_VK.mean(0)), (1, probability_VK[2])):
+            answer = client.post(f"/classify?views={views}", files={"file": jpeg})
+            best = expected_K.topk(5)
+            (result,) = answer.raise_for_status().json()["results"]
+            assert [guess["id"] for guess in result["guesses"]] == [
+                f"class {label:04d}" for label in best.indices.tolist()
+            ]
+            for guess, probability in zip(result["guesses"], best.values.tolist(), strict=True):
+                assert guess["probability"] == pytest.approx(probability, rel=1e-4)
+            assert answer.json()["views"] == views
+
+
+def test_the_mean_of_a_caffe_model_in_each_kind_of_file(tmp_path: Path) -> None:
     mean_3SS = np.random.default_rng(1).uniform(90, 130, (3, 256, 256)).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean_3SS)
     np.savez(tmp_path / "mean.npz", mean=mean_3SS)
-    bgr_3HW = torch.from_numpy(mean_3SS[:, 14:241, 14:241])
-    views_V3HW = caffe.oversample(Image.open(io.BytesIO(jpeg)), bgr_3HW)
-    mean_SS3 = read_mean(tmp_path / "mean.npz")
-    assert np.array_equal(mean_SS3, read_mean(tmp_path / "mean.npy"))
-    rgb_3HW = torch.from_numpy(mean_SS3)[14:241, 14:241].permute(2, 0, 1)
-    assert torch.equal(rgb_3HW, bgr_3HW.flip(0))
-    expected_VK = caffe(views_V3HW)
-    with torch.no_grad():
-        found_VK = from_caffe.model(views_V3HW.flip(1))
-    scale = expected_VK.std().item()
-    torch.testing.assert_close(found_VK, expected_VK, rtol=0, atol=1e-5 * scale)
+    (tmp_path / "mean.binaryproto").write_bytes(blob(mean_3SS[None], "four"))
+    for file in ("mean.npy", "mean.npz", "mean.binaryproto"):
+        assert np.array_equal(read_mean(tmp_path / file), mean_3SS[::-1].transpose(1, 2, 0))
+    (tmp_path / "mean.npy").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"mean.npy: this is a Git LFS pointer"):
+        read_mean(tmp_path / "mean.npy")
 
 
 @pytest.mark.slow
@@ -258,13 +290,13 @@ def test_class_names_are_synsets_or_lines(tmp_path: Path) -> None:
         ({"features.1.weight": (64,)}, "the tensor features.1.weight belongs to no layer"),
         (
             {"features.3.weight": (256, 64, 5, 5)},
-            r"features.3.weight should have the shape \(192, 64, 5, 5\), but has \(256, 64, 5, 5\)",
+            r"the layer conv2.weight should have the shape \(192, 64, 5, 5\), but has \(256, 6",
         ),
         (
             {"classifier.6.bias": (10,)},
-            r"classifier.6.weight should have the shape \(10, 4096\), but has \(1000, 4096\)",
+            r"the layer fc8.weight should have the shape \(10, 4096\), but has \(1000, 4096\)",
         ),
-        ({"classifier.6.bias": (1,)}, "classifier.6.bias should have 2 classes or more"),
+        ({"classifier.6.bias": (1,)}, "the last layer should have 2 classes or more, but has 1"),
     ],
 )
 def test_other_tensors_are_refused(changes: dict[str, tuple | None], text: str) -> None:
@@ -278,52 +310,184 @@ def test_other_tensors_are_refused(changes: dict[str, tuple | None], text: str) 
         from_state(tensors, Path("alexnet.pth"))
 
 
-def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
-    def refusal(file: str, family: str, mean: Path | None = None) -> str:
-        with pytest.raises(UserError) as caught:
-            publish_import(tmp_path / file, family, "x", None, mean, tmp_path / "models")  # type: ignore[arg-type]
-        assert "\n" not in str(caught.value)
-        return str(caught.value).removeprefix(f"{tmp_path}/")
+def test_numbers_that_are_no_weights() -> None:
+    with torch.device("meta"):
+        shapes = Torchvision().state_dict()
+    for number, text in (
+        (
+            torch.tensor(1, dtype=torch.int8),
+            "should hold floating-point numbers, but holds torch",
+        ),
+        (torch.tensor(float("nan")), "holds infinite numbers, or NaN: its training diverged"),
+        (torch.tensor(float("inf"), dtype=torch.half), "holds infinite numbers, or NaN"),
+    ):
+        tensors = {name: number.expand(t.shape) for name, t in shapes.items()}
+        with pytest.raises(UserError, match=f"a.pth: the layer conv1.weight {text}"):
+            from_state(tensors, Path("a.pth"))
 
+
+SMALL_CAFFE = {name: np.zeros(3, np.float32) for name in CAFFE.values()}
+SMALL_TORCHVISION = {name: torch.zeros(3) for name in TORCHVISION.values()}
+ORDERS = {"caffe": ("norm1", "pool1"), "caffenet": ("pool1", "norm1")}
+
+
+def refusal(file: Path, family: str, mean: Path | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        publish_import(file, family, "x", None, mean, file.parent / "models")  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{file.parent}/")
+
+
+def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
     torch.save({"epoch": 3, "state_dict": {}}, tmp_path / "run.pth")
-    assert "run.pth: expected a dictionary of tensors, found epoch, state_dict; save it" in refusal(
-        "run.pth", "torchvision"
-    )
-    torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
-    assert "module.pth: cannot be read as a state dict" in refusal("module.pth", "torchvision")
-    (tmp_path / "cut.safetensors").write_bytes(b"\0" * 20)
-    assert "cut.safetensors: this is not a safetensors file" in refusal(
-        "cut.safetensors", "torchvision"
+    assert "run.pth: there is no tensor features.0.weight (found: nothing, …)" in refusal(
+        tmp_path / "run.pth", "torchvision"
     )
     save_file({"weight": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "no tensor features.0.weight (found: weight, …)" in refusal(
-        "other.safetensors", "torchvision"
+        tmp_path / "other.safetensors", "torchvision"
     )
-    np.savez(tmp_path / "text.npz", **{"conv1.0": np.array(["a"])})  # type: ignore[arg-type]
-    assert "text.npz: conv1.0 should hold numbers, but holds <U1" in refusal("text.npz", "caffe")
     np.savez(tmp_path / "other.npz", conv1=np.zeros(3))
     assert "other.npz: there is no tensor conv1.0 (found: conv1, …)" in refusal(
-        "other.npz", "caffe"
+        tmp_path / "other.npz", "caffe"
     )
     assert "other.npz: there is no array `mean` (found: conv1)" in refusal(
-        "other.npz", "caffe", tmp_path / "other.npz"
+        tmp_path / "other.npz", "caffe", tmp_path / "other.npz"
     )
     np.save(tmp_path / "small.npy", np.zeros((3, 227, 227)))
     assert "small.npy: the shape should be (3,) or (3, 256, 256), but is (3, 227, 227)" in refusal(
-        "other.npz", "caffe", tmp_path / "small.npy"
+        tmp_path / "other.npz", "caffe", tmp_path / "small.npy"
+    )
+    assert "small.npy: this is a single array, such as a mean image" in refusal(
+        tmp_path / "small.npy", "caffe"
     )
     assert "torchvision's mean is known" in refusal(
-        "run.pth", "torchvision", tmp_path / "small.npy"
+        tmp_path / "run.pth", "torchvision", tmp_path / "small.npy"
     )
     (tmp_path / "models" / "x").mkdir(parents=True)
     assert "models/x: this model exists already; choose another --name" in refusal(
-        "run.pth", "torchvision"
+        tmp_path / "run.pth", "torchvision"
     )
 
     done = run("trainer", "import", "none.npz", "--from", "caffe", "--name", "y")
     assert done.returncode == 2
     assert "none.npz: No such file or directory" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "family", "text"),
+    [
+        (SMALL_TORCHVISION, "caffe", "these are the tensors of another AlexNet"),
+        ({"model": SMALL_TORCHVISION}, "caffenet", "these are the tensors of another"),
+        (SMALL_CAFFE, "torchvision", "these are the tensors of another AlexNet; give --from caffe"),
+        ({"layer1.0.conv1.weight": 3}, "torchvision", "this looks like a ResNet; expected"),
+        ({**SMALL_TORCHVISION, "features.1.running_mean": 3}, "torchvision",
+         "this looks like a network with batch normalisation; expected is"),
+        ({"features.11.weight": 3, **SMALL_TORCHVISION}, "torchvision", "this looks like a VGG"),
+        ({**SMALL_TORCHVISION, "features.1.weight": 3}, "torchvision",
+         "the tensor features.1.weight belongs to no layer of this network"),
+        ({"stand": {}, "weights": {"conv1.weight": 3}, "velocity": {}, "rates": 1}, "caffe",
+         "this is a checkpoint of a run of this program; publish it with `alexnet publish NAME`"),
+        (dict.fromkeys((*CAFFE, "mean_3HW"), 3), "caffe",
+         "this is a file of a model that is published already; give its folder to `alexnet serve`"),
+    ],
+)  # fmt: skip
+def test_other_networks_are_called_by_their_name(
+    tmp_path: Path, content: dict, family: str, text: str
+) -> None:
+    torch.save(_tensors(content), tmp_path / "a.pth")
+    assert f"a.pth: {text}" in refusal(tmp_path / "a.pth", family)
+
+
+def _tensors(content: dict) -> dict:
+    """With a tensor for each number and each array."""
+    return {
+        name: _tensors(value) if isinstance(value, dict) else torch.as_tensor(value)
+        for name, value in content.items()
+    }
+
+
+@pytest.mark.parametrize("family", ORDERS)
+@pytest.mark.parametrize("generation", ["v0", "v1", "v2"])
+def test_a_caffemodel_says_which_of_the_two_it_is(
+    tmp_path: Path, family: str, generation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blobs = {layer: [SMALL_CAFFE[f"{layer}.0"]] * 2 for layer in LAYERS}
+    layers = ("conv1", *ORDERS[family], *list(LAYERS)[1:])
+    (tmp_path / "a.caffemodel").write_bytes(caffemodel(layers, blobs, generation))
+    other = next(name for name in ORDERS if name != family)
+    does = {"caffe": "normalises before it pools", "caffenet": "pools before it normalises"}
+    assert refusal(tmp_path / "a.caffemodel", other) == (
+        f"a.caffemodel: this network {does[family]}; give --from {family}"
+    )
+    assert "the layer conv1.weight should have the shape" in refusal(
+        tmp_path / "a.caffemodel", family
+    )
+
+
+@pytest.mark.slow
+def test_a_caffemodel_is_imported_as_its_arrays_are(
+    from_caffe: Checkpoint, caffe: Caffe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a classifier of another name, as models/finetune_flickr_style has it."""
+    blobs = {n: [caffe.blobs[f"{n}.0"], caffe.blobs[f"{n}.1"]] for n in LAYERS}
+    blobs["fc8_flickr"] = blobs.pop("fc8")
+    layers = ("conv1", "norm1", "pool1", *list(LAYERS)[1:-1], "fc8_flickr")
+    (tmp_path / "a.caffemodel").write_bytes(caffemodel(layers, blobs))
+    publish_import(tmp_path / "a.caffemodel", "caffe", "x", None, None, tmp_path)
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/a.caffemodel: its classifier is called fc8_flickr\n"
+    )
+    state = load(tmp_path / "x").model.state_dict()
+    for name, tensor in from_caffe.model.state_dict().items():
+        assert torch.equal(state[name], tensor)
+
+
+@pytest.mark.slow
+def test_where_it_cannot_be_told_which_of_the_two_it_is(
+    caffe: Caffe, from_caffe: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A state dict that was converted from Caffe, named as Caffe names layers."""
+    parts = ("weight", "bias")
+    blob_of = {
+        f"{n}.{part}": caffe.blobs[f"{n}.{i}"] for n in LAYERS for i, part in enumerate(parts)
+    }
+    torch.save({k: torch.from_numpy(v) for k, v in blob_of.items()}, tmp_path / "a.pth")
+    publish_import(tmp_path / "a.pth", "caffe", "x", None, None, tmp_path)
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/a.pth: warning: taken for AlexNet, since CaffeNet's tensors have the same "
+        "names and shapes; if it is CaffeNet, import it with --from caffenet\n"
+    )
+    assert torch.equal(load(tmp_path / "x").model.conv1.weight, from_caffe.model.conv1.weight)
+    publish_import(tmp_path / "a.pth", "caffenet", "y", None, None, tmp_path)
+    assert capsys.readouterr().err == ""
+    assert load(tmp_path / "y").about.network.norm_after_pool
+
+
+@pytest.mark.slow
+def test_a_training_run_of_other_people(
+    torchvision: Torchvision, from_torchvision: Checkpoint, tmp_path: Path, run: Callable
+) -> None:
+    """PyTorch's ImageNet example saves so: parallel features, in half precision here."""
+    state = {
+        name.replace("features.", "features.module."): nn.Parameter(tensor.half())
+        for name, tensor in torchvision.state_dict().items()
+    }
+    best = torch.tensor(56.5)
+    content = {"epoch": 90, "arch": "alexnet", "state_dict": state, "best_acc1": best}
+    torch.save(content, tmp_path / "checkpoint.pth.tar")
+    done = run(
+        "trainer", "import", tmp_path / "checkpoint.pth.tar", "--from", "torchvision",
+        "--name", "tv", "--models", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"{tmp_path}/checkpoint.pth.tar: taken: 'state_dict'; without the wrapper module; "
+        "left out: epoch, arch, best_acc1\n"
+    )
+    halved = torchvision.state_dict()["classifier.6.weight"].half().float() * 2
+    assert torch.equal(load(tmp_path / "tv").model.fc8.weight, halved)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
