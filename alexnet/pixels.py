@@ -26,12 +26,9 @@ SIZE = 256
 
 MAX_PIXELS = 2**26
 """Largest width x height that is decoded where nobody says otherwise; a small file can declare far
-more than memory holds. Decoding takes BYTES_PER_PIXEL of it, so 1 GiB."""
+more than memory holds: decoding takes up to 1.25 GiB."""
 MOST_PIXELS = 2**28
 """The most that anybody can allow: 200-megapixel photographs, with room."""
-BYTES_PER_PIXEL = 16
-"""What decoding may take. Measured at 65 million pixels: JPEG 0.1 and progressive 6, TIFF, BMP and
-PNG 4 to 8, AVIF 9; WebP 16 to 17 and JPEG 2000 19, which reach a limit of memory earlier."""
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -36,7 +36,7 @@ class Pack(Options):
     """Fail if more than this share of all files cannot be used."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)
     """The most pixels (width x height) of one photograph. Each core decodes one at a time, which
-    may take 16 bytes for each of its pixels."""
+    may take 20 bytes for each of its pixels."""
 
 
 class Show(Options):

@@ -16,12 +16,15 @@ import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
-from alexnet.pixels import BYTES_PER_PIXEL, ImageError, ImageRule, Limits, whole_image
+from alexnet.formats import FORMATS, UNKNOWN
+from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
 from serving.formats import named
 
 MEMORY_BYTES = 2**30
-"""What a decoder process may take beyond what it starts with; more where larger images are let in
-than by default."""
+"""What a decoder process may take beyond what it starts with; more where decoding the largest image
+that is let in takes more."""
+FILE_BYTES = 2**26
+"""Room for a file itself, in that."""
 ATTEMPTS = 2
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
@@ -46,7 +49,7 @@ class Decoder:
 
         async def start_one() -> None:
             async with self._limiter:  # or else a first image would start one more
-                await _run(_confine, self._limits.pixels)
+                await _run(_confine, self._limits.pixels, self._formats)
 
         await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
@@ -78,7 +81,7 @@ async def _run(function: Callable[..., T], *arguments: Any) -> T:
 def _decode(
     data: bytes, size: int, formats: tuple[str, ...], rule: ImageRule, limits: Limits
 ) -> np.ndarray:
-    _confine(limits.pixels)
+    _confine(limits.pixels, formats)
     try:
         return whole_image(data, size, formats, rule, limits)
     except ImageError as error:
@@ -88,12 +91,14 @@ def _decode(
 
 
 @cache
-def _confine(max_pixels: int) -> None:
+def _confine(max_pixels: int, formats: tuple[str, ...]) -> None:
     # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    bound = pages * resource.getpagesize() + max(MEMORY_BYTES, BYTES_PER_PIXEL * max_pixels)
+    per_pixel = max(FORMATS.get(name, UNKNOWN).bytes_per_pixel for name in formats)
+    bound = pages * resource.getpagesize()
+    bound += max(MEMORY_BYTES, per_pixel * max_pixels + FILE_BYTES)
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     # Some of Pillow's decoders allocate before `Limits` sees the size.
     Image.MAX_IMAGE_PIXELS = max_pixels

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(20_000_000, ge=1024)
     """The most bytes of one request."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)
-    """The most pixels (width x height) of one image. A decoder may take 16 bytes for each."""
+    """The most pixels (width x height) of one image. A decoder may take 20 bytes for each."""
     max_aspect: float = Field(30, ge=1)
     """The long side of an image divided by its short side may not be more than this."""
     max_frames: int = Field(100, ge=1)
