@@ -4,6 +4,9 @@ import codecs
 import re
 import unicodedata
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from alexnet.command import UserError
 
@@ -77,3 +80,13 @@ def unprintable(text: str) -> str:
         if unicodedata.category(character) in ("Cc", "Zl", "Zp") or character == MARK:
             return f"U+{ord(character):04X}"
     return ""
+
+
+def _printable(text: str) -> str:
+    if hidden := unprintable(text.replace("\t", " ")):
+        raise ValueError(f"it contains the control character {hidden}")
+    return text
+
+
+Name = Annotated[str, Field(max_length=512), AfterValidator(_printable)]
+"""Text that is shown to people and sent in headers: without control characters, a tab apart."""
