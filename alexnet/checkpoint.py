@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
@@ -218,7 +219,7 @@ def _read_tensors(path: Path, shapes: dict[str, tuple[int, ...]], sha256: str) -
                 f"{str(tensor.dtype).removeprefix('torch.')} of {tuple(tensor.shape)}; publish the "
                 "model again"
             )
-        if not torch.isfinite(tensor).all():
+        if not np.isfinite(tensor.numpy()).all():  # torch would start threads, which no fork has
             raise CheckpointError(
                 f"{path}: {name} holds numbers that are not finite: the model's training diverged; "
                 "publish an earlier checkpoint"
@@ -268,7 +269,7 @@ def current(directory: Path) -> Path:
 def _folder(pointer: dict[str, Any]) -> str:
     """The name of a folder beside the pointer, which cannot lead elsewhere. Raises ValueError."""
     name = pointer["directory"]
-    if Path(name).name != name or name == ".." or unprintable(name) or len(name) > 255:
+    if not name or Path(name).name != name or name == ".." or unprintable(name) or len(name) > 255:
         raise ValueError(f"{name[:80]!r} is not the name of a folder beside it")
     return name
 

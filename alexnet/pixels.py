@@ -231,4 +231,7 @@ def _too_many(what: str, seen: float | None, limit: float) -> ImageError:
 
 
 def _damaged(error: Exception) -> ImageError:
-    return ImageError("damaged", f"the image is damaged or cut short ({error})")
+    # Some errors say nothing but by their kind: "stop iteration", "index error".
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    reason = str(error).strip("() ") and str(error)
+    return ImageError("damaged", f"the image is damaged or cut short ({reason or kind})")

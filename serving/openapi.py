@@ -48,6 +48,13 @@ IMAGES = {
     "requestBody": {"required": True, "content": _IMAGE | {"application/json": {"schema": _BASE64}}}
 }
 UPLOAD = refusals(
-    "damaged", "slow", "too-large", "not-an-image", "bad-parameter", "queue-full", "deadline"
-)
+    "damaged",
+    "decoder-died",
+    "slow",
+    "too-large",
+    "not-an-image",
+    "bad-parameter",
+    "queue-full",
+    "deadline",
+)  # fmt: skip
 """The refusals of every route that takes images."""
