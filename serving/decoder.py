@@ -6,7 +6,6 @@ import math
 import resource
 import signal
 import warnings
-from collections import Counter, deque
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ DEATHS = 3
 """Decoders that one file may take with it, in one request or several, before it is held for the
 cause."""
 REMEMBERED = 256
-"""Deaths that are remembered."""
+"""Files that are remembered for it."""
 LEFT_S = 1
 """For so long a decoding goes on that nobody waits for any more: ending its process, and starting
 another in its place, costs more than most images do."""
@@ -53,8 +52,8 @@ class Decoder:
     ) -> None:
         self._processes, self._limiter = processes, CapacityLimiter(processes)
         self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
-        self._dead: deque[bytes] = deque(maxlen=REMEMBERED)
-        """For each decoder that died the digest of what it was given."""
+        self._deaths: dict[bytes, int] = {}
+        """{digest of a file: how many decoders died of it since it was last decoded}."""
 
     async def start(self) -> None:
         """Start all processes, so that the first images do not wait for them."""
@@ -70,9 +69,9 @@ class Decoder:
         for _ in range(ATTEMPTS):
             self._check_deaths(data)
             try:
-                return await self._attempt(data, size, self._formats, rule, self._limits)
+                image_SS3 = await self._attempt(data, size, self._formats, rule, self._limits)
             except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
-                self._dead.append(hashlib.sha256(data).digest())
+                self._remember(data)
                 # What killed it may have killed idle ones too: they are not to be tried next.
                 await anyio.sleep(NOTICED_S)
             except TimeoutError:
@@ -80,6 +79,10 @@ class Decoder:
                     "too-large",
                     f"decoding the image takes more than {self._timeout_s:g} seconds",
                 ) from None
+            else:
+                if self._deaths:
+                    self._deaths.pop(_digest(data), None)
+                return image_SS3
         self._check_deaths(data)
         raise DecoderDiedError(
             "damaged",
@@ -88,10 +91,14 @@ class Decoder:
         )
 
     def _check_deaths(self, data: bytes) -> None:
-        if len(self._dead) < DEATHS:
-            return
-        if Counter(self._dead)[hashlib.sha256(data).digest()] >= DEATHS:
+        if self._deaths and self._deaths.get(_digest(data), 0) >= DEATHS:
             raise ImageError("damaged", f"the image is damaged: its decoder crashed {DEATHS} times")
+
+    def _remember(self, data: bytes) -> None:
+        digest = _digest(data)
+        self._deaths[digest] = self._deaths.pop(digest, 0) + 1
+        if len(self._deaths) > REMEMBERED:
+            del self._deaths[next(iter(self._deaths))]
 
     async def _attempt(self, *arguments: Any) -> np.ndarray:
         """Decode in a free process. Where nobody waits for it any more, what has begun goes on for
@@ -115,6 +122,10 @@ class Decoder:
             work.add_done_callback(lambda _: work.cancelled() or work.exception())  # nobody's
             raise
         return work.result()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 async def _run(function: Callable[..., T], *arguments: Any) -> T:

@@ -61,15 +61,13 @@ def test_an_image_whose_decoders_are_killed_may_be_sent_again_but_not_for_ever(
 
 
 def test_who_leaves_ends_no_decoder(hardy: Server, jpeg: bytes) -> None:
-    for _ in range(2):
-        hardy.post("/classify", jpeg).raise_for_status()
-    wait_for(lambda: len(hardy.decoders()) == 2)
+    hardy.post("/classify", jpeg).raise_for_status()
     before = {decoder.pid for decoder in hardy.decoders()}
     for _ in range(40):
         with Connection(hardy.url) as connection:
             connection.send(upload(jpeg))
     hardy.post("/classify", jpeg).raise_for_status()
-    assert {decoder.pid for decoder in hardy.decoders()} == before
+    assert before <= {decoder.pid for decoder in hardy.decoders()}
 
 
 def test_who_leaves_is_waited_for_no_longer(hardy: Server, jpeg: bytes) -> None:
