@@ -111,7 +111,7 @@ class Models:
 
     def _load(self, directories: tuple[Path, ...]) -> Served:
         """Raises UserError, where memory is short before much of it is taken."""
-        abouts = [checkpoint.read_about(directory) for directory in directories]
+        abouts = [checkpoint.read_about(checkpoint.current(path)) for path in directories]
         ours = self.served.predictor.abouts if self.served else []
         # Twice the weights: as they are read, and as tensors. Passes take over what others took.
         more = max(map(pass_bytes, abouts)) - max(map(pass_bytes, ours), default=0)

@@ -73,7 +73,10 @@ class Neighbours:
         """`search` among all images. Several threads may ask at once. Raises LostError."""
         if self._status() != self._seen:
             raise LostError(f"{self._folder}: a file was changed while it served; {similar.REMEDY}")
-        return search(self._index, feature_NH, k)
+        distance_Nk, number_Nk = search(self._index, feature_NH, k)
+        # A file may hold numbers of images, and vectors, that are none.
+        is_odd_Nk = (number_Nk >= len(self)) | ~np.isfinite(distance_Nk)
+        return np.where(is_odd_Nk, np.inf, distance_Nk), np.where(is_odd_Nk, -1, number_Nk)
 
     def label(self, number: int) -> int:
         """The image's class, 0 to K - 1. Raises IndexError where there is no such image."""

@@ -315,6 +315,19 @@ def test_an_index_that_does_not_fit_its_model_is_refused(
     assert reason in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
+def test_a_vector_that_is_none_is_never_found(tmp_path: Path, value: float) -> None:
+    step = shutil.copytree(EARLIER, tmp_path / "step")
+    last = np.full(246, value, np.float32).tobytes()
+    of_index("index.faiss", lambda data: data[: -len(last)] + last)(step)
+    neighbours = Neighbours.open(step, checkpoint.read_about(step))
+    assert neighbours is not None
+    distance_1k, number_1k = neighbours.nearest(np.zeros((1, 246), np.float32), 50)
+    assert sorted(number_1k[0, :29].tolist()) == list(range(29))
+    assert np.isfinite(distance_1k[0, :29]).all()
+    assert number_1k[0, 29] == -1
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
