@@ -9,24 +9,35 @@ import hashlib
 import json
 import tempfile
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from alexnet import atomic, golden
+from alexnet import atomic, golden, regular
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.config import MAX_SIZE
 from alexnet.fault import fault
 from alexnet.golden import Golden
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import ImageRule
+from alexnet.text import Name, unprintable
 
 MEAN, WHOLE_MEAN = "mean_3HW", "mean_3SS"
+MAX_PARAMETERS = 2**30
+"""Weights and biases at most; the widest network of a thousand classes has 0.95e9."""
+MAX_ABOUT_BYTES, MAX_POINTER_BYTES, MAX_HEADER_BYTES = 2**22, 2**12, 2**20
+"""The longest about.json and current.json, and the longest header of model.safetensors."""
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Shapes = dict[str, tuple[int, ...]]
 
 
 class CheckpointError(UserError):
@@ -39,11 +50,20 @@ class Accuracy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     views: Literal[1, 10]
-    pictures: int = Field(ge=1)
-    top1: int = Field(ge=0)
+    pictures: Count = Field(ge=1)
+    top1: Count
     """Images whose most probable label is the right one."""
-    top5: int = Field(ge=0)
+    top5: Count
     """Images whose right label is among the five most probable."""
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if not self.top1 <= self.top5 <= self.pictures:
+            raise ValueError(
+                f"of {self.pictures} images {self.top1} are right, and {self.top5} among the best "
+                "five: these counts cannot be"
+            )
+        return self
 
 
 class About(BaseModel):
@@ -52,26 +72,42 @@ class About(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    name: str
-    step: int = Field(ge=0)
+    name: Name = Field(min_length=1)
+    step: Count
     network: AlexNetConfig
     classes: tuple[ClassLabel, ...]
-    size: int = Field(ge=64)
+    size: int = Field(ge=64, le=MAX_SIZE)
     """Rows and columns of the whole image that the views are cut from."""
     rule: ImageRule = ImageRule()
     """How that image is made of a photograph."""
-    dataset: str | None
+    dataset: Name | None
     """SHA-256 that names the training data; None where it is not known: the model is imported."""
     recipe: dict[str, Any]
     """How it was trained, or what it was imported from."""
-    accuracy: tuple[Accuracy, ...] = ()
+    accuracy: tuple[Accuracy, ...] = Field((), max_length=2)
     trained_at: datetime | None
     """None for an imported model."""
-    versions: dict[str, str]
-    weights_sha256: str = ""
+    versions: dict[Name, Name]
+    weights_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     """Filled in by `save`, as is the next."""
     golden: Golden | None = None
     """What the model said when it was published; None in models from before that was recorded."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if len(self.classes) != self.network.classes:
+            raise ValueError(
+                f"it names {len(self.classes)} classes, but its network has {self.network.classes}"
+            )
+        if len({label.id for label in self.classes}) < len(self.classes):
+            raise ValueError("two of its classes have the same id")
+        if self.network.crop > self.size:
+            raise ValueError(
+                f"views of {self.network.crop} pixels cannot be cut from an image of {self.size}"
+            )
+        if self.golden and max(self.golden.labels) >= self.network.classes:
+            raise ValueError(f"its golden answer has the label {max(self.golden.labels)}")
+        return self
 
 
 class Checkpoint(NamedTuple):
@@ -139,39 +175,90 @@ def save(
 def load(directory: Path) -> Checkpoint:
     """The model in `directory`: models/NAME, which means its current step, or models/NAME/STEP.
 
-    Raises CheckpointError; weights that differ from their recorded SHA-256 are refused.
+    Raises CheckpointError: what is published is taken for a stranger's. Its weights must be those
+    of the recorded SHA-256, finite, and have the shapes that its network has.
     """
     directory = current(directory)
     about = read_about(directory)
-    try:
-        weights = (directory / "model.safetensors").read_bytes()
-    except OSError as error:
-        raise _unreadable(error) from None
-    if (found := hashlib.sha256(weights).hexdigest()) != about.weights_sha256:
-        raise CheckpointError(
-            f"{directory / 'model.safetensors'}: the file is damaged: its SHA-256 is "
-            f"{found[:12]}…, but about.json says {about.weights_sha256[:12]}…; publish the model "
-            "again"
-        )
-    tensors = load_tensors(weights)
-    mean_3HW, whole_mean_3SS = tensors.pop(MEAN), tensors.pop(WHOLE_MEAN, None)
+    path = directory / "model.safetensors"
     with torch.device("meta"):
         model = AlexNet(about.network)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    shapes[MEAN] = (3, about.network.crop, about.network.crop)
+    optional: Shapes = {WHOLE_MEAN: (3, about.size, about.size)}
+    tensors = _read_tensors(path, shapes, optional, about.weights_sha256)
+    mean_3HW, whole_mean_3SS = tensors.pop(MEAN), tensors.pop(WHOLE_MEAN, None)
     model.load_state_dict(tensors, assign=True)
     return Checkpoint(model.eval().requires_grad_(False), mean_3HW, about, whole_mean_3SS)
 
 
-def read_about(directory: Path) -> About:
-    """What is known of the model in models/NAME/STEP. Raises CheckpointError."""
+def parameters(network: AlexNetConfig) -> int:
+    """How many weights and biases the network has."""
+    with torch.device("meta"):
+        return sum(tensor.numel() for tensor in AlexNet(network).parameters())
+
+
+def _read_tensors(path: Path, needed: Shapes, optional: Shapes, sha256: str) -> dict[str, Tensor]:
+    """Tensors of float32 in these shapes, all that are needed and no others. Raises
+    CheckpointError."""
+    shapes = needed | optional
+    numbers = sum(map(prod, shapes.values()))
+    if numbers > MAX_PARAMETERS:
+        raise CheckpointError(
+            f"{path.parent / 'about.json'}: its network has {numbers:,} weights; the limit is "
+            f"{MAX_PARAMETERS:,}; publish a smaller one"
+        )
     try:
-        return About.model_validate_json((directory / "about.json").read_bytes())
+        weights = regular.read(path, 4 * numbers + MAX_HEADER_BYTES)
     except OSError as error:
         raise _unreadable(error) from None
-    except ValidationError as error:
+    if (found := hashlib.sha256(weights).hexdigest()) != sha256:
         raise CheckpointError(
-            f"{directory / 'about.json'}: {fault(error)}; "
+            f"{path}: the file is damaged: its SHA-256 is {found[:12]}…, but about.json says "
+            f"{sha256[:12]}…; publish the model again"
+        )
+    try:
+        tensors = load_tensors(weights)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: this is not a safetensors file ({error}); publish the model again"
+        ) from None
+    if odd := sorted((needed.keys() - tensors.keys()) | (tensors.keys() - shapes.keys())):
+        raise CheckpointError(
+            f"{path}: the tensor {odd[0][:80]!r} is {'missing' if odd[0] in shapes else 'unknown'}"
+            "; publish the model again"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or tensor.shape != shapes[name]:
+            raise CheckpointError(
+                f"{path}: {name} should be float32 of the shape {shapes[name]}, but is "
+                f"{str(tensor.dtype).removeprefix('torch.')} of {tuple(tensor.shape)}; publish the "
+                "model again"
+            )
+        if not np.isfinite(tensor.numpy()).all():  # torch would start threads, which no fork has
+            raise CheckpointError(
+                f"{path}: {name} holds numbers that are not finite: the model's training diverged; "
+                "publish an earlier checkpoint"
+            )
+    return tensors
+
+
+def read_about(directory: Path) -> About:
+    """What is known of the model in models/NAME/STEP. Raises CheckpointError."""
+    path = directory / "about.json"
+    try:
+        data = regular.read(path, MAX_ABOUT_BYTES)
+        about = About.model_validate_json(data)
+        regular.parsed(data)  # for what pydantic lets pass
+    except OSError as error:
+        raise _unreadable(error) from None
+    except ValueError as error:
+        reason = fault(error) if isinstance(error, ValidationError) else error
+        raise CheckpointError(
+            f"{path}: {reason}; "
             "another version wrote the file, or it was edited by hand; publish the model again"
         ) from None
+    return about
 
 
 def current(directory: Path) -> Path:
@@ -179,7 +266,9 @@ def current(directory: Path) -> Path:
     pointer = directory / "current.json"
     if pointer.exists():
         try:
-            return directory / json.loads(pointer.read_bytes())["directory"]
+            return directory / _folder(regular.parsed(regular.read(pointer, MAX_POINTER_BYTES)))
+        except OSError as error:
+            raise _unreadable(error) from None
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{pointer}: the file does not name the model's current step ({error}); "
@@ -191,6 +280,14 @@ def current(directory: Path) -> Path:
         f"{directory}: there is no published model (neither current.json nor about.json); "
         "check the name, or train one: `alexnet train`, or with Compose `submit train`"
     )
+
+
+def _folder(pointer: dict[str, Any]) -> str:
+    """The name of a folder beside the pointer, which cannot lead elsewhere. Raises ValueError."""
+    name = pointer["directory"]
+    if not name or Path(name).name != name or name == ".." or unprintable(name) or len(name) > 255:
+        raise ValueError(f"{name[:80]!r} is not the name of a folder beside it")
+    return name
 
 
 def _unreadable(error: OSError) -> CheckpointError:

@@ -2,11 +2,13 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from alexnet.text import Name
+
 
 class ClassLabel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: Name
     """The folder's name, a WordNet id in ImageNet."""
-    name: str
+    name: Name
     """What people read."""

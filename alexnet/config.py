@@ -1,8 +1,13 @@
 """Which network. Without torch, so that a command line that names one starts at once."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+MAX_SIZE = 1024
+"""Rows and columns at most of the whole image that the network's views are cut from."""
+
+Kernels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class AlexNetConfig(BaseModel):
@@ -11,10 +16,10 @@ class AlexNetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    classes: int = Field(1000, ge=2)
+    classes: int = Field(1000, ge=2, le=100_000)
     towers: Literal[1, 2] = 2
     """2: the two-GPU network. 1: the one-GPU network of §3.2, half the kernels up to conv4."""
-    kernels: tuple[int, int, int, int, int] | None = None
+    kernels: tuple[Kernels, Kernels, Kernels, Kernels, Kernels] | None = None
     """Kernels of conv1 to conv5 at width 1, instead of the paper's."""
     conv1_padding: int = Field(0, ge=0, le=10)
     """Zeros to the left of the image and above it; to the right and below it are always as many

@@ -4,10 +4,11 @@ Weights can be whole, by their SHA-256, and the software around them wrong.
 """
 
 from collections.abc import Callable
+from typing import Annotated, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from alexnet.command import UserError
@@ -25,10 +26,19 @@ Model = Callable[[Tensor], Tensor]
 class Golden(BaseModel):
     """The most probable labels of the golden image, by one view, in float32."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    labels: tuple[int, ...]
-    probabilities: tuple[float, ...]
+    labels: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, max_length=GUESSES)
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1.001)], ...]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if len(set(self.labels)) != len(self.probabilities):
+            raise ValueError(
+                f"golden has {len(self.probabilities)} probabilities for {len(set(self.labels))} "
+                "labels"
+            )
+        return self
 
 
 def image(size: int) -> np.ndarray:

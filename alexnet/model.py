@@ -24,14 +24,10 @@ class AlexNet(nn.Module):
         self.config = config
         towers, plain = config.towers, config.pooling == "plain"
 
-        def units(full: int) -> int:
-            """How many of `full` units this width keeps, the same number in each tower."""
-            return towers * max(1, round(full / towers * config.width))
-
         # §3.2: the one-GPU network halves each layer but conv5 and the full ones.
         paper = (96, 256, 384, 384, 256) if towers == 2 else (48, 128, 192, 192, 256)
-        c1, c2, c3, c4, c5 = map(units, config.kernels or paper)
-        hidden = units(4096)
+        c1, c2, c3, c4, c5 = (_units(full, config) for full in config.kernels or paper)
+        hidden = hidden_units(config)
         # Plain pooling leaves 28 and 11 positions where overlapping leaves 27 and 13; config 147
         # takes the difference out of the padding, so that the last map is 6x6 again.
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
@@ -129,3 +125,13 @@ class AlexNet(nn.Module):
             if (layer := getattr(self, name)) is not None:
                 layer.weight.normal_(0, deviation * gain.get(name, 1 / sqrt(self.config.width)))
                 layer.bias.fill_(bias)
+
+
+def hidden_units(config: AlexNetConfig) -> int:
+    """Units of the last hidden layer."""
+    return _units(4096, config)
+
+
+def _units(full: int, config: AlexNetConfig) -> int:
+    """How many of `full` units this width keeps, the same number in each tower."""
+    return config.towers * max(1, round(full / config.towers * config.width))

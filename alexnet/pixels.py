@@ -5,7 +5,6 @@ Without torch, so that packing tasks start at once and stay small.
 
 import io
 import re
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,15 +107,12 @@ class Limits(NamedTuple):
     """Width x height."""
     aspect: float = inf
     """Long side by short side."""
-    frames: int = sys.maxsize
 
     def check(self, image: Image.Image) -> None:
         """Check the image; raises ImageError of kind "too-large", with limit and value."""
         found = {
             "pixels": image.width * image.height,
             "aspect": max(image.size) / max(1, min(image.size)),
-            # Counting may parse the whole file: only where it is limited.
-            "frames": getattr(image, "n_frames", 1) if self.frames < sys.maxsize else 1,
         }
         for what, seen in found.items():
             if seen > (limit := getattr(self, what)):
@@ -281,10 +277,12 @@ def _too_many(what: str, seen: float | None, limit: float) -> ImageError:
     text = {
         "pixels": f"the image has {found} pixels",
         "aspect": f"the image's long side is {found} times its short side",
-        "frames": f"the animation has {found} frames",
     }[what]
     return ImageError("too-large", f"{text}; the limit is {limit:,.15g}", what, limit, seen)
 
 
 def _damaged(error: Exception) -> ImageError:
-    return ImageError("damaged", f"the image is damaged or cut short ({error})")
+    # Some errors say nothing but by their kind: "stop iteration", "index error".
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    reason = str(error).strip("() ") and str(error)
+    return ImageError("damaged", f"the image is damaged or cut short ({reason or kind})")

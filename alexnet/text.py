@@ -5,7 +5,9 @@ import json
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from alexnet.bounds import read_at_most
 from alexnet.command import UserError
@@ -118,3 +120,13 @@ def unprintable(text: str) -> str:
         if unicodedata.category(character) in ("Cc", "Zl", "Zp") or character == MARK:
             return f"U+{ord(character):04X}"
     return ""
+
+
+def _printable(text: str) -> str:
+    if hidden := unprintable(text.replace("\t", " ")):
+        raise ValueError(f"it contains the control character {hidden}")
+    return text
+
+
+Name = Annotated[str, Field(max_length=512), AfterValidator(_printable)]
+"""Text that is shown to people and sent in headers: without control characters, a tab apart."""

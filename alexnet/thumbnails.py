@@ -4,30 +4,38 @@ thumbnails       JPEGs, one after the other
 thumbnails.npy   where each begins, and where the last ends, (P + 1,) int64
 """
 
-from io import BytesIO
+import os
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from alexnet import atomic
+from alexnet.command import UserError
 
 JPEGS, OFFSETS = "thumbnails", "thumbnails.npy"
 SIDE, QUALITY = 96, 80
 """Rows and columns at most, and JPEG quality."""
+MAX_BYTES = 2**16
+"""The longest thumbnail; a tenth of it is much."""
 
 
 class Thumbnails:
-    """The thumbnails of an index, by number; mapped, so that processes share them."""
+    """The thumbnails of an index, by number, read from its file when they are asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self._data = np.memmap(folder / JPEGS, mode="r")
-        self._offset = np.load(folder / OFFSETS, mmap_mode="r")
+    def __init__(self, jpegs: BufferedReader, offset_P1: np.ndarray) -> None:
+        """Raises UserError where the offsets do not divide the file."""
+        self._jpegs, self._offset_P1 = jpegs, offset_P1
+        size = os.fstat(jpegs.fileno()).st_size
+        length_P = np.diff(offset_P1)
+        if offset_P1[0] != 0 or offset_P1[-1] != size or not _within(length_P, 1, MAX_BYTES):
+            raise UserError(f"the offsets do not divide the {size:,} bytes into thumbnails")
 
     def __getitem__(self, number: int) -> bytes:
-        """The thumbnail of that number as a JPEG."""
-        start, end = self._offset[number : number + 2]
-        return self._data[start:end].tobytes()
+        """The thumbnail of that number as a JPEG; what is left of it where the file was cut."""
+        start, end = self._offset_P1[number : number + 2].tolist()
+        return os.pread(self._jpegs.fileno(), end - start, start)
 
 
 class ThumbnailWriter:
@@ -46,6 +54,10 @@ class ThumbnailWriter:
 
     def add(self, jpeg: bytes) -> None:
         self._offset.append(self._offset[-1] + self._file.write(jpeg))
+
+
+def _within(value_P: np.ndarray, least: int, most: int) -> bool:
+    return bool(((least <= value_P) & (value_P <= most)).all())
 
 
 def shrunk(image: Image.Image) -> bytes:

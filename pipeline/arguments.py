@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from typer import Argument
 
+from alexnet.config import MAX_SIZE
 from alexnet.console import Command, Commands, Options
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, SIZE
 from pipeline.sources import BUILTIN, IMAGENETTE
@@ -25,7 +26,7 @@ class Pack(Options):
     )
     dataset: Annotated[Path, Argument()]
     """The folder to write the dataset to."""
-    size: int = Field(SIZE, ge=64, le=1024)
+    size: int = Field(SIZE, ge=64, le=MAX_SIZE)
     """Rows and columns of each packed image: 160 for the recipe small, 256 for paper and fast."""
     val_fraction: float = Field(VAL_FRACTION, gt=0, lt=1)
     """Share of each class that is held out for validation where SOURCE has no val/."""

@@ -4,7 +4,7 @@ from serving.schemas import Card, IndexName, Input, ModelName, Reload
 from serving.service import Service
 
 LIMITS = (
-    "max_upload_bytes", "max_files", "max_pixels", "max_aspect", "max_frames", "formats",
+    "max_upload_bytes", "max_files", "max_pixels", "max_aspect", "formats",
     "read_s", "deadline_s",
 )  # fmt: skip
 

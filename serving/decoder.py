@@ -1,6 +1,7 @@
 """Photographs to images, in processes of their own: what breaks a decoder breaks nothing else."""
 
 import asyncio
+import hashlib
 import math
 import resource
 import signal
@@ -26,16 +27,28 @@ that is let in takes more."""
 FILE_BYTES = 2**26
 """Room for a file itself, in that."""
 ATTEMPTS = 2
+DEATHS = 3
+"""Decoders that one file may take with it, in one request or several, before it is held for the
+cause."""
+REMEMBERED = 256
+"""Files that are remembered for it."""
+LEFT_S = 1
+"""For so long a decoding goes on that nobody waits for any more: ending its process, and starting
+another in its place, costs more than most images do."""
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
 
 T = TypeVar("T")
 
 
+class DecoderDiedError(ImageError):
+    """An image whose decoder was ended, by the system or by the image: another try may succeed."""
+
+
 class Decoder:
     """Up to `processes` decoder processes, started when needed or before, replaced when they die.
 
-    An image whose decoder dies is tried once more: another image may have been the cause.
+    An image whose decoder dies is tried once more: the system may have ended it.
     """
 
     def __init__(
@@ -43,6 +56,8 @@ class Decoder:
     ) -> None:
         self._processes, self._limiter = processes, CapacityLimiter(processes)
         self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
+        self._deaths: dict[bytes, int] = {}
+        """{digest of a file: how many decoders died of it since it was last decoded}."""
 
     async def start(self) -> None:
         """Start all processes, so that the first images do not wait for them."""
@@ -56,11 +71,11 @@ class Decoder:
     async def __call__(self, data: bytes, size: int, rule: ImageRule) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises ImageError."""
         for _ in range(ATTEMPTS):
+            self._check_deaths(data)
             try:
-                async with self._limiter:  # waiting for a process is not decoding
-                    with anyio.fail_after(self._timeout_s):
-                        return await _run(_decode, data, size, self._formats, rule, self._limits)
+                image_SS3 = await self._attempt(data, size, self._formats, rule, self._limits)
             except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
+                self._remember(data)
                 # What killed it may have killed idle ones too: they are not to be tried next.
                 await anyio.sleep(NOTICED_S)
             except TimeoutError:
@@ -68,7 +83,53 @@ class Decoder:
                     "too-large",
                     f"decoding the image takes more than {self._timeout_s:g} seconds",
                 ) from None
-        raise ImageError("damaged", "the image is damaged: its decoder crashed twice")
+            else:
+                if self._deaths:
+                    self._deaths.pop(_digest(data), None)
+                return image_SS3
+        self._check_deaths(data)
+        raise DecoderDiedError(
+            "damaged",
+            f"the process that decodes the image was ended {ATTEMPTS} times, by the system or by "
+            "the image; send it again",
+        )
+
+    def _check_deaths(self, data: bytes) -> None:
+        if self._deaths and self._deaths.get(_digest(data), 0) >= DEATHS:
+            raise ImageError("damaged", f"the image is damaged: its decoder crashed {DEATHS} times")
+
+    def _remember(self, data: bytes) -> None:
+        digest = _digest(data)
+        self._deaths[digest] = self._deaths.pop(digest, 0) + 1
+        if len(self._deaths) > REMEMBERED:
+            del self._deaths[next(iter(self._deaths))]
+
+    async def _attempt(self, *arguments: Any) -> np.ndarray:
+        """Decode in a free process. Where nobody waits for it any more, what has begun goes on for
+        LEFT_S, in its place among the processes."""
+        place = object()
+        await self._limiter.acquire_on_behalf_of(place)  # waiting for a process is not decoding
+
+        async def decode() -> np.ndarray:
+            try:
+                with anyio.fail_after(self._timeout_s):
+                    return await _run(_decode, *arguments)
+            finally:
+                self._limiter.release_on_behalf_of(place)
+
+        work = asyncio.ensure_future(decode())
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            end = asyncio.get_running_loop().call_later(LEFT_S, work.cancel)
+            work.add_done_callback(lambda _: end.cancel())
+            work.add_done_callback(lambda _: work.cancelled() or work.exception())  # nobody's
+            raise
+        return work.result()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 async def _run(function: Callable[..., T], *arguments: Any) -> T:

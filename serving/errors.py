@@ -13,8 +13,10 @@ from alexnet.fault import described
 from alexnet.pixels import ImageError
 from serving import metrics
 from serving.batcher import VIEWS, QueueFullError
+from serving.decoder import DecoderDiedError
 from serving.formats import OtherFormatError
 from serving.models import NotReadyError
+from serving.neighbours import LostError
 from serving.schemas import Problem
 
 STATUS = {
@@ -30,7 +32,7 @@ STATUS = {
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
     "fault": 500,
-    "dead": 503, "draining": 503, "not-ready": 503, "out-of-memory": 503,
+    "dead": 503, "decoder-died": 503, "draining": 503, "not-ready": 503, "out-of-memory": 503,
     "deadline": 504,
 }  # fmt: skip
 """{code: HTTP status} of all refusals."""
@@ -88,6 +90,8 @@ def draining() -> RefusedError:
 
 def of_image(error: ImageError) -> RefusedError:
     """Why an image gets no answer."""
+    if isinstance(error, DecoderDiedError):
+        return RefusedError("decoder-died", str(error), retry_after_s=1)
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
     if isinstance(error, OtherFormatError):
         setting = "SERVING_FORMATS"
@@ -101,7 +105,7 @@ def install(app: FastAPI) -> None:
         return _refusal(request, error).response(request.scope["request_id"])
 
     for kind in (
-        RefusedError, ImageError, QueueFullError, NotReadyError, HTTPException,
+        RefusedError, ImageError, QueueFullError, NotReadyError, LostError, HTTPException,
         RequestValidationError, torch.OutOfMemoryError,
     ):  # fmt: skip
         app.add_exception_handler(kind, refused)
@@ -119,7 +123,7 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
                 limit=error.limit_views / VIEWS, seen=error.seen_views / VIEWS,
                 retry_after_s=error.retry_s,
             )  # fmt: skip
-        case NotReadyError():
+        case NotReadyError() | LostError():
             return RefusedError("not-ready", f"not ready: {error}", retry_after_s=2)
         case torch.OutOfMemoryError():
             return RefusedError(

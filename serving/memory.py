@@ -1,6 +1,11 @@
-"""What becomes of freed memory."""
+"""How much memory there is, and what becomes of freed memory."""
 
 import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
 OPTIONS = {
     -1: 2**31 - 1,  # M_TRIM_THRESHOLD
@@ -19,3 +24,66 @@ def keep_freed() -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         for option, value in OPTIONS.items():
             mallopt(option, value)
+
+
+class _Heap(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+class _Group(NamedTuple):
+    """A control group that bounds this process's memory."""
+
+    granted: int
+    used: int
+
+
+def granted_bytes() -> int:
+    """Memory that this process and its neighbours may take: the container's, or the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *(group.granted for group in _groups())])
+
+
+def available_bytes() -> int:
+    """Memory that can still be taken, with what the kernel would give up for it, and what this
+    process has freed and kept."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    machine = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    return min([1024 * machine, *(g.granted - g.used for g in _groups())]) + _freed_bytes()
+
+
+def _freed_bytes() -> int:
+    if mallinfo := getattr(ctypes.CDLL(None), "mallinfo2", None):
+        mallinfo.restype = _Heap
+        return int(mallinfo().fordblks)
+    return 0
+
+
+def _groups() -> Iterator[_Group]:
+    """Of both versions of control groups, this process's own and those around it."""
+    membership = Path("/proc/self/cgroup")
+    for line in membership.read_text().splitlines() if membership.exists() else ():
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            root, limit, usage = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root = Path("/sys/fs/cgroup/memory")
+            limit, usage = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        inner = root / place.lstrip("/")
+        # In a container the place may be that outside of it, and what is seen the container's own.
+        for folder in {root, *(path for path in (inner, *inner.parents) if root in path.parents)}:
+            with suppress(OSError, ValueError):  # "max" is no limit
+                granted = int((folder / limit).read_text())
+                stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                below = "total_" if "total_inactive_file" in stat else ""
+                cached = sum(int(stat[f"{below}{kind}_file"]) for kind in ("inactive", "active"))
+                yield _Group(granted, int((folder / usage).read_text()) - cached)

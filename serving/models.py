@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from pathlib import Path
 
-from alexnet import checkpoint
+from alexnet import checkpoint, regular
 from alexnet.command import UserError
-from alexnet.predictor import Predictor
+from alexnet.predictor import Predictor, pass_bytes
 from alexnet.similar import FOLDER
-from serving import metrics
+from serving import memory, metrics
 from serving.neighbours import Neighbours
 from serving.schemas import ModelName
 
@@ -24,6 +24,10 @@ RETRY_PAUSE = 50
 
 class NotReadyError(Exception):
     """No model answers yet; the text says why."""
+
+
+class MemoryShortError(UserError):
+    """A model for which there is no memory now."""
 
 
 class Served:
@@ -52,6 +56,8 @@ class Models:
     def __init__(self, paths: tuple[Path, ...], served: Served | None = None) -> None:
         self.paths = paths
         self.served = served
+        self.passes = 1
+        """Forward passes that run at once."""
         self.prepare: Callable[[Served], Awaitable[None]] | None = None
         """Awaited for each model that is loaded, before it answers."""
         self.failed: str | None = None
@@ -85,12 +91,11 @@ class Models:
         started = time.monotonic()
         seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
-            directories = tuple(map(checkpoint.current, self.paths))
-            seen = tuple((path, *_found(path)) for path in directories)
+            loop = asyncio.get_running_loop()
+            directories, seen = await loop.run_in_executor(self._loader, _published, self.paths)
             if seen == self._seen and started < self._retry_at:
                 return
-            loop = asyncio.get_running_loop()
-            served = await loop.run_in_executor(self._loader, Served.load, directories)
+            served = await loop.run_in_executor(self._loader, self._load, directories)
             if self.prepare:
                 await self.prepare(served)
         except Exception as error:  # of a model by hand or by another version: almost anything
@@ -103,6 +108,22 @@ class Models:
             self._retry_at = inf
             self._swap(served)
         self._seen = seen
+
+    def _load(self, directories: tuple[Path, ...]) -> Served:
+        """Raises UserError, where memory is short before much of it is taken."""
+        abouts = [checkpoint.read_about(checkpoint.current(path)) for path in directories]
+        ours = self.served.predictor.abouts if self.served else []
+        # Twice the weights: as they are read, and as tensors. Passes take over what others took.
+        more = max(map(pass_bytes, abouts)) - max(map(pass_bytes, ours), default=0)
+        needed = sum(8 * checkpoint.parameters(about.network) for about in abouts)
+        needed += self.passes * max(0, more)
+        if needed > (available := memory.available_bytes()):
+            raise MemoryShortError(
+                f"{', '.join(map(str, directories))}: loading it takes about {needed / 1e9:.1f} GB "
+                f"of memory, and {available / 1e9:.1f} GB are free; grant the server more, or "
+                "publish a smaller network"
+            )
+        return Served.load(directories)
 
     def _refuse(self, reason: str) -> None:
         if reason != self.failed:
@@ -122,11 +143,21 @@ class Models:
         log.info("model loaded", extra={"model": _labels(served)})
 
 
-def _permanent(error: Exception) -> bool:
+def _permanent(error: BaseException) -> bool:
     """Whether the same files will be refused again. Where reading failed, which `from None` hides
     from people only, or memory was short, which torch calls a RuntimeError, they may not be."""
-    cause = error.__context__
-    return isinstance(error, UserError) and not isinstance(cause, OSError | RuntimeError)
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError | RuntimeError | MemoryError | MemoryShortError):
+            return False
+        cause = cause.__context__
+    return isinstance(error, UserError)
+
+
+def _published(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple]:
+    """The directories of the steps that are published now, and what tells them from others."""
+    directories = tuple(map(checkpoint.current, paths))
+    return directories, tuple((path, *_found(path)) for path in directories)
 
 
 def _labels(served: Served) -> dict[str, str]:
@@ -143,7 +174,8 @@ def _found(directory: Path) -> list[tuple[float, bytes] | None]:
     for name in (*described, "model.safetensors"):
         path = directory / name
         try:
-            text = path.read_bytes() if name in described and path.is_file() else b""
+            most = checkpoint.MAX_ABOUT_BYTES
+            text = regular.read(path, most) if name in described else b""
             found.append((path.stat().st_mtime, text))
         except OSError:
             found.append(None)

@@ -51,6 +51,7 @@ IMAGES = {
 }
 UPLOAD = refusals(
     "damaged",
+    "decoder-died",
     "slow",
     "too-large",
     "not-an-image",

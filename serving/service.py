@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet import golden
+from alexnet.command import UserError
+from alexnet.guess import guesses
 from alexnet.pixels import ImageError
 from alexnet.predictor import BATCH_VIEWS, default_device
 from serving import metrics
@@ -23,6 +26,9 @@ from serving.visualization import overlay
 
 QUEUE_BATCHES = 8
 """Batches of ten views that the queue holds where the settings leave it open."""
+NEAREST = 50
+"""Similar images that a model finds for the test image before it answers: as many as can be asked
+for."""
 GPU_LANES = 2
 """One gathers and uploads its batch while the GPU computes the other's."""
 
@@ -58,7 +64,7 @@ class Service:
             batch_views=BATCH_VIEWS[kind],
             capacity_views=VIEWS * self.queue_pictures,
         )
-        models.prepare = lambda served: self.batcher.in_each_lane(served.predictor.warm)
+        models.passes, models.prepare = settings.lanes, self._rehearse
         self.decoder = Decoder(
             settings.decoders or settings.cores,
             settings.formats,
@@ -74,6 +80,27 @@ class Service:
                     "a background task of the server has failed", exc_info=task.exception()
                 )
         return not any(task.done() for task in self.tasks)
+
+    async def _rehearse(self, served: Served) -> None:
+        """Have a model answer about the built-in test image as it will be asked to. Raises what
+        would else be answered with 500."""
+        await self.batcher.in_each_lane(served.predictor.warm)
+        about = served.predictor.about
+        image_3SS = _tensor(await asyncio.to_thread(golden.image, about.size))
+        for views in Views:
+            vote_VK = await self.batcher(served.predictor.classify, image_3SS, views, int(views))
+            if not torch.isfinite(vote_VK).all():
+                raise UserError(
+                    f"{about.name}: its probabilities for the built-in test image by {views:d} "
+                    "views are not finite numbers; publish an earlier checkpoint"
+                )
+            guesses(vote_VK.mean(dim=0), about.classes, len(about.classes))
+        if neighbours := served.neighbours:
+            feature_H = await self.batcher(served.predictor.features, image_3SS, 1)
+            found = await asyncio.to_thread(neighbours.nearest, feature_H[None].numpy(), NEAREST)
+            for number in found[1][0].tolist():
+                if number >= 0:
+                    neighbours.label(number), neighbours.thumbnail(number)
 
     async def classify(
         self, served: Served, files: list[bytes], views: Views

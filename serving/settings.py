@@ -85,8 +85,6 @@ class Settings(BaseSettings):
     """The most pixels (width x height) of one image. A decoder may take 20 bytes for each."""
     max_aspect: float = Field(30, ge=1)
     """The long side of an image divided by its short side may not be more than this."""
-    max_frames: int = Field(100, ge=1)
-    """The most frames of an animation, of which the first is looked at."""
     formats: Annotated[tuple[str, ...], NoDecode] = ("JPEG", "PNG", "WEBP")
     """Image formats that are decoded, as Pillow names them or as files end; can be repeated."""
     decode_s: float = Field(10, gt=0)
@@ -154,7 +152,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits(pixels=self.max_pixels, aspect=self.max_aspect, frames=self.max_frames)
+        return Limits(pixels=self.max_pixels, aspect=self.max_aspect)
 
     @property
     def pass_threads(self) -> int:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alexnet.command import UserError
-from alexnet.config import AlexNetConfig
+from alexnet.config import MAX_SIZE, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
 from trainer.schedule import Cosine, Fixed, Schedule
@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     name: str
     network: AlexNetConfig
     """The network; its `classes` are replaced by the dataset's."""
-    size: int = Field(ge=64)
+    size: int = Field(ge=64, le=MAX_SIZE)
     """Rows and columns of the packed images that the crop is taken from."""
     batch: int = Field(128, ge=1, lt=2**31)
     """Samples per step over all workers (§5)."""

@@ -139,3 +139,12 @@ def test_each_fault_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "dogs" / "current.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"current.json: the file does not name"):
         load(tmp_path / "dogs")
+
+
+def test_weights_beyond_all_bounds_are_not_read(tmp_path: Path) -> None:
+    directory = save(model(0), MEAN, about(), tmp_path)
+    fields = json.loads((directory / "about.json").read_text())
+    fields["network"] |= {"kernels": [4096] * 5, "width": 4}
+    (directory / "about.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match=r"weights; the limit is 1,073,741,824"):
+        load(directory)

@@ -249,3 +249,11 @@ for module in pkgutil.iter_modules(alexnet.__path__):
 assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reason_is_given_where_pillow_gives_none() -> None:
+    """A palette image without its palette, at which an assertion of Pillow's fails."""
+    data = encoded(Image.new("P", (8, 8)))
+    start, end = data.index(b"PLTE") - 4, data.index(b"IDAT") - 4
+    with pytest.raises(ImageError, match=r"is damaged or cut short \(assertion error\)"):
+        whole_image(data[:start] + data[end:])

@@ -1,6 +1,7 @@
 """Processes that are killed, and clients that leave."""
 
 import time
+from http.client import HTTPResponse
 
 import psutil
 import pytest
@@ -28,19 +29,45 @@ def test_killed_decoders_cost_no_answer(hardy: Server, jpeg: bytes) -> None:
     hardy.post("/classify", jpeg).raise_for_status()
 
 
-def test_an_image_whose_decoder_dies_twice_is_refused(hardy: Server, jpeg: bytes) -> None:
-    hardy.post("/classify", jpeg).raise_for_status()
-    with Connection(hardy.url) as connection:
-        for decoder in hardy.decoders():
+def ended(server: Server, image: bytes) -> HTTPResponse:
+    """The answer about an image while every decoder that takes it is killed."""
+    with Connection(server.url) as connection:
+        for decoder in server.decoders():
             decoder.suspend()
-        connection.send(upload(jpeg))
+        connection.send(upload(image))
         while connection.is_silent():
-            for decoder in hardy.decoders():
+            for decoder in server.decoders():
                 decoder.kill()
-        answer = connection.answer()
-    assert answer.status == 400
-    assert b"its decoder crashed twice" in answer.body
+        return connection.answer()
+
+
+def test_an_image_whose_decoders_are_killed_may_be_sent_again_but_not_for_ever(
+    hardy: Server, jpeg: bytes
+) -> None:
+    """The system's killer of processes that take memory may have been the cause, or the image."""
+    hardy.post("/classify", jpeg).raise_for_status()
+    victim = jpeg + b"\0"
+    first = ended(hardy, victim)
+    assert first.status == 503
+    assert int(first.headers["retry-after"]) >= 1
+    assert b"send it again" in first.body
+    second = ended(hardy, victim)
+    assert second.status == 400
+    assert b"its decoder crashed 3 times" in second.body
+    before = {decoder.pid for decoder in hardy.decoders()}
+    assert hardy.post("/classify", victim).status_code == 400
     assert hardy.post("/classify", jpeg).is_success
+    assert before <= {decoder.pid for decoder in hardy.decoders()}
+
+
+def test_who_leaves_ends_no_decoder(hardy: Server, jpeg: bytes) -> None:
+    hardy.post("/classify", jpeg).raise_for_status()
+    before = {decoder.pid for decoder in hardy.decoders()}
+    for _ in range(40):
+        with Connection(hardy.url) as connection:
+            connection.send(upload(jpeg))
+    hardy.post("/classify", jpeg).raise_for_status()
+    assert before <= {decoder.pid for decoder in hardy.decoders()}
 
 
 def test_who_leaves_is_waited_for_no_longer(hardy: Server, jpeg: bytes) -> None:
