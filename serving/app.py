@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import answers, errors, health, metrics
 from serving.batcher import VIEWS
+from serving.connections import Connections
 from serving.logs import configure
 from serving.memory import keep_freed
 from serving.middleware import BodyLimit, RequestMiddleware
@@ -40,7 +41,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     service = Service(settings, models or Models(settings.model))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         _drain_on_signals(service)
         metrics.CAPACITY_VIEWS.set(VIEWS * service.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
@@ -52,7 +53,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         if settings.workers > 1:
             # Where others share the port, one without a model takes no connections from them.
             await service.models.looked.wait()
-        yield {"read_s": settings.read_s}  # to the protocol
+        yield {"connections": Connections(settings)}  # to the protocol
         for task in (starting, *service.tasks):
             task.cancel()
         await asyncio.gather(starting, *service.tasks, return_exceptions=True)
