@@ -23,6 +23,7 @@ from serving.logs import configure
 from serving.memory import keep_freed
 from serving.middleware import BodyLimit, RequestMiddleware
 from serving.models import Models
+from serving.problems import Problems
 from serving.service import Service
 from serving.settings import Settings
 
@@ -79,6 +80,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
             allow_headers=("Authorization", "X-API-Key", "X-Request-Id"),
             expose_headers=EXPOSED,
         )
+    app.add_middleware(Problems)
     errors.install(app)
     app.include_router(answers.router)
     app.include_router(health.router)
@@ -126,6 +128,9 @@ def from_environment() -> FastAPI:
     torch.set_num_threads(settings.pass_threads)
     # With TF32 a GPU's probabilities were seen to differ from a CPU's by 0.003.
     torch.backends.cudnn.allow_tf32 = False
+    if settings.workers > 1:
+        # A terminal that closes signals all processes; the one that started this restarts it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for descriptor in Path("/proc/self/fd").iterdir():
         # Decoders must not have the port, which uvicorn hands to its processes inheritable.
         with suppress(OSError):

@@ -12,6 +12,7 @@ import httpx2 as httpx
 from alexnet.command import UserError
 from alexnet.proxy import is_loopback, through_proxy
 from serving.arguments import Classify
+from serving.keys import is_sendable
 
 ATTEMPTS = 8
 LONGEST_WAIT_S = 30.0
@@ -26,6 +27,11 @@ def classify(options: Classify) -> int:
     once all are asked. Raises UserError where no server answers.
     """
     key = options.key or os.environ.get("SERVING_KEY")
+    if key and not is_sendable(key):
+        raise UserError(
+            "the API key, of --key or SERVING_KEY, has characters other than ASCII, which no "
+            "server takes; check it"
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     refused = False
     if not re.match(r"https?://[^/]", options.url):

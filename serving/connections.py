@@ -16,7 +16,8 @@ SPARE = 32
 OTHER_FILES, FILES_OF_DECODER = 64, 4
 """File descriptors for all but connections: pages, models that are loaded; decoder processes."""
 PATIENCE_S = 1.0
-"""A connection with no request yet may be closed for others when it is older."""
+"""Time that a client has to send its first request, or to read on, before its connection may be
+closed for another's."""
 
 log = logging.getLogger("serving")
 
@@ -31,8 +32,9 @@ class Member(Protocol):
 class Connections:
     """At most `most` connections, and `most_of_address` of one address, an IPv6 network being one.
 
-    Beyond that the connection that waits for nothing and has for longest is closed, of the address
-    that has the most. Where none is left, a few more are kept that are not served.
+    Beyond that one is closed whose client sends no request, or does not read: of the address that
+    has the most, the one that has been waited for longest. Where there is none, a few more are kept
+    that are not served.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,8 +55,8 @@ class Connections:
         """Those that are served, by address."""
         self._count = 0
         self._waiting: dict[Member, float] = {}
-        """Of them those with no request under way, and when they may be closed for others; the
-        first has waited longest."""
+        """Of them those whose clients are waited for, and when they may be closed for others; the
+        first has been waited for longest."""
         self._spare: dict[Member, None] = {}
 
     def admit(self, new: Member) -> bool:
@@ -70,13 +72,13 @@ class Connections:
         return False
 
     def busy(self, member: Member) -> None:
-        """A request is under way: it is not closed for others."""
+        """A request is under way: it may not be closed for others."""
         self._waiting.pop(member, None)
 
-    def rest(self, member: Member) -> None:
-        """No request is under way."""
+    def rest(self, member: Member, patience_s: float = 0) -> None:
+        """The client is waited for: with no request under way, or for `patience_s` to read."""
         if member not in self._waiting and member in self._of[member.address]:
-            self._waiting[member] = time.monotonic()
+            self._waiting[member] = time.monotonic() + patience_s
 
     def leave(self, member: Member) -> None:
         """It has been closed."""

@@ -10,7 +10,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from serving.connections import Connections, address_of
+from serving.connections import PATIENCE_S, Connections, address_of
 from serving.errors import RefusedError
 from serving.middleware import QUIET
 from serving.parser import Parser, ParserError, head_too_large
@@ -132,6 +132,8 @@ class Protocol(H11Protocol):
         phase = self._phase()
         if self._between_requests() or self._refused:
             self.members.rest(self)
+        elif phase is Phase.READER:
+            self.members.rest(self, PATIENCE_S)
         else:
             self.members.busy(self)
         timed = phase, self.conn.requests, self._begun

@@ -43,6 +43,8 @@ def serve(settings: Settings) -> int:
         # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
         # At once: Python would wait for the thread that loads a model.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         uvicorn.Server(config).run(sockets=[_dual(config)] if config.host == "::" else None)
         return 0
     with tempfile.TemporaryDirectory(prefix="serving-metrics.") as directory:
