@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import re
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 from fastapi import Request
@@ -31,7 +32,9 @@ FILE_NAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
 """What makes a part a file, whatever the name's form (RFC 7578, RFC 5987) or encoding: it is not
 used."""
 PIECE_BYTES = 1 << 20
-"""Of a form, between which other requests have their turn."""
+"""Of a form, between which other requests have their turn. Of larger bodies in JSON, whose parsing
+cannot be cut, one has its turn at a time."""
+_turn = asyncio.Lock()
 JSON_TOKENS = 1000
 """Strings and separators of a body in JSON, which bound its fields and values: a parser takes
 memory and time for each."""
@@ -79,7 +82,7 @@ async def read(request: Request, max_files: int) -> Upload:
     if kind.startswith("image/") or kind == "application/octet-stream":
         return Upload("raw", [body])
     if kind == "application/json":
-        return await asyncio.to_thread(_from_json, body)
+        return await _from_json(body)
     found = f"of type {kind[:80]}" if kind else "without a Content-Type"
     raise RefusedError(
         "content-type",
@@ -162,7 +165,7 @@ def _is_file(segment: MultipartSegment) -> bool:
     return bool(named) or (segment.content_type or "").startswith("image/")
 
 
-def _from_json(body: bytes) -> Upload:
+async def _from_json(body: bytes) -> Upload:
     if sum(map(body.count, (b'"', b","))) > JSON_TOKENS:
         raise RefusedError(
             "bad-parameter",
@@ -171,8 +174,10 @@ def _from_json(body: bytes) -> Upload:
             limit=JSON_TOKENS,
         )
     try:
-        sent = Base64Image.model_validate_json(body)
-        image = _from_base64(sent.inputs)
+        async with _turn if len(body) > PIECE_BYTES else nullcontext():
+            sent = Base64Image.model_validate_json(body)
+            await asyncio.sleep(0)
+            image = await _from_base64(sent.inputs)
     except ValidationError as error:
         first = fault(error)
         place = first.field or "body"
@@ -186,12 +191,14 @@ def _from_json(body: bytes) -> Upload:
     return Upload("json", [image], sent.parameters.top_k)
 
 
-def _from_base64(text: bytes) -> bytes:
+async def _from_base64(text: bytes) -> bytes:
     """The bytes that base64 stands for: of either alphabet, with line breaks or without, with or
     without the padding at its end, also in a data: URL (RFC 2397). Raises ValueError."""
     if url := DATA_URL.match(text[:DATA_URL_BYTES]):
         text = text[url.end() :]
         for escaped, byte in ESCAPED.items():
             text = text.replace(escaped, byte).replace(escaped.lower(), byte)
+            await asyncio.sleep(0)
     text = text.translate(URL_SAFE, delete=b" \t\r\n\v\f")
+    await asyncio.sleep(0)
     return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

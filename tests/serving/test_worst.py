@@ -137,4 +137,4 @@ def test_the_server_lives_while_it_parses_the_worst(server: Server) -> None:
         assert all(400 <= status < 500 for status in statuses), (name, statuses)
         if max(seconds) > LONGEST_S:
             late[name] = max(seconds)
-    assert not late
+    assert not late, late
