@@ -58,6 +58,8 @@ class Protocol(H11Protocol):
         """What the timer is for."""
         self._begun = True
         """A request has been asked for, or some of it has arrived, but not its head."""
+        self._slow = 0
+        """The last request whose answer was not received as fast as it was sent."""
         self._refused = False
 
     def connection_made(self, transport: Any) -> None:
@@ -99,6 +101,7 @@ class Protocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._slow = self.conn.requests
         self._watch()
 
     def resume_writing(self) -> None:
@@ -125,6 +128,8 @@ class Protocol(H11Protocol):
         if self._between_requests():
             unread = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
             return Phase.REQUEST if self._begun or unread else Phase.NEXT
+        if self._slow == self.conn.requests:  # also while it reads a little
+            return Phase.READER
         return Phase.REQUEST if self.cycle.more_body else Phase.ANSWER
 
     def _watch(self) -> None:

@@ -108,6 +108,16 @@ def test_those_who_do_not_read_their_answers_are_closed(narrow: Server) -> None:
         wait_for(lambda: process.num_fds() <= before)
 
 
+def test_reading_a_little_does_not_extend_the_time(narrow: Server) -> None:
+    request = b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: server\r\n\r\n"
+    with opened(narrow, 1, 100 * request) as (dripping,):
+        deadline = time.monotonic() + PATIENCE_S
+        with suppress(ConnectionError):
+            while dripping.socket.recv(1 << 15):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
 def test_a_request_behind_a_slow_one_has_its_own_time(hardy: Server, jpeg: bytes) -> None:
     behind = form(b"\xff" * 500_000)
     with Connection(hardy.url) as connection, ExitStack() as stack:
