@@ -9,6 +9,7 @@ from pydantic import ValidationError
 WHOLE, NUMBER = "expected a whole number", "expected a number"
 REASONS = {
     "bool_parsing": "expected true or false",
+    "bytes_type": "expected text",
     "dict_type": "expected a group of fields",
     "finite_number": "expected a finite number",
     "float_parsing": NUMBER,

@@ -18,10 +18,12 @@ from fastapi.staticfiles import StaticFiles
 
 from serving import answers, errors, health, metrics
 from serving.batcher import VIEWS
+from serving.connections import Connections
 from serving.logs import configure
 from serving.memory import keep_freed
 from serving.middleware import BodyLimit, RequestMiddleware
 from serving.models import Models
+from serving.problems import Problems
 from serving.service import Service
 from serving.settings import Settings
 
@@ -40,7 +42,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     service = Service(settings, models or Models(settings.model))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         _drain_on_signals(service)
         metrics.CAPACITY_VIEWS.set(VIEWS * service.queue_pictures)
         # Beside: the port answers, and signals are heard, while the model is being loaded.
@@ -52,7 +54,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
         if settings.workers > 1:
             # Where others share the port, one without a model takes no connections from them.
             await service.models.looked.wait()
-        yield {"read_s": settings.read_s}  # to the protocol
+        yield {"connections": Connections(settings)}  # to the protocol
         for task in (starting, *service.tasks):
             task.cancel()
         await asyncio.gather(starting, *service.tasks, return_exceptions=True)
@@ -78,6 +80,7 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
             allow_headers=("Authorization", "X-API-Key", "X-Request-Id"),
             expose_headers=EXPOSED,
         )
+    app.add_middleware(Problems)
     errors.install(app)
     app.include_router(answers.router)
     app.include_router(health.router)
@@ -125,6 +128,9 @@ def from_environment() -> FastAPI:
     torch.set_num_threads(settings.pass_threads)
     # With TF32 a GPU's probabilities were seen to differ from a CPU's by 0.003.
     torch.backends.cudnn.allow_tf32 = False
+    if settings.workers > 1:
+        # A terminal that closes signals all processes; the one that started this restarts it.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for descriptor in Path("/proc/self/fd").iterdir():
         # Decoders must not have the port, which uvicorn hands to its processes inheritable.
         with suppress(OSError):

@@ -14,6 +14,7 @@ from alexnet.bounds import MAX_BYTES
 from alexnet.command import UserError
 from alexnet.proxy import is_loopback, through_proxy
 from serving.arguments import Classify
+from serving.keys import is_sendable
 from serving.photographs import Limits, Photograph, batches, find_photographs
 
 ATTEMPTS = 8
@@ -36,6 +37,11 @@ def classify(options: Classify) -> int:
     answers.
     """
     key = options.key or os.environ.get("SERVING_KEY")
+    if key and not is_sendable(key):
+        raise UserError(
+            "the API key, of --key or SERVING_KEY, has characters other than ASCII, which no "
+            "server takes; check it"
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if not re.match(r"https?://[^/]", options.url):
         raise UserError(f"--url is {options.url}: write it as http://HOST:PORT")

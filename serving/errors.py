@@ -29,10 +29,13 @@ STATUS = {
     "body-too-large": 413, "too-large": 413, "too-many-files": 413,
     "content-encoding": 415, "content-type": 415, "not-an-image": 415,
     "unsupported": 415,
+    "range": 416,
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
+    "head-too-large": 431,
     "fault": 500,
     "dead": 503, "decoder-died": 503, "draining": 503, "not-ready": 503, "out-of-memory": 503,
+    "too-many-connections": 503,
     "deadline": 504,
 }  # fmt: skip
 """{code: HTTP status} of all refusals."""
@@ -41,6 +44,7 @@ SETTING = {
     "deadline": "SERVING_DEADLINE_S",
     "queue-full": "SERVING_QUEUE_PICTURES",
     "slow": "SERVING_READ_S",
+    "too-many-connections": "SERVING_MAX_CONNECTIONS",
     "too-many-files": "SERVING_MAX_FILES",
 }
 """{code: environment variable that sets the limit}, where there is only one."""

@@ -122,7 +122,7 @@ class Base64Image(Described):
 
     model_config = ConfigDict(extra="forbid")
 
-    inputs: str
+    inputs: bytes
     """The image file in base64, or a data: URL of it."""
     parameters: Base64Parameters = Base64Parameters()
     options: Any = None

@@ -1,22 +1,19 @@
-"""The processes that listen: one, or several that share the port. All that we know of uvicorn."""
+"""The processes that listen: one, or several that share the port. All that we know of uvicorn,
+but for its protocol."""
 
 import logging
 import os
-import secrets
 import signal
 import socket
 import tempfile
-from asyncio import TimerHandle
-from typing import Any
 
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from alexnet.command import UserError
-from serving.errors import RefusedError
 from serving.logs import configure
+from serving.protocol import Protocol
 from serving.settings import Settings
 
 
@@ -34,7 +31,8 @@ def serve(settings: Settings) -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="serving.server:Protocol",
+        http="serving.protocol:Protocol",
+        ws="none",
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_s,
         access_log=False,
@@ -45,6 +43,8 @@ def serve(settings: Settings) -> int:
         # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.
         # At once: Python would wait for the thread that loads a model.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         uvicorn.Server(config).run(sockets=[_dual(config)] if config.host == "::" else None)
         return 0
     with tempfile.TemporaryDirectory(prefix="serving-metrics.") as directory:
@@ -78,73 +78,6 @@ def check_overrides(*classes: type) -> None:
                     f"uvicorn {uvicorn.__version__} has no {base.__name__}.{name}, which the "
                     "server builds on; install the version that constraints.txt names"
                 )
-
-
-class Protocol(HttpToolsProtocol):
-    """Closes connections whose first or next request is not read whole within SERVING_READ_S.
-
-    Silent and dripping clients alike: what arrives in between does not extend the time. Between
-    requests uvicorn's shorter keep-alive timeout rules. uvicorn has no such bound.
-    """
-
-    _deadline: TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._arm()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        # An empty line between requests begins none, but ends uvicorn's keep-alive timeout.
-        if self._deadline is None and self._between_requests():
-            self._arm()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._arm()
-
-    def on_message_complete(self) -> None:
-        self._disarm()
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(RefusedError("bad-request", msg))
-
-    def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
-
-    def _arm(self) -> None:
-        self._disarm()
-        read_s = self.app_state["read_s"]  # from the application's lifespan
-        self._deadline = self.loop.call_later(read_s, self._expire, read_s)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self, read_s: float) -> None:
-        detail = f"the request did not arrive in full within {read_s:g} s; send it again"
-        self._refuse(RefusedError("slow", detail, limit=read_s))
-
-    def _refuse(self, error: RefusedError) -> None:
-        """Answers, unless an answer has begun, and closes the connection."""
-        if self._between_requests() or not self.cycle.response_started:
-            request_id = secrets.token_hex(8)
-            response = error.response(request_id)
-            headers = [
-                *response.raw_headers,
-                (b"x-request-id", request_id.encode()),
-                (b"connection", b"close"),
-            ]
-            status = f"HTTP/1.1 {error.problem.status} {error.problem.title}\r\n".encode()
-            lines = [b"%s: %s\r\n" % header for header in headers]
-            self.transport.write(status + b"".join(lines) + b"\r\n" + response.body)
-        self.transport.close()
 
 
 class Supervisor(Multiprocess):

@@ -92,11 +92,20 @@ class Settings(BaseSettings):
 
     read_s: float = Field(10, gt=0)
     """The most seconds that a client may take to send a request."""
+    write_s: float = Field(30, gt=0)
+    """The most seconds that a client may take to receive an answer, once it is slower than the
+    server."""
     deadline_s: float = Field(30, gt=0)
     """The most seconds between the end of a request and its answer."""
     keep_alive_s: int = Field(75, gt=0)
     """Seconds that a connection is kept between two requests; longer than a proxy in front keeps
     its own, or it sends requests on connections that have just been closed."""
+    max_connections: int = Field(1024, ge=1)
+    """The most connections to each process; fewer where the limit on open files is lower. Beyond
+    it those without a request are closed for new ones, and then a request gets 503."""
+    max_connections_per_address: int = Field(0, ge=0)
+    """The most connections of one address; 0 takes half of all. A proxy in front is one
+    address."""
     drain_s: int = Field(20, ge=0)
     """The most seconds that requests under way may take after SIGTERM."""
 

@@ -1,10 +1,11 @@
 """A request's body to the images in it."""
 
+import asyncio
 import base64
 import binascii
 import re
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
-from urllib.parse import unquote
 
 from fastapi import Request
 from multipart import (
@@ -30,9 +31,22 @@ BOUNDARY = re.compile(
 FILE_NAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
 """What makes a part a file, whatever the name's form (RFC 7578, RFC 5987) or encoding: it is not
 used."""
-DATA_URL = re.compile(r"\s*data:[^,]*;\s*base64\s*,", re.IGNORECASE)
-URL_SAFE = str.maketrans("-_", "+/")
+PIECE_BYTES = 1 << 20
+"""Of a form, between which other requests have their turn. Of larger bodies in JSON, whose parsing
+cannot be cut, one has its turn at a time."""
+_turn = asyncio.Lock()
+JSON_TOKENS = 1000
+"""Strings and separators of a body in JSON, which bound its fields and values: a parser takes
+memory and time for each."""
+DATA_URL = re.compile(rb"\s*data:[^,]*;\s*base64\s*,", re.IGNORECASE)
+DATA_URL_BYTES = 1000
+"""Of the beginning of a data: URL, up to its comma."""
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 """The alphabet of base64 for URLs, to the usual one (RFC 4648)."""
+ESCAPED = {
+    b"%%%02X" % ord(char): char.encode() for char in "+/=-_ \r\n"
+}  # fmt: skip
+"""Percent-encoding of what base64 in a URL may need encoded (RFC 3986 §2.1)."""
 
 
 class Upload(NamedTuple):
@@ -63,11 +77,12 @@ async def read(request: Request, max_files: int) -> Upload:
                 "parts of the form; let the HTTP client write this header itself, as "
                 f"`{EXAMPLE}` does",
             )
-        return Upload("multipart", _files(body, boundary.encode("latin-1"), max_files))
+        files = await _files(body, boundary.encode("latin-1"), max_files)
+        return Upload("multipart", files)
     if kind.startswith("image/") or kind == "application/octet-stream":
         return Upload("raw", [body])
     if kind == "application/json":
-        return _from_json(body)
+        return await _from_json(body)
     found = f"of type {kind[:80]}" if kind else "without a Content-Type"
     raise RefusedError(
         "content-type",
@@ -88,7 +103,7 @@ def _check_encoding(request: Request) -> None:
         )
 
 
-def _files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
+async def _files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
     files: list[bytes] = []
     others: set[str] = set()
     part: list[bytes] = []
@@ -97,26 +112,28 @@ def _files(body: bytes, boundary: bytes, max_files: int) -> list[bytes]:
         with PushMultipartParser(
             boundary, max_segment_count=max_files + FIELDS, header_charset="latin-1"
         ) as parser:
-            for event in parser.parse(body):
-                if isinstance(event, MultipartSegment):
-                    segment, part = event, []
-                elif event is not None:
-                    part.append(event)
-                elif not segment.name:
-                    raise RefusedError(
-                        "multipart",
-                        f"a part of the form has no field name; send files as `{EXAMPLE}` does",
-                    )
-                elif segment.name != FIELD:
-                    others.add(segment.name.encode("latin-1").decode(errors="replace"))
-                elif not _is_file(segment):
-                    raise RefusedError(
-                        "no-file",
-                        f"the field {FIELD!r} holds text instead of a file; "
-                        f"send the file as `{EXAMPLE}` does",
-                    )
-                else:
-                    files.append(b"".join(part))
+            for start in range(0, len(body), PIECE_BYTES):
+                for event in parser.parse(body[start : start + PIECE_BYTES]):
+                    if isinstance(event, MultipartSegment):
+                        segment, part = event, []
+                    elif event is not None:
+                        part.append(event)
+                    elif not segment.name:
+                        raise RefusedError(
+                            "multipart",
+                            f"a part of the form has no field name; send files as `{EXAMPLE}` does",
+                        )
+                    elif segment.name != FIELD:
+                        others.add(segment.name.encode("latin-1").decode(errors="replace"))
+                    elif not _is_file(segment):
+                        raise RefusedError(
+                            "no-file",
+                            f"the field {FIELD!r} holds text instead of a file; "
+                            f"send the file as `{EXAMPLE}` does",
+                        )
+                    else:
+                        files.append(b"".join(part))
+                await asyncio.sleep(0)
     except ParserLimitReached as error:
         raise RefusedError(
             "too-many-files",
@@ -148,10 +165,19 @@ def _is_file(segment: MultipartSegment) -> bool:
     return bool(named) or (segment.content_type or "").startswith("image/")
 
 
-def _from_json(body: bytes) -> Upload:
+async def _from_json(body: bytes) -> Upload:
+    if sum(map(body.count, (b'"', b","))) > JSON_TOKENS:
+        raise RefusedError(
+            "bad-parameter",
+            f"body: the JSON has more than {JSON_TOKENS:,} strings and commas; send the fields "
+            "`inputs` and `parameters` alone, and one image in a request",
+            limit=JSON_TOKENS,
+        )
     try:
-        sent = Base64Image.model_validate_json(body)
-        image = _from_base64(sent.inputs)
+        async with _turn if len(body) > PIECE_BYTES else nullcontext():
+            sent = Base64Image.model_validate_json(body)
+            await asyncio.sleep(0)
+            image = await _from_base64(sent.inputs)
     except ValidationError as error:
         first = fault(error)
         place = first.field or "body"
@@ -165,10 +191,14 @@ def _from_json(body: bytes) -> Upload:
     return Upload("json", [image], sent.parameters.top_k)
 
 
-def _from_base64(text: str) -> bytes:
+async def _from_base64(text: bytes) -> bytes:
     """The bytes that base64 stands for: of either alphabet, with line breaks or without, with or
     without the padding at its end, also in a data: URL (RFC 2397). Raises ValueError."""
-    if url := DATA_URL.match(text):
-        text = unquote(text[url.end() :])
-    text = "".join(text.split()).translate(URL_SAFE)
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if url := DATA_URL.match(text[:DATA_URL_BYTES]):
+        text = text[url.end() :]
+        for escaped, byte in ESCAPED.items():
+            text = text.replace(escaped, byte).replace(escaped.lower(), byte)
+            await asyncio.sleep(0)
+    text = text.translate(URL_SAFE, delete=b" \t\r\n\v\f")
+    await asyncio.sleep(0)
+    return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

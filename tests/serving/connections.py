@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPResponse
-from typing import NamedTuple, Self
+from io import BufferedReader
+from typing import Any, NamedTuple, Self
 
 import httpx2 as httpx
 
@@ -72,12 +73,29 @@ def upload(*images: bytes) -> bytes:
     return head(len(body)) + body
 
 
+class _Kept:
+    """What arrives on a socket, from which one response after another is read."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def makefile(self, mode: str) -> Self:
+        return self
+
+    def close(self) -> None:
+        """The next response is read from it too."""
+
+
 class Connection:
     """A raw one, to send bytes on when and as one likes."""
 
-    def __init__(self, url: str, timeout_s: float = 240) -> None:
+    def __init__(self, url: str, timeout_s: float = 240, source: str = "") -> None:
         host, port = url.removeprefix("http://").split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout_s)
+        self.socket = socket.create_connection((host, int(port)), timeout_s, (source, 0))
+        self._received = _Kept(self.socket.makefile("rb"))
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -97,7 +115,7 @@ class Connection:
 
     def answer(self) -> HTTPResponse:
         """The next one, read whole. Raises ConnectionError where there is none."""
-        response = HTTPResponse(self.socket)
+        response = HTTPResponse(self._received)  # type: ignore[arg-type]
         response.begin()
         response.body = response.read()  # type: ignore[attr-defined]
         return response
@@ -109,4 +127,5 @@ class Connection:
         self.close()
 
     def close(self) -> None:
+        self._received._file.close()
         self.socket.close()

@@ -202,6 +202,28 @@ def test_nothing_is_redirected(client: TestClient, method: str, path: str) -> No
 PAGE = "https://example.org"
 
 
+@pytest.mark.parametrize(
+    ("ranges", "status"), [("bytes=999999-", 416), ("bytes=5-1", 400), ("lines=1", 400)]
+)
+def test_a_range_that_no_file_has_is_refused_as_a_problem(
+    client: TestClient, ranges: str, status: int
+) -> None:
+    for path in ("/", "/page/index.html", "/swagger/swagger-ui.css"):
+        refusal = client.get(path, headers={"range": ranges})
+        assert refusal.headers["content-type"] == "application/problem+json"
+        assert refusal.status_code == refusal.json()["status"] == status
+        assert refusal.headers["x-request-id"] == refusal.json()["request_id"]
+        assert refusal.headers["x-content-type-options"] == "nosniff"
+        assert ("content-range" in refusal.headers) == (status == 416)
+
+
+def test_nothing_is_redirected_whatever_the_host(client: TestClient) -> None:
+    for path in ("/docs/", "/page", "/page/", "/swagger", "/classify/", "/livez/"):
+        headers = {"host": "other.org", "x-forwarded-host": "other.org"}
+        answer = client.get(path, headers=headers, follow_redirects=False)
+        assert answer.status_code == 404, path
+
+
 def test_pages_of_other_origins_ask_where_the_setting_names_them(
     checkpoint: Checkpoint, jpeg: bytes
 ) -> None:
@@ -215,6 +237,8 @@ def test_pages_of_other_origins_ask_where_the_setting_names_them(
         }
         with TestClient(create_app(settings, models)) as client:
             found = [client.options("/classify", headers={"origin": origin} | ask)]
+            if found[0].is_error:
+                assert found[0].headers["content-type"] == "application/problem+json"
             for data in (jpeg, bytes(200_000)):
                 found.append(
                     client.post("/classify", files={"file": data}, headers={"origin": origin})

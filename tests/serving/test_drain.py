@@ -1,6 +1,7 @@
-"""SIGTERM: what has been sent is answered, and then the server is gone."""
+"""SIGTERM, or SIGHUP to one process: what was sent is answered, and then the server is gone."""
 
 import os
+import signal
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -14,8 +15,17 @@ from tests.serving.connections import LIVEZ, Connection, load, upload
 DRAIN_S = 2
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_no_request_under_way_is_lost(model: Path, jpeg: bytes, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "number"),
+    [
+        (1, signal.SIGTERM),
+        pytest.param(2, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_no_request_under_way_is_lost(
+    model: Path, jpeg: bytes, workers: int, number: signal.Signals
+) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(serve("--model", model, "--workers", workers, drain_s=DRAIN_S))
         parked, kept, *sent = (stack.enter_context(Connection(server.url)) for _ in range(10))
@@ -30,7 +40,7 @@ def test_no_request_under_way_is_lost(model: Path, jpeg: bytes, workers: int) ->
 
         processes = psutil.Process(server.process.pid).children(recursive=True)
         signalled_at = time.monotonic()
-        server.process.terminate()
+        server.process.send_signal(number)
         if workers == 1:
             for decoder in processes:  # systemd signals every process of a service
                 decoder.terminate()

@@ -1,5 +1,7 @@
 """Who may ask."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from serving.keys import Keys
 from serving.models import Models, Served
 from serving.settings import Settings
 
-KEYS = ("0123456789abcdef", "schlüssel-0123456789")
+KEYS = ("0123456789abcdef", "key-of-0123456789")
 
 
 @pytest.fixture
@@ -37,6 +39,8 @@ def test_all_keys_of_the_file_and_no_other(path: Path) -> None:
         (b"# one\n\n", "the file has no API key"),
         (b"0123456789abcdef\nshort\n", "key number 2 is shorter than 16 characters"),
         (b"\xff\xfe", "the file has no API key"),
+        ("0123456789abcdef\nschlüssel-0123456789\n".encode(), "key number 2 has characters other"),
+        (b"0123456789\tabcdef\n", "key number 1 has characters other"),
         (b"# caf\xe9\n", r"line 1: the API keys are not in UTF-8 \(byte 0xE9\)"),
         (None, "cannot be read"),
     ],
@@ -48,6 +52,15 @@ def test_bad_files(tmp_path: Path, content: bytes | None, text: str) -> None:
     with pytest.raises(UserError, match=text) as error:
         Keys(path)
     assert str(path) in str(error.value)
+
+
+def test_a_file_that_anyone_may_write_is_refused_with_the_remedy(path: Path) -> None:
+    path.chmod(0o666)
+    with pytest.raises(UserError, match="any user of this machine may write") as error:
+        Keys(path)
+    command = re.findall("`(.+)`", str(error.value))[0]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert KEYS[0] in Keys(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -15,7 +15,10 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import Multiprocess
 
 from alexnet.command import UserError
-from serving.server import Protocol, Supervisor, check_overrides
+from serving.connections import Connections
+from serving.protocol import Protocol
+from serving.server import Supervisor, check_overrides
+from serving.settings import Settings
 from tests.conftest import ROOT
 from tests.serving.conftest import PATIENCE_S, Server, serve
 from tests.serving.connections import LIVEZ, Connection
@@ -40,8 +43,9 @@ def test_the_protocol_refuses_what_is_late_or_no_http(sent: bytes, status: int) 
 
     async def answer() -> bytes:
         config = uvicorn.Config(app, lifespan="off", log_config=None)
+        state = {"connections": Connections(Settings(model=("unused",), read_s=0.1))}
         listening = await asyncio.get_running_loop().create_server(
-            lambda: Protocol(config, ServerState(), {"read_s": 0.1}), "127.0.0.1", 0
+            lambda: Protocol(config, ServerState(), state), "127.0.0.1", 0
         )
         async with listening, asyncio.timeout(PATIENCE_S):
             port = listening.sockets[0].getsockname()[1]

@@ -136,6 +136,9 @@ async def _starlette(body: bytes) -> list[bytes] | None:
         ),
         (b'{"inputs": "", "model": "a"}', "application/json", 422, "model"),
         (b'{"inputs": ""', "application/json", 422, "body: Invalid JSON"),
+        (b'{"a": 1' + b', "a": 1' * 400 + b"}", "application/json", 422, "more than 1,000 strings"),
+        (b'{"options": [' + b"1," * 1000 + b"1]}", "application/json", 422, "more than 1,000"),
+        (b'{"inputs": 1}', "application/json", 422, "inputs: expected text"),
         (b'{"inputs": "", "parameters": {"top_k": 0}}', "application/json", 422, "top_k"),
         (b'{"inputs": "", "parameters": {"topk": 1}}', "application/json", 422, "topk"),
     ],
@@ -234,6 +237,7 @@ def test_base64_comes_in_all_its_forms(data: bytes) -> None:
         base64.urlsafe_b64encode(data).decode(),
         f"data:image/jpeg;base64,{plain}",
         f"data:;base64,{plain}",
+        f"data:;base64,{quote(plain, safe='')}",
         f"DATA:image/png;charset=utf-8;BASE64,{quote(plain, safe='')}",
         f"data:image/webp;base64,\n{wrapped(data)}",
     ):
