@@ -1,7 +1,6 @@
 """How much memory there is, and what becomes of freed memory."""
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -43,12 +42,6 @@ class _Group(NamedTuple):
 
     granted: int
     used: int
-
-
-def granted_bytes() -> int:
-    """Memory that this process and its neighbours may take: the container's, or the machine's."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *(group.granted for group in _groups())])
 
 
 def available_bytes() -> int:

@@ -1,8 +1,12 @@
-"""Freed memory, in a process of its own: the setting cannot be taken back."""
+"""What memory there is, and freed memory: in a process of its own, as the setting cannot be taken
+back."""
 
 import subprocess
 import sys
 
+import psutil
+
+from serving.memory import available_bytes
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -29,3 +33,7 @@ def test_it_stays_with_the_process_where_that_is_asked_for() -> None:
             cwd=ROOT, text=True, capture_output=True, timeout=300, check=True,
         )  # fmt: skip
         assert done.stdout.strip() == kept
+
+
+def test_some_of_the_machines_memory_is_available() -> None:
+    assert 0 < available_bytes() < 1.1 * psutil.virtual_memory().total

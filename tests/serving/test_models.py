@@ -121,3 +121,16 @@ def test_a_wrong_digest_is_final_until_the_folder_changes(step: Path) -> None:
     os.utime(step / WEIGHTS)
     asyncio.run(models.look())
     assert models.served is not None
+
+
+def test_a_model_waits_until_there_is_memory_for_it(
+    step: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = Models((step,))
+    with monkeypatch.context() as short:
+        short.setattr("serving.memory.available_bytes", lambda: 1_000_000)
+        asyncio.run(models.look())
+        assert models.served is None
+        assert "of memory, and 0.0 GB are free" in str(models.failed)
+    asyncio.run(models.look())
+    assert models.served is not None

@@ -12,8 +12,8 @@ from tests.serving.conftest import Server
 from tests.serving.connections import LIVEZ, Connection, head
 
 BYTES = Settings(model=("unused",)).max_upload_bytes
-LONGEST_S = 2.0
-"""Four times what is promised of a machine that does nothing else."""
+LONGEST_S = 5.0
+"""Ten times what is promised: the clients of this test share the machine, and there are several."""
 SENDERS = 4
 """Clients that send the same at once."""
 
