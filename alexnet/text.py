@@ -128,5 +128,6 @@ def _printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(max_length=512), AfterValidator(_printable)]
+LONGEST_NAME = 512
+Name = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_printable)]
 """Text that is shown to people and sent in headers: without control characters, a tab apart."""

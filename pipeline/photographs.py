@@ -28,7 +28,6 @@ from pipeline.decoder import Decoder
 from pipeline.manifest import INDEX, DatasetError, Manifest, ShardFile, SplitManifest
 from pipeline.progress import ProgressBar
 from pipeline.sources import Source
-from pipeline.sources.class_names import check_names
 from pipeline.sources.source import regular_status
 from pipeline.split import FILES, Damage, PhotographSplit
 from pipeline.statistics import Sums
@@ -54,7 +53,6 @@ def index_photographs(
     """
     if (directory / "manifest.json").exists():
         return Dataset(directory)
-    check_names(source.classes)
     _check(source, damage, batch)
     splits = {}
     for split, samples in source.splits.items():

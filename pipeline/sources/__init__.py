@@ -5,7 +5,7 @@ from pathlib import Path
 from alexnet.tree import list_entries, unreadable
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
-from pipeline.sources.class_names import check_names, read_class_names
+from pipeline.sources.class_names import read_class_names
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
@@ -25,12 +25,6 @@ def open_source(name: str, val_fraction: float, class_names: Path | None) -> Sou
 
     Raises UserError.
     """
-    source = _open(name, val_fraction, class_names)
-    check_names(source.classes)
-    return source
-
-
-def _open(name: str, val_fraction: float, class_names: Path | None) -> Source:
     if name == BUILTIN:
         return builtin_source()
     names = read_class_names(class_names)

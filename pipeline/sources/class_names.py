@@ -1,11 +1,8 @@
 """What the classes of a source are called."""
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
-from alexnet.classes import ClassLabel
-from alexnet.text import read_names, unprintable
+from alexnet.text import read_names
 from pipeline.manifest import DatasetError
 
 FORM = "lines `ID name`, as in synset_words.txt"
@@ -26,22 +23,3 @@ def read_class_names(path: Path | None) -> dict[str, str]:
         if words:
             names[words[0]] = words[1].strip()
     return names
-
-
-def check_names(classes: Iterable[ClassLabel]) -> None:
-    """Raises DatasetError where an ID or a name cannot be written in UTF-8, as the name of a folder
-    in another encoding, or where it has a control character: a dataset and a model hold both."""
-    for label in classes:
-        for text in (label.id, label.name):
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                shown = os.fsencode(text).decode(errors="backslashreplace")
-                raise DatasetError(
-                    f"class {shown}: this name is not in UTF-8; rename its folder, "
-                    "for example with convmv -f latin1 -t utf8"
-                ) from None
-            if hidden := unprintable(text):
-                raise DatasetError(
-                    f"class {text!r}: this name contains the control character {hidden}; rename it"
-                )

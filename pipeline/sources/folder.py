@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from alexnet.classes import ClassLabel
+from alexnet.classes import class_label
 from alexnet.tree import LeftOut, files_below, list_entries
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
@@ -31,9 +31,7 @@ def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]
     else:
         (classes,) = _class_folders(roots.train, without=roots.without)
         splits = hold_out(_samples(roots.train, classes), val_fraction)
-    return Source(
-        tuple(ClassLabel(id=i, name=class_names.get(i, i)) for i in classes), splits, Files()
-    )
+    return Source(tuple(class_label(i, class_names.get(i, i)) for i in classes), splits, Files())
 
 
 def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet.bounds import memory_bounded, read_at_most
-from alexnet.classes import ClassLabel
+from alexnet.classes import ClassLabel, class_label
 from pipeline.manifest import DatasetError
 from pipeline.progress import ProgressBar
 from pipeline.sources.source import Sample, Source, ordered
@@ -149,8 +149,7 @@ def _leaves(folder: Path, class_names: dict[str, str]) -> dict[int, ClassLabel]:
             f"use {DEVKIT}, the development kit of tasks 1 and 2"
         )
     return {
-        i: ClassLabel(id=wnid, name=class_names.get(wnid, words))
-        for i, (wnid, words) in words_of.items()
+        i: class_label(wnid, class_names.get(wnid, words)) for i, (wnid, words) in words_of.items()
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from alexnet.bounds import read_at_most
-from alexnet.classes import ClassLabel
+from alexnet.classes import ClassLabel, class_label
 from alexnet.fault import fault
 from alexnet.formats import ENDINGS, USUAL_ENDINGS
 from alexnet.tree import list_entries
@@ -171,7 +171,7 @@ def _classes(
     highest = max(train + val, key=lambda sample: sample.label)
     count = highest.label + 1
     if class_names:
-        listed = tuple(ClassLabel(id=i, name=name) for i, name in class_names.items())[:count]
+        listed = tuple(class_label(i, name) for i, name in class_names.items())[:count]
     else:
         listed = _manifest_classes(folder / "manifest.json")
     if listed and len(listed) < count:
@@ -190,7 +190,7 @@ def _classes(
             f"{folder}: no training image has label {absent}, though labels go from 0 to "
             f"{count - 1}; add such images, or number the classes without gaps"
         )
-    return listed or tuple(ClassLabel(id=str(n), name=str(n)) for n in range(count))
+    return listed or tuple(class_label(str(n), str(n)) for n in range(count))
 
 
 class _Manifest(BaseModel):

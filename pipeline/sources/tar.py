@@ -1,9 +1,10 @@
 """Tar archives read in place: where their members lie, and a reader of those places."""
 
 import posixpath
+import re
 import tarfile
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import IO, BinaryIO, NamedTuple, Self, cast
 
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import check_size, regular_status
@@ -19,6 +20,8 @@ EXTENSIONS = (
 )
 """Types of headers that tell more of the next member."""
 SPARSE = "GNU.sparse."
+DIGITS = re.compile(rb"[0-9]{300}")
+"""More than a name or a length of records has."""
 OF_ONE = {"path", "linkpath", "size"}
 """Records that cannot be common to all members."""
 MOST_LINKS = 40
@@ -127,6 +130,21 @@ def list_places(file: BinaryIO, start: int, end: int, archive: str) -> dict[str,
     return places
 
 
+class _Headers:
+    """A file of which headers are read. tarfile before Python 3.11.10 takes the square of the time
+    for digits in records where no length is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        if DIGITS.search(data):
+            raise tarfile.ReadError("invalid records")
+        return data
+
+
 class _Header(tarfile.TarInfo):
     """Refuses sizes that tarfile trusts: one that no file has, and one of a name or of records that
     would fill the memory."""
@@ -148,7 +166,10 @@ def _headers(file: BinaryIO, start: int, end: int, archive: str) -> list[tarfile
     try:
         file.seek(start)
         tar = tarfile.TarFile(
-            fileobj=file, tarinfo=_Header, encoding="utf-8", errors="surrogateescape"
+            fileobj=cast(IO[bytes], _Headers(file)),
+            tarinfo=_Header,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
         headers, before = [], start
         while header := tar.next():

@@ -70,7 +70,10 @@ def test_the_example_of_a_command_is_one(room: Commands, name: str, command: Com
     ("words", "text"),
     [
         ("trian", "No such command 'trian'. Did you mean 'train'? See alexnet --help"),
-        ("import f --name x", "Missing option '--from'. Choose from: torchvision, caffe; see"),
+        (
+            "import f --name x",
+            "Missing option '--from'. Choose from: torchvision, caffe, caffenet; see",
+        ),
         ("recipe --set ratee=3", "--set ratee: a recipe has no field ratee"),
         ("import nope.pth --from torchvision --name x", "nope.pth: No such file or directory"),
         ("train --data d", "Missing option '--name'; see alexnet train --help"),

@@ -90,7 +90,7 @@ def test_a_run_starts_with_the_network_of_a_model(
     assert start
     assert (start.model, start.size) == (two_models[0] / "00000007", 128)
     recipe = resolve("small", {}, [], start)
-    found = find_dataset(options, recipe.size)
+    found = find_dataset(options, recipe.size, recipe.batch)
     assert found
     assert found.manifest.size == 128
     run = make_run(options, recipe, found, start, PLAIN)
@@ -108,7 +108,7 @@ def test_its_crops_are_taken_from_the_images_there_are(
     assert start
     recipe = resolve("paper", {}, [], start)
     assert (start.size, recipe.size, recipe.network.crop) == (128, 128, 120)
-    found = find_dataset(options, recipe.size)
+    found = find_dataset(options, recipe.size, recipe.batch)
     assert found
     large = Train(data=dataset, name="r", init_from=publish("large", crop=144, size=160))
     with pytest.raises(RunError, match=r"the images have 128 x 128 pixels, .* sees 144 x 144; pack "

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from alexnet import checkpoint
 from alexnet.checkpoint import About
-from alexnet.classes import ClassLabel
+from alexnet.classes import ClassLabel, class_label
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import SIZE, ImageRule
 from alexnet.text import read_names
@@ -311,7 +311,7 @@ def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
     UserError."""
     ids = [f"class {number:04d}" for number in range(count)]
     if path is None:
-        return tuple(ClassLabel(id=i, name=i) for i in ids)
+        return tuple(class_label(i, i) for i in ids)
     lines = [line.strip() for line in read_names(path, "one name a line") if line.strip()]
     if len(lines) != count:
         raise ForeignError(
@@ -319,5 +319,5 @@ def read_classes(path: Path | None, count: int) -> tuple[ClassLabel, ...]:
         )
     synsets = [re.fullmatch(r"(n\d{8})\s+(.+)", line) for line in lines]
     if all(synsets):
-        return tuple(ClassLabel(id=m[1], name=m[2]) for m in synsets if m)
-    return tuple(ClassLabel(id=i, name=line) for i, line in zip(ids, lines, strict=True))
+        return tuple(class_label(m[1], m[2]) for m in synsets if m)
+    return tuple(class_label(i, line) for i, line in zip(ids, lines, strict=True))

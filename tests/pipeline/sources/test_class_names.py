@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from alexnet.command import UserError
-from pipeline.photographs import index_photographs
 from pipeline.sources import builtin, open_source
 from pipeline.sources.class_names import read_class_names
 from pipeline.sources.folder import folder_source
@@ -40,9 +39,8 @@ def test_a_class_folder_with_such_a_name(tmp_path: Path, name: bytes, text: str)
 
 
 def test_a_folder_that_is_read_in_place(tmp_path: Path) -> None:
-    source = folder_source(folder(tmp_path, b"l\xf6we", b"cat"), 0.1, {})
     with pytest.raises(UserError, match="not in UTF-8"):
-        index_photographs(source, tmp_path / "listing", 64)
+        folder_source(folder(tmp_path, b"l\xf6we", b"cat"), 0.1, {})
 
 
 def test_names_of_any_language(tmp_path: Path) -> None:
