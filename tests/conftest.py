@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from tests.nodes import ray_nodes
 
 ROOT = Path(__file__).parent.parent
 
+# A shell that runs the tests in the background has them ignore it, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Threads that wait for work would spin, on the processors that the other tests need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Ray asks its workers this often whether they are done.

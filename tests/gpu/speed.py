@@ -217,6 +217,7 @@ def server(setup: Setup) -> Iterator[Finding]:
     model = setup.folder / "models" / trial.NAME
     requests = [multipart("/classify", jpeg) for jpeg in trial.photographs()]
     cores = len(os.sched_getaffinity(0))
+    warm_s, asked_s = (2.0, 4.0) if setup.gpu else (0.5, 1.0)
     peers = "tests.benchmarks.serving.contenders"
     servers = {
         "ours": (("serving",), "/readyz"),
@@ -225,15 +226,15 @@ def server(setup: Setup) -> Iterator[Finding]:
     }
     for name, (words, ready) in servers.items():
         with Server(*words, "--model", model, ready=ready) as running:
-            ask(closed_loop(running.port, requests, 16, 2.0))
+            ask(closed_loop(running.port, requests, 16, warm_s))
             rate = 0.0
             for connections in (1, 16, 64) if setup.gpu else (4,):
-                answers = ask(closed_loop(running.port, requests, connections, 3.0))
+                answers = ask(closed_loop(running.port, requests, connections, asked_s))
                 case = f"{name}, {connections} connections"
-                yield from _answered(case, answers, 3.0)
-                rate = max(rate, sum(a.status == 200 for a in answers) / 3.0)
-            answers = ask(open_loop(running.port, requests, rate / 2, 4.0, seed=0))
-            yield from _answered(f"{name}, open loop at half", answers, 4.0)
+                yield from _answered(case, answers, asked_s)
+                rate = max(rate, sum(a.status == 200 for a in answers) / asked_s)
+            answers = ask(open_loop(running.port, requests, rate / 2, asked_s, seed=0))
+            yield from _answered(f"{name}, open loop at half", answers, asked_s)
 
 
 def _answered(case: str, answers: list[Answer], seconds: float) -> Iterator[Finding]:
