@@ -1,20 +1,13 @@
 """Grey in more than 8 bits: which of its numbers are black and white."""
 
-from enum import IntEnum
 from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image
 
+from alexnet.tiff import Tag
+
 SIXTEEN_BITS = 2**16 - 1
-
-
-class TiffTag(IntEnum):
-    """What TIFF files say of their numbers."""
-
-    BITS = 258
-    WHITE = 262
-    """0 where 0 is white."""
 
 
 class UnknownGreyError(ValueError):
@@ -51,7 +44,7 @@ def grey_of(image: Image.Image) -> Grey | None:
     tags = getattr(image, "tag_v2", {})
     white = SIXTEEN_BITS
     if image.mode.startswith("I;16"):
-        white = 2 ** tags.get(TiffTag.BITS, (16,))[0] - 1  # Pillow leaves 12 bits as they are
+        white = 2 ** tags.get(Tag.BITS, (16,))[0] - 1  # Pillow leaves 12 bits as they are
     else:
         low, high = cast(tuple[float, float], image.getextrema())
         if image.mode == "F":
@@ -59,10 +52,10 @@ def grey_of(image: Image.Image) -> Grey | None:
             if not (low >= 0 and high <= 1):
                 raise UnknownGreyError(f"floats from {low:g} to {high:g}; only 0 to 1 is known")
         elif image.format != "PPM" and not low == high == 0:  # whose files say what is white
-            signed = tags.get(TiffTag.BITS) == (16,)
+            signed = tags.get(Tag.BITS) == (16,)
             if signed or not (low >= 0 and 255 < high <= SIXTEEN_BITS):
                 raise UnknownGreyError(
                     f"{'signed' if signed else '32-bit'} integers from {low:,} to {high:,}; "
                     "save it in 8 or 16 bits without a sign"
                 )
-    return Grey(white, 0) if tags.get(TiffTag.WHITE) == 0 else Grey(0, white)
+    return Grey(white, 0) if tags.get(Tag.WHITE) == 0 else Grey(0, white)

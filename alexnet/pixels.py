@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict
 
 from alexnet import formats as known
+from alexnet import tiff
 from alexnet.bounds import excess
 from alexnet.grey import UnknownGreyError, grey_of
 from alexnet.png import without_profiles
@@ -236,6 +237,8 @@ def to_rgb(image: Image.Image, enough: int) -> Image.Image:
     """
     image.load()
     orientation = _orientation(image)
+    if fault := tiff.misread(image):
+        raise ImageError("unsupported", fault)
     grey = grey_of(image)
     if image.mode in ("1", "P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")

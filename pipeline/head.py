@@ -17,8 +17,8 @@ HERE = ("", "local")
 ADDRESS = re.compile(
     r"(?:ray://)?(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s/:\[\]]+)):(?P<port>[0-9]{1,5})"
 )
-TIMEOUT_S = 5
-"""For each of: a connection, and the first bytes over it."""
+TIMEOUT_S = 9
+"""For each of: a connection, and the first bytes over it. A busy head takes seconds."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client begins HTTP/2 (RFC 9113 §3.4), with an empty SETTINGS frame; Ray speaks gRPC."""
 SETTINGS = 4

@@ -18,10 +18,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from alexnet import atomic
+from alexnet import atomic, tiff
 from alexnet.bounds import excess, too_long
 from alexnet.formats import HEAD_BYTES, recognise
-from alexnet.grey import TiffTag
 from alexnet.pixels import MAX_PIXELS, ImageError, to_square
 from pipeline.dataset import Dataset
 from pipeline.decoder import Decoder
@@ -154,9 +153,11 @@ def _fault_of_image(file: Path, name: str, damage: Damage, pixels: list[int]) ->
             pixels.append(area)
             if name != "TIFF":
                 return ""
+            if fault := tiff.misread(image):
+                return f"cannot be used: {fault}"
             mode, tags = image.mode, getattr(image, "tag_v2", {})
         deep = mode.startswith(("I", "F"))
-        if mode in ("1", "I", "LAB") or (deep and tags.get(TiffTag.WHITE) == 0):
+        if mode in ("1", "I", "LAB") or (deep and tags.get(tiff.Tag.WHITE) == 0):
             return "is of a kind of TIFF that is not read in place"
         if mode == "F":
             to_square(file.read_bytes(), 1)

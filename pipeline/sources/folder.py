@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from alexnet.classes import class_label
 from alexnet.tree import LeftOut, files_below, list_entries
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
-from pipeline.sources.splits import Splits, find_splits, say_held_out, say_left_out, split_of
+from pipeline.sources.splits import alike, find_splits, say_held_out, say_left_out, split_of
 
 
 def folder_source(folder: Path, val_fraction: float, class_names: dict[str, str]) -> Source:
@@ -67,7 +68,9 @@ def _roots(folder: Path) -> _Roots:
             say_held_out(train)
         return _Roots(train, val)
     if (splits.named and len(others) < 2) or train or val:
-        raise DatasetError(_two_readings(splits))
+        raise DatasetError(_two_readings(folder, splits.named, others))
+    if named := alike(others):
+        raise DatasetError(_two_readings(folder, named, ()))
     say_left_out(test, _evaluating(test))
     return _Roots(folder, without=test)
 
@@ -78,11 +81,10 @@ def _evaluating(test: tuple[Path, ...]) -> str:
     return ""
 
 
-def _two_readings(splits: Splits) -> str:
+def _two_readings(folder: Path, named: Sequence[Path], others: Sequence[Path]) -> str:
     """What to do about folders that may be classes or splits."""
-    folder = splits.named[0].parent
-    names = " and ".join(f"{path.name}/" for path in splits.named)
-    beside = f" beside {splits.others[0].name}/" if splits.others else ""
+    names = " and ".join(f"{path.name}/" for path in named)
+    beside = f" beside {others[0].name}/" if others else ""
     return (
         f"{folder}: {names}{beside} may mean splits or classes. If splits: put a folder for each "
         f"class into {folder / 'train'}, and into {folder / 'val'} unless a share of each class is "

@@ -96,8 +96,8 @@ def _samples(shards: list[Path]) -> list[Sample]:
     """Keys that repeat over the shards are put below the name of their shard."""
     found: list[tuple[Path, str, int, str]] = []
     with ProgressBar(f"list {shards[0].parent}", len(shards), "shards") as progress:
-        for shard in map(plain, shards):
-            for key, fields in _fields(shard).items():
+        for shard in shards:
+            for key, fields in _fields(plain(shard)).items():
                 image, label = _read(f"{shard}, sample {key}", fields)
                 found.append((shard, key, label, image.location))
             progress.advance(1)

@@ -2,18 +2,20 @@
 
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from pipeline.manifest import DatasetError
 
-NAME = re.compile(
+WORD = (
     r"(?:(?P<train>train|training)|(?P<val>val|valid|validation|dev|eval|evaluation)"
-    r"|(?P<test>test|testing))(?:[-_ ]?(?:set|split|data|images))?",
-    re.IGNORECASE,
+    r"|(?P<test>test|testing))"
 )
+NAME = re.compile(WORD + "(?:[-_ ]?(?:set|split|data|images))?", re.IGNORECASE)
 """The usual names: `valid`, `Validation`, `test_set` and so on."""
+WITHIN = re.compile(f"(?<![a-z]){WORD}(?![a-z])", re.IGNORECASE)
 
 
 class Splits(NamedTuple):
@@ -57,6 +59,17 @@ def find_splits(folders: Iterable[Path]) -> Splits:
             found[split] = exact
     train, val = (found[split][0] if found[split] else None for split in ("train", "val"))
     return Splits(train, val, tuple(found["test"]), tuple(found[None]))
+
+
+def alike(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Folders whose names differ in the word for a split alone, such as `cats_train` and
+    `cats_val`; empty where there are none."""
+    found: defaultdict[str, dict[str | None, Path]] = defaultdict(dict)
+    for folder in folders:
+        if word := WITHIN.search(folder.name):
+            rest = folder.name[: word.start()] + folder.name[word.end() :]
+            found[rest.lower()].setdefault(word.lastgroup, folder)
+    return next((tuple(of.values()) for of in found.values() if len(of) > 1), ())
 
 
 def say_left_out(paths: Iterable[Path], remedy: str) -> None:

@@ -76,7 +76,7 @@ def test_what_is_no_address_is_refused(pack: tuple[str, ...], address: str) -> N
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (None, "answers nothing within 5 s"),
+        (None, "answers nothing within 9 s"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers another protocol than Ray's"),
         (b"SSH", "answers another protocol than Ray's"),
     ],

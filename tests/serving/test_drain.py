@@ -27,7 +27,9 @@ def test_no_request_under_way_is_lost(
     model: Path, jpeg: bytes, workers: int, number: signal.Signals
 ) -> None:
     with ExitStack() as stack:
-        server = stack.enter_context(serve("--model", model, "--workers", workers, drain_s=DRAIN_S))
+        server = stack.enter_context(
+            serve("--model", model, "--workers", workers, drain_s=DRAIN_S, read_s=60)
+        )
         parked, kept, *sent = (stack.enter_context(Connection(server.url)) for _ in range(10))
         answers = stack.enter_context(load(server.url, jpeg))
         wait_for(lambda: server.metric("serving_reloads_total") == workers)

@@ -267,6 +267,10 @@ def _renamed(
                 f"{file}: the layer {name} should hold floating-point numbers, but holds "
                 f"{tensor.dtype}; {EXPECTED}"
             )
+    for name, tensor in tensors.items():
+        if tensor.is_meta or tensor.layout != torch.strided:
+            kind = "without its numbers" if tensor.is_meta else "a sparse tensor"
+            raise ForeignError(f"{file}: the layer {name} is {kind}; save it as a dense tensor")
     state = {
         name: tensor.detach().reshape(expected[name].shape).float()
         for name, tensor in tensors.items()

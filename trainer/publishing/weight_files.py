@@ -6,6 +6,7 @@ A file is known by its content, whatever its name. Nothing in it is ever run.
 import pickletools
 import warnings
 import zipfile
+import zlib
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -150,7 +151,10 @@ def _zip(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except (zipfile.BadZipFile, ValueError):
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
+        raise _cut(path) from None
+    if damaged:
         raise _cut(path) from None
     names = {member.rpartition("/")[2] for member in members}
     for name, what in IN_ZIP:
@@ -189,7 +193,7 @@ def _numpy(path: Path) -> dict[str, torch.Tensor]:
     except (EOFError, zipfile.BadZipFile):
         raise _cut(path) from None
     for name, array in arrays.items():
-        if array.dtype.kind not in "fiu":
+        if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
             raise ForeignError(f"{path}: {name} should hold numbers, but holds {array.dtype}")
     return {
         name: torch.from_numpy(np.array(a, a.dtype.newbyteorder("="))) for name, a in arrays.items()
@@ -251,9 +255,18 @@ def _torch(path: Path, *, legacy: bool) -> Any:
             raise _whole(path, "with its source") from None
         if "blocked" in str(error):
             raise _is(path, "a file that runs programs when it is read; do not use it") from None
-        raise _is(path, f"a pickle that holds more than tensors and plain values; {SAVE}") from None
+        raise _is(
+            path,
+            "a pickle in another protocol than torch.save's own, or with more in it than tensors "
+            f"and plain values; {SAVE}",
+        ) from None
     except Exception:  # a cut archive raises almost anything
-        raise _cut(path) from None
+        if legacy:
+            raise _cut(path) from None
+        shown = ", ".join(name for name in names if not name.startswith(("torch", "collections")))
+        raise _is(
+            path, f"a checkpoint that also holds objects that are not read ({shown:.80}); {SAVE}"
+        ) from None
     if name := _module(loaded):
         raise _whole(path, name)
     return loaded
@@ -269,10 +282,19 @@ def _whole(path: Path, name: str) -> ForeignError:
 def _module(loaded: Any) -> str | None:
     """The class of a torch.nn.Module that was saved, alone or in a dictionary without weights."""
     values = [loaded, *(loaded.values() if isinstance(loaded, dict) else ())]
+    if any(_is_state(value) for value in values):
+        return None
     for value in values:
         if "_modules" in (attributes := getattr(value, "__dict__", {})):
             return str(attributes["unread"])
     return None
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value is a dictionary with tensors by their names, as a state dict is."""
+    return isinstance(value, dict) and any(
+        isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in value.items()
+    )
 
 
 def _classes(stream: IO[bytes], legacy: bool) -> Iterator[str]:

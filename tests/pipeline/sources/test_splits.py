@@ -112,6 +112,10 @@ def test_test_images_beside_class_folders_are_no_class(
         [*of_classes("."), *of_classes("train")],
         ["valid/1.jpg", "valid/2.jpg", "invalid/1.jpg", "invalid/2.jpg"],
         ["cat/1.jpg", "cat/2.jpg", "Test/1.jpg", "Test/2.jpg"],
+        [*of_classes("seg_train/a"), *of_classes("seg_test/a"), "seg_pred/1.jpg", "seg_pred/2.jpg"],
+        [*of_classes("cats_train"), *of_classes("cats_val")],
+        [*of_classes("train1"), *of_classes("Val1")],
+        [*of_classes("2024 Training"), *of_classes("2024 testing"), "other/1.jpg", "other/2.jpg"],
     ],
 )
 def test_two_readings_are_refused_with_both(tmp_path: Path, names: list[str]) -> None:

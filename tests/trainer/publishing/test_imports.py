@@ -506,3 +506,15 @@ def test_a_printed_dictionary_is_never_published_as_names(tmp_path: Path, listed
     )
     with pytest.raises(UserError, match=r"names.txt, line 1: .* begins a dictionary, a list or"):
         read_classes(path, 2)
+
+
+def test_tensors_that_are_not_dense_are_refused() -> None:
+    with torch.device("meta"):
+        tensors = Torchvision().state_dict()
+    with pytest.raises(UserError, match=r"conv1\.weight is without its numbers; save it as"):
+        from_state(tensors, Path("alexnet.pth"))
+    tensors["features.0.weight"] = torch.sparse_coo_tensor(
+        size=(64, 3, 11, 11), check_invariants=True
+    )
+    with pytest.raises(UserError, match=r"conv1\.weight is a sparse tensor; save it as"):
+        from_state(tensors, Path("alexnet.pth"))

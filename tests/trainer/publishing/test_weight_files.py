@@ -1,6 +1,7 @@
 """Files that people call weights: what is read of them, or the line that says what they are."""
 
 import argparse
+import functools
 import gzip
 import json
 import os
@@ -129,6 +130,12 @@ def cut(data: bytes) -> bytes:
     return data[: len(data) * 2 // 3]
 
 
+def holed(data: bytes) -> bytes:
+    """As a download that leaves a hole does."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(4096) + data[middle + 4096 :]
+
+
 def written(make: Callable[[Path], object]) -> Callable[[Path], bytes]:
     def made(folder: Path) -> bytes:
         make(folder / "made")
@@ -199,10 +206,15 @@ OLD = {"_use_new_zipfile_serialization": False}
         (written(lambda f: torch.jit.save(torch.jit.trace(MODEL, torch.zeros(1, 2)), str(f))),
          "this is a TorchScript program"),
         (written(lambda f: torch.save({"d": Attributes(a=1)}, f, pickle_protocol=4)),
-         "this is a pickle that holds more than tensors"),
+         "this is a pickle in another protocol than torch.save's own, or with more"),
         (lambda f: cut(written(lambda g: torch.save(STATE, g))(f)), CUT),
         (lambda f: cut(written(lambda g: torch.save(STATE, g, **OLD))(f)), CUT),
         (lambda f: written(lambda g: torch.save(STATE, g, **OLD))(f)[:-9], CUT),
+        (lambda f: holed(written(lambda g: torch.save({"a": torch.ones(9999)}, g))(f)), CUT),
+        (written(lambda f: torch.save({"a": STATE, "b": functools.partial(int)}, f)),
+         r"this is a checkpoint that also holds objects that are not read \(builtins.int, functo"),
+        (written(lambda f: np.savez(f.open("wb"), **{"a": np.zeros(9, np.longdouble)})),
+         "a should hold numbers, but holds float128"),
         (lambda f: cut(written(lambda g: save_file(STATE, g))(f)), CUT),
         (lambda f: cut(written(lambda g: np.savez(g.open("wb"), **{"a": np.zeros(9)}))(f)), CUT),
         (lambda f: cut(written(lambda g: np.save(g.open("wb"), np.zeros(99)))(f)), CUT),
