@@ -1,5 +1,6 @@
 """Runs that are sent to a cluster with a dashboard and a token, as people send them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import ceil
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -51,7 +53,7 @@ def train(dataset: Path, tmp_path: Path) -> list[str]:
     return [
         "train", "--data", str(dataset), "--name", "r", "--set", "size=128",
         "--set", "network.width=0.1", "--set", "network.crop=64", "--batch", "32",
-        "--epochs", "80",
+        "--schedule", "plateau", "--epochs", "5000",  # it is stopped, and ends with fewer
         "--runs", str(tmp_path / "runs"), "--models", str(tmp_path / "models"),
     ]  # fmt: skip
 
@@ -122,7 +124,9 @@ def test_sent_stopped_and_sent_again(
     assert "stopped; to go on" in ended.stdout, ended
     assert ask("stop", "r").returncode == 2
 
-    done = ask("submit", *train)
+    metrics = (tmp_path / "runs/r/metrics.jsonl").read_text().splitlines()
+    epoch = max(event["epoch"] for event in map(json.loads, metrics) if event["kind"] == "train")
+    done = ask("submit", *train, "--epochs", ceil(epoch) + 1)
     assert done.returncode == 0, done
     assert "published" in done.stdout
     assert done.stdout.endswith("r.2: succeeded\n")
