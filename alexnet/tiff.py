@@ -18,6 +18,8 @@ class Tag(IntEnum):
     WHITE = 262
     """0 where 0 is white."""
     PLANES = 284
+    COLOURS = 320
+    """Of a palette, in 16 bits each; Pillow takes the upper eight."""
     SAMPLE_FORMAT = 339
     DNG_VERSION = 50706
 
@@ -33,6 +35,8 @@ def misread(image: Image.Image) -> str:
         return f"the first image in the file is a preview of another, as in a camera's; {EXPORT}"
     if bits <= 8 and SIGNED in tags.get(Tag.SAMPLE_FORMAT, ()):
         return f"the TIFF has signed numbers of {bits} bits; {EXPORT}"
+    if max(tags.get(Tag.COLOURS, (256,))) < 256:
+        return f"the TIFF has a palette in 8 bits instead of 16, or a black one; {EXPORT}"
     planes = tags.get(Tag.PLANES) == IN_PLANES
     if bits > 8 and planes and tags.get(Tag.COMPRESSION) == UNCOMPRESSED:
         return f"the TIFF has planes of {bits} bits without compression; {EXPORT}"

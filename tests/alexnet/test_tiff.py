@@ -49,6 +49,16 @@ def tagged(mode: str = "RGB", **tags: object) -> bytes:
     return file.getvalue()
 
 
+def palette_in_8_bits() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS_HW3).quantize(4).save(file, "TIFF")
+    with Image.open(file) as image:
+        levels = np.array(image.tag_v2[Tag.COLOURS], "<u2")
+    data = file.getvalue()
+    assert data.count(levels.tobytes()) == 1
+    return data.replace(levels.tobytes(), (levels // 256).tobytes())
+
+
 @pytest.mark.parametrize("order", "<>")
 def test_planes_of_8_bits_are_read(order: str) -> None:
     assert np.array_equal(whole_image(planar(8, order), 64), PIXELS_HW3)
@@ -59,6 +69,10 @@ def test_planes_of_8_bits_are_read(order: str) -> None:
     [
         (planar(16, "<"), "the TIFF has planes of 16 bits without compression; export it as JPEG"),
         (planar(16, ">"), "the TIFF has planes of 16 bits without compression; export it as JPEG"),
+        (
+            palette_in_8_bits(),
+            "the TIFF has a palette in 8 bits instead of 16, or a black one; exp",
+        ),
         (tagged(SUBFILE=1), "a preview of another, as in a camera's; export it as JPEG, or as TIF"),
         (tagged(DNG_VERSION=b"\1\4\0\0"), "the first image in the file is a preview of another"),
         (
