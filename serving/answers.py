@@ -14,7 +14,7 @@ from alexnet.pixels import ImageError
 from alexnet.predictor import Predictor
 from alexnet.similar import COMMAND
 from alexnet.views import five_places, one_place
-from serving.authentication import KeyRequired
+from serving.authentication import KeyRequired, client_of
 from serving.cancellation import unless_disconnected
 from serving.card import card
 from serving.errors import RefusedError, of_image
@@ -77,7 +77,7 @@ async def classify(
     sent = await _read(request)
     read_s = time.perf_counter() - started
     votes = await unless_disconnected(
-        request, service_of(request).classify(served, sent.images, views)
+        request, service_of(request).classify(served, sent.images, views, client_of(request))
     )
     answer_s = time.perf_counter() - started - read_s
     if len(votes) == 1 and isinstance(votes[0], ImageError):
@@ -114,7 +114,9 @@ async def similar(
     served = service.models.ready()
     neighbours = _neighbours(served)
     data = await _one(request)
-    found = await unless_disconnected(request, service.similar(served, neighbours, data, k))
+    found = await unless_disconnected(
+        request, service.similar(served, neighbours, data, k, client_of(request))
+    )
     nearest = []
     for distance, number in found:
         of, path = served.predictor.about.classes[neighbours.label(number)], f"/thumbnails/{number}"
@@ -170,7 +172,7 @@ async def explain(
             f"label: the model has no class {label[:80]!r}; GET /info lists its classes",
         )
     png, found, probability = await unless_disconnected(
-        request, service.explain(served, data, wanted)
+        request, service.explain(served, data, wanted, client_of(request))
     )
     headers = _named(served) | {
         "X-Label-Id": _ascii(classes[found].id),
@@ -220,7 +222,9 @@ def _result(
 
 async def _read(request: Request) -> Upload:
     service = service_of(request)
-    service.batcher.check_room()  # before a body is read that there is no room for
+    service.batcher.check_room(
+        client_of(request)
+    )  # before a body is read that there is no room for
     return await read(request, service.settings.max_files)
 
 

@@ -1,15 +1,14 @@
 """Images to a model that takes many at once, from requests that bring one each.
 
 A batch forms from what has queued up while the last one ran: nobody waits for a timer. The queue is
-bounded; what its sender no longer waits for leaves it.
+bounded and fair to clients; what its sender no longer waits for leaves it.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from torch import Tensor
 
 from alexnet.predictor import default_device
 from serving import metrics
+from serving.fair_queue import FairQueue
+from serving.room import NoRoomError, Room
 
 VIEWS = 10
 """Views of one image (§4.1), the unit that the queue counts in."""
@@ -58,9 +59,9 @@ class Batcher:
 
     def __init__(self, lanes: int, threads: int, batch_views: int, capacity_views: int) -> None:
         self._lanes = [ThreadPoolExecutor(1, "model", _begin, (threads,)) for _ in range(lanes)]
-        self._batch_views, self._capacity_views = batch_views, capacity_views
-        self._queue: deque[_Entry] = deque()
-        self._held_views = 0
+        self._batch_views = batch_views
+        self._room = Room(capacity_views, gauge=metrics.QUEUE_VIEWS)
+        self._queue: FairQueue[_Entry] = FairQueue()
         self._view_s = 0.0
         self._arrived = asyncio.Event()
 
@@ -76,25 +77,26 @@ class Batcher:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(lane, function) for lane in self._lanes))
 
-    def check_room(self) -> None:
-        """Refuse, with QueueFullError, where not even one more view would be taken."""
-        self._check_capacity(1)
+    def check_room(self, client: Hashable) -> None:
+        """Refuse, with QueueFullError, where the client would not be given one more view."""
+        with self._refusals():
+            self._room.check(client, 1)
 
     @contextmanager
-    def room(self, views: int) -> Iterator[None]:
-        """Places in the queue for as long as the block takes. Raises QueueFullError."""
-        views = min(views, self._capacity_views)  # what is larger has the queue to itself
-        self._check_capacity(views)
-        self._held_views += views
-        metrics.QUEUE_VIEWS.inc(views)
-        try:
+    def room(self, client: Hashable, views: int) -> Iterator[None]:
+        """Places in the queue for as long as the block takes. Raises QueueFullError, also within
+        the block: where the client holds more than another, which needs them."""
+        views = min(views, self._room.capacity)  # what is larger has the queue to itself
+        with self._refusals(), self._room.hold(client, views):
             yield
-        finally:
-            self._held_views -= views
-            metrics.QUEUE_VIEWS.dec(views)
 
     async def __call__(
-        self, function: Callable[..., Tensor], image_3HW: Tensor, views: int, *arguments: object
+        self,
+        function: Callable[..., Tensor],
+        image_3HW: Tensor,
+        client: Hashable,
+        views: int,
+        *arguments: object,
     ) -> Tensor:
         """`function` of a batch (N, 3, H, W) with this image in it; this image's row of it.
 
@@ -102,18 +104,21 @@ class Batcher:
         """
         answer = asyncio.get_running_loop().create_future()
         entry = _Entry(function, arguments, image_3HW, views, answer, time.perf_counter())
-        self._queue.append(entry)
+        self._queue.put(entry, client, views)
         self._arrived.set()
         try:
             return await answer
         finally:
-            if entry in self._queue:  # its sender has gone
-                self._queue.remove(entry)
+            self._queue.drop(entry)  # if its sender has gone
 
-    def _check_capacity(self, views: int) -> None:
-        if (would_be := self._held_views + views) > self._capacity_views:
-            wait_s = self._held_views * self._view_s / len(self._lanes)
-            raise QueueFullError(self._capacity_views, would_be, max(1, math.ceil(wait_s)))
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except NoRoomError as error:
+            wait_s = self._room.held * self._view_s / len(self._lanes)
+            retry_s = max(1, math.ceil(wait_s))
+            raise QueueFullError(error.limit, error.seen, retry_s) from None
 
     async def _lane(self, thread: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
@@ -148,16 +153,17 @@ class Batcher:
                     entry.answer.set_result(row)
 
     def _take(self) -> list[_Entry]:
-        """The oldest, and what can run with it, as far as it fits into a batch."""
-        first, views = self._queue[0], 0
+        """The next in turn, and what can run with it, as far as it fits into a batch."""
+        first, *_ = waiting = list(self._queue)
+        views = 0
         batch: list[_Entry] = []
-        for entry in self._queue:
+        for entry in waiting:
             alike = entry.function == first.function and entry.arguments == first.arguments
             if alike and (not batch or views + entry.views <= self._batch_views):
                 batch.append(entry)
                 views += entry.views
         for entry in batch:
-            self._queue.remove(entry)
+            self._queue.take(entry)
         return batch
 
 

@@ -31,6 +31,10 @@ def card(service: Service) -> Card:
         else None,
         keys=service.keys is not None,
         limits=service.settings.model_dump(mode="json", include=set(LIMITS))
-        | {"queue_pictures": service.queue_pictures},
+        | {
+            "max_whole_pixels": service.settings.pixels_of(""),
+            "max_request_pixels": service.settings.pixels_of_request,
+            "queue_pictures": service.queue_pictures,
+        },
         reload=Reload(loaded_at=served.loaded_at, failed=service.models.failed),
     )

@@ -41,7 +41,7 @@ class Connections:
         self.settings = settings
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         open_now = sum(1 for _ in Path("/proc/self/fd").iterdir())
-        decoders = FILES_OF_DECODER * (settings.decoders or settings.cores)
+        decoders = FILES_OF_DECODER * settings.decoder_processes
         room = files - open_now - decoders - OTHER_FILES - SPARE
         self.most = max(1, min(settings.max_connections, room))
         if self.most < settings.max_connections:

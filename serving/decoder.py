@@ -3,29 +3,32 @@
 import asyncio
 import hashlib
 import math
-import resource
 import signal
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_process
 import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
-from PIL import Image
 
-from alexnet.formats import FORMATS, UNKNOWN
-from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
+from alexnet.bounds import memory_bounded
+from alexnet.formats import recognise
+from alexnet.pixels import ImageError, ImageRule, Limits, pillow_takes, whole_image
+from serving.declared import bytes_per_pixel, declared
 from serving.formats import named
+from serving.settings import Settings
+from serving.turns import Turns, Work
 
-MEMORY_BYTES = 2**30
-"""What a decoder process may take beyond what it starts with; more where decoding the largest image
-that is let in takes more."""
-FILE_BYTES = 2**26
-"""Room for a file itself, in that."""
+SMALL = 2**22
+"""Effort, in pixels of a PNG, up to which an image is small: about a tenth of a second."""
+USUAL_PIXELS = 2**24
+"""What an image counts as whose header does not say its size to us."""
+FILE_COPIES = 4
+"""Of an image's file: on its way to a decoder, twice in each of the two processes."""
+SLACK_BYTES = 2**26
+"""Address space that a decoder may take beyond what is counted."""
 ATTEMPTS = 2
 DEATHS = 3
 """Decoders that one file may take with it, in one request or several, before it is held for the
@@ -46,16 +49,17 @@ class DecoderDiedError(ImageError):
 
 
 class Decoder:
-    """Up to `processes` decoder processes, started when needed or before, replaced when they die.
+    """The settings' number of processes, started when needed or before, replaced when they die.
 
-    An image whose decoder dies is tried once more: the system may have ended it.
+    Clients have them in turn. Images that take long leave one to those that do not, and take
+    `memory_bytes` together. An image whose decoder dies is tried once more: the system may have
+    ended it.
     """
 
-    def __init__(
-        self, processes: int, formats: tuple[str, ...], limits: Limits, timeout_s: float
-    ) -> None:
-        self._processes, self._limiter = processes, CapacityLimiter(processes)
-        self._formats, self._limits, self._timeout_s = formats, limits, timeout_s
+    def __init__(self, settings: Settings, memory_bytes: int) -> None:
+        self._settings = settings
+        self._processes, self._timeout_s = settings.decoder_processes, settings.decode_s
+        self.turns = Turns(self._processes, memory_bytes)
         self._deaths: dict[bytes, int] = {}
         """{digest of a file: how many decoders died of it since it was last decoded}."""
 
@@ -63,17 +67,41 @@ class Decoder:
         """Start all processes, so that the first images do not wait for them."""
 
         async def start_one() -> None:
-            async with self._limiter:  # or else a first image would start one more
-                await _run(_confine, self._limits.pixels, self._formats)
+            work = Work(0, 0, is_large=False)
+            await self.turns.take(work, None)  # or else a first image would start one more
+            try:
+                await _run(_confine)
+            finally:
+                self.turns.end(work)
 
         await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
-    async def __call__(self, data: bytes, size: int, rule: ImageRule) -> np.ndarray:
+    def pixels(self, data: bytes) -> int:
+        """Of a file's image by its header. Raises ImageError where they are more than allowed."""
+        if not (header := declared(data)):
+            return USUAL_PIXELS
+        if header.pixels > self._settings.pixels_of(header.format):
+            raise self._too_large(header.format, header.pixels)
+        return header.pixels
+
+    async def __call__(
+        self, data: bytes, size: int, rule: ImageRule, client: Hashable
+    ) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises ImageError."""
+        form = recognise(data)
+        limits = Limits(self._settings.pixels_of(form), self._settings.max_aspect)
+        formats = self._settings.formats
         for _ in range(ATTEMPTS):
             self._check_deaths(data)
+            work = self._work(data, size, form)
             try:
-                image_SS3 = await self._attempt(data, size, self._formats, rule, self._limits)
+                image_SS3 = await self._attempt(
+                    work, client, data, size, formats, rule, limits, work.memory_bytes
+                )
+            except ImageError as error:
+                if error.what == "pixels" and error.seen:
+                    raise self._too_large(form, int(error.seen)) from None
+                raise
             except (BrokenWorkerProcess, ProcessLookupError):  # the latter while it is started
                 self._remember(data)
                 # What killed it may have killed idle ones too: they are not to be tried next.
@@ -94,6 +122,29 @@ class Decoder:
             "the image; send it again",
         )
 
+    def _too_large(self, form: str, seen: int) -> ImageError:
+        limit, what, of = self._settings.pixels_of(form), "pixels", ""
+        if limit < self._settings.max_pixels:
+            what, of = "whole_pixels", f" for {form}" if form else " for its format"
+        text = f"the image has {seen:,} pixels; the limit{of} is {limit:,}"
+        return ImageError("too-large", text, what, limit, seen)
+
+    def _work(self, data: bytes, size: int, form: str) -> Work:
+        """What it takes to decode an image. Raises ImageError where there is not so much."""
+        if header := declared(data):
+            effort, need = header.effort, header.decoded_bytes(size)
+        else:
+            effort = self._settings.pixels_of(form)
+            need = bytes_per_pixel(form) * effort
+        need += FILE_COPIES * len(data)
+        if need > (limit := self.turns.memory_bytes):
+            text = (
+                f"decoding the image may take {need / 1e6:,.0f} MB of memory, and the server has "
+                f"{limit / 1e6:,.0f} MB for it; send a smaller image"
+            )
+            raise ImageError("too-large", text, "memory", limit, need)
+        return Work(effort, need, is_large=effort > SMALL)
+
     def _check_deaths(self, data: bytes) -> None:
         if self._deaths and self._deaths.get(_digest(data), 0) >= DEATHS:
             raise ImageError("damaged", f"the image is damaged: its decoder crashed {DEATHS} times")
@@ -104,28 +155,27 @@ class Decoder:
         if len(self._deaths) > REMEMBERED:
             del self._deaths[next(iter(self._deaths))]
 
-    async def _attempt(self, *arguments: Any) -> np.ndarray:
+    async def _attempt(self, work: Work, client: Hashable, *arguments: Any) -> np.ndarray:
         """Decode in a free process. Where nobody waits for it any more, what has begun goes on for
         LEFT_S, in its place among the processes."""
-        place = object()
-        await self._limiter.acquire_on_behalf_of(place)  # waiting for a process is not decoding
+        await self.turns.take(work, client)  # waiting for a process is not decoding
 
         async def decode() -> np.ndarray:
             try:
                 with anyio.fail_after(self._timeout_s):
                     return await _run(_decode, *arguments)
             finally:
-                self._limiter.release_on_behalf_of(place)
+                self.turns.end(work)
 
-        work = asyncio.ensure_future(decode())
+        decoding = asyncio.ensure_future(decode())
         try:
-            await asyncio.wait({work})
+            await asyncio.wait({decoding})
         except asyncio.CancelledError:
-            end = asyncio.get_running_loop().call_later(LEFT_S, work.cancel)
-            work.add_done_callback(lambda _: end.cancel())
-            work.add_done_callback(lambda _: work.cancelled() or work.exception())  # nobody's
+            end = asyncio.get_running_loop().call_later(LEFT_S, decoding.cancel)
+            decoding.add_done_callback(lambda _: end.cancel())
+            decoding.add_done_callback(lambda _: decoding.cancelled() or decoding.exception())
             raise
-        return work.result()
+        return decoding.result()
 
 
 def _digest(data: bytes) -> bytes:
@@ -140,11 +190,18 @@ async def _run(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _decode(
-    data: bytes, size: int, formats: tuple[str, ...], rule: ImageRule, limits: Limits
+    data: bytes,
+    size: int,
+    formats: tuple[str, ...],
+    rule: ImageRule,
+    limits: Limits,
+    memory_bytes: int,
 ) -> np.ndarray:
-    _confine(limits.pixels, formats)
+    _confine()
     try:
-        return whole_image(data, size, formats, rule, limits)
+        # Some of Pillow's decoders allocate before `limits` see the size.
+        with memory_bounded(memory_bytes + SLACK_BYTES), pillow_takes(limits.pixels):
+            return whole_image(data, size, formats, rule, limits)
     except ImageError as error:
         if error.kind == "not-an-image":
             raise named(error, data, formats) from None
@@ -152,15 +209,7 @@ def _decode(
 
 
 @cache
-def _confine(max_pixels: int, formats: tuple[str, ...]) -> None:
+def _confine() -> None:
     # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    per_pixel = max(FORMATS.get(name, UNKNOWN).bytes_per_pixel for name in formats)
-    bound = pages * resource.getpagesize()
-    bound += max(MEMORY_BYTES, per_pixel * max_pixels + FILE_BYTES)
-    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    # Some of Pillow's decoders allocate before `Limits` sees the size.
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.simplefilter("error", Image.DecompressionBombWarning)

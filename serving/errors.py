@@ -17,7 +17,9 @@ from serving.decoder import DecoderDiedError
 from serving.formats import OtherFormatError
 from serving.models import NotReadyError
 from serving.neighbours import LostError
+from serving.room import NoRoomError
 from serving.schemas import Problem
+from serving.service import RequestTooLargeError
 
 STATUS = {
     "bad-request": 400, "damaged": 400, "empty": 400, "multipart": 400,
@@ -27,6 +29,7 @@ STATUS = {
     "method-not-allowed": 405,
     "slow": 408,
     "body-too-large": 413, "too-large": 413, "too-many-files": 413,
+    "too-many-pixels": 413,
     "content-encoding": 415, "content-type": 415, "not-an-image": 415,
     "unsupported": 415,
     "range": 416,
@@ -46,6 +49,7 @@ SETTING = {
     "slow": "SERVING_READ_S",
     "too-many-connections": "SERVING_MAX_CONNECTIONS",
     "too-many-files": "SERVING_MAX_FILES",
+    "too-many-pixels": "SERVING_MAX_REQUEST_PIXELS",
 }
 """{code: environment variable that sets the limit}, where there is only one."""
 
@@ -92,11 +96,20 @@ def draining() -> RefusedError:
     return RefusedError("draining", "the server is shutting down", retry_after_s=1)
 
 
+def no_room(error: NoRoomError) -> RefusedError:
+    """Where others have what a request needs."""
+    return RefusedError(
+        "busy", f"{error}; try again in 1 s", limit=error.limit, seen=error.seen, retry_after_s=1
+    )
+
+
 def of_image(error: ImageError) -> RefusedError:
     """Why an image gets no answer."""
     if isinstance(error, DecoderDiedError):
         return RefusedError("decoder-died", str(error), retry_after_s=1)
     setting = f"SERVING_MAX_{error.what.upper()}" if error.what else None
+    if error.what == "memory":
+        setting = "SERVING_MEMORY"
     if isinstance(error, OtherFormatError):
         setting = "SERVING_FORMATS"
     return RefusedError(error.kind, str(error), limit=error.limit, seen=error.seen, setting=setting)
@@ -109,8 +122,8 @@ def install(app: FastAPI) -> None:
         return _refusal(request, error).response(request.scope["request_id"])
 
     for kind in (
-        RefusedError, ImageError, QueueFullError, NotReadyError, LostError, HTTPException,
-        RequestValidationError, torch.OutOfMemoryError,
+        RefusedError, ImageError, QueueFullError, NoRoomError, RequestTooLargeError, NotReadyError,
+        LostError, HTTPException, RequestValidationError, torch.OutOfMemoryError,
     ):  # fmt: skip
         app.add_exception_handler(kind, refused)
 
@@ -126,6 +139,13 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
                 "queue-full", f"the queue is full; try again in {error.retry_s} s",
                 limit=error.limit_views / VIEWS, seen=error.seen_views / VIEWS,
                 retry_after_s=error.retry_s,
+            )  # fmt: skip
+        case NoRoomError():
+            return no_room(error)
+        case RequestTooLargeError():
+            return RefusedError(
+                "too-many-pixels", f"{error}; send them in several requests",
+                limit=error.limit, seen=error.seen,
             )  # fmt: skip
         case NotReadyError() | LostError():
             return RefusedError("not-ready", f"not ready: {error}", retry_after_s=2)

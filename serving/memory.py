@@ -44,12 +44,22 @@ class _Group(NamedTuple):
     used: int
 
 
+def granted_bytes() -> int:
+    """Memory that this process and those beside it may take: the machine's, or less where a
+    container has less."""
+    return min([_machine("MemTotal"), *(group.granted for group in _groups())])
+
+
 def available_bytes() -> int:
     """Memory that can still be taken, with what the kernel would give up for it, and what this
     process has freed and kept."""
+    left = [_machine("MemAvailable"), *(group.granted - group.used for group in _groups())]
+    return min(left) + _freed_bytes()
+
+
+def _machine(name: str) -> int:
     lines = Path("/proc/meminfo").read_text().splitlines()
-    machine = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    return min([1024 * machine, *(g.granted - g.used for g in _groups())]) + _freed_bytes()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 def _freed_bytes() -> int:

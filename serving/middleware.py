@@ -11,7 +11,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
-from serving.errors import RefusedError, draining
+from serving.authentication import client_of
+from serving.errors import RefusedError, draining, no_room
+from serving.room import NoRoomError
 from serving.state import service_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -30,9 +32,6 @@ HEADERS = (
 )
 QUIET = {"/livez", "/readyz", "/startupz", "/metrics"}
 """Asked every few seconds, by who waits for the server: metrics count them, the log does not."""
-
-AT_ONCE = 16
-"""Requests of the largest size whose bodies are held in memory together."""
 
 log = logging.getLogger("serving.access")
 
@@ -75,6 +74,9 @@ class RequestMiddleware:
         except asyncio.CancelledError:  # by uvicorn, where SERVING_DRAIN_S have passed
             if not status:
                 await draining().response(request_id)(scope, receive, completed)
+        except NoRoomError as error:  # another client has come, which holds less
+            if not status:
+                await no_room(error).response(request_id)(scope, receive, completed)
         except Exception:
             logging.getLogger("serving").exception(
                 "internal error", extra={"request_id": request_id}
@@ -111,7 +113,8 @@ class RequestMiddleware:
 
 class BodyLimit:
     """Refuses bodies over `max_bytes` with 413: a declared length at once, a streamed one when it
-    passes the limit. Refuses with 429 what would make all bodies together too large.
+    passes the limit. Refuses with 429 what would make all bodies together too large, or more than
+    those of a client that needs the room and holds less.
 
     FastAPI's own `max_body_size` answers in plain text, and replaces what our handlers would say.
     """
@@ -119,7 +122,6 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
-        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,28 +132,17 @@ class BodyLimit:
             refusal = self._too_large(int(declared), f"{int(declared):,}")
             await refusal.response(scope["request_id"])(scope, receive, send)
             return
-        seen = 0
+        connection = HTTPConnection(scope)
+        with service_of(connection).bodies.hold(client_of(connection)) as held:
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            length = len(message.get("body", b""))
-            seen += length
-            self.held_bytes += length
-            if seen > self.max_bytes:
-                raise self._too_large(seen, f"at least {seen:,}")
-            if self.held_bytes > AT_ONCE * self.max_bytes:
-                raise RefusedError(
-                    "busy",
-                    "too many uploads are arriving at once; try again in 1 s",
-                    retry_after_s=1,
-                )
-            return message
+            async def counted() -> Message:
+                message = await receive()
+                held.grow(len(message.get("body", b"")))
+                if held.amount > self.max_bytes:
+                    raise self._too_large(held.amount, f"at least {held.amount:,}")
+                return message
 
-        try:
             await self.app(scope, counted, send)
-        finally:
-            self.held_bytes -= seen
 
     def _too_large(self, seen: int, found: str) -> RefusedError:
         return RefusedError(

@@ -13,6 +13,7 @@ from alexnet.command import UserError
 from alexnet.predictor import Predictor, pass_bytes
 from alexnet.similar import FOLDER
 from serving import memory, metrics
+from serving.budget import Budget
 from serving.neighbours import Neighbours
 from serving.schemas import ModelName
 
@@ -58,6 +59,8 @@ class Models:
         self.served = served
         self.passes = 1
         """Forward passes that run at once."""
+        self.budget: Budget | None = None
+        """What a model may take; None where nobody says."""
         self.prepare: Callable[[Served], Awaitable[None]] | None = None
         """Awaited for each model that is loaded, before it answers."""
         self.failed: str | None = None
@@ -112,6 +115,14 @@ class Models:
     def _load(self, directories: tuple[Path, ...]) -> Served:
         """Raises UserError, where memory is short before much of it is taken."""
         abouts = [checkpoint.read_about(checkpoint.current(path)) for path in directories]
+        if self.budget and not self.budget.is_enough(abouts):
+            with_it, total = self.budget.without_images(abouts), self.budget.total
+            raise MemoryShortError(
+                f"{', '.join(map(str, directories))}: with it a server process takes up to "
+                f"{with_it / 1e9:.1f} GB before it sees an image, and may take {total / 1e9:.1f} "
+                "GB; raise SERVING_MEMORY, or what the container is granted, or publish a smaller "
+                "network"
+            )
         ours = self.served.predictor.abouts if self.served else []
         # Twice the weights: as they are read, and as tensors. Passes take over what others took.
         more = max(map(pass_bytes, abouts)) - max(map(pass_bytes, ours), default=0)

@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from typer import Option
 
 from alexnet.formats import FORMATS, HEIF_REMEDY, readable
-from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, Limits
+from alexnet.pixels import MAX_PIXELS, MOST_PIXELS
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#,]+")
@@ -67,7 +67,12 @@ class Settings(BaseSettings):
     """Processor threads of one forward pass; 0 takes half the cores of the process, so that two
     batches run at once. All cores answer a single request sooner, but fewer requests a second."""
     decoders: int = Field(0, ge=0)
-    """Decoder processes of each server process; 0 takes as many as it has cores."""
+    """Decoder processes of each server process; 0 takes as many as it has cores, and at least two:
+    one is kept from large images."""
+    memory: Annotated[ByteSize, Option(metavar="SIZE")] = Field(ByteSize(0), ge=0)
+    """The memory for all server processes and their decoders, such as 3GiB; 0 takes what the
+    container grants, or the machine has. What is left beside the model bounds the uploads that
+    are held and the images that are decoded at once."""
     cors: Annotated[tuple[str, ...], NoDecode, Option(metavar="ORIGIN")] = ()
     """Origins whose web pages may ask this server from the browser (CORS), such as
     https://example.org, or * for all; can be repeated. None by default."""
@@ -82,7 +87,12 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(20_000_000, ge=1024)
     """The most bytes of one request."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)
-    """The most pixels (width x height) of one image. A decoder may take 20 bytes for each."""
+    """The most pixels (width x height) of one image."""
+    max_whole_pixels: int = Field(0, ge=0, le=MOST_PIXELS)
+    """The most pixels of one image in a format that cannot be decoded at a smaller size, which all
+    are but JPEG; 0 takes half of --max-pixels. A decoder may take 20 bytes for each."""
+    max_request_pixels: int = Field(0, ge=0)
+    """The most pixels of all images in one request; 0 takes four times --max-pixels."""
     max_aspect: float = Field(30, ge=1)
     """The long side of an image divided by its short side may not be more than this."""
     formats: Annotated[tuple[str, ...], NoDecode] = ("JPEG", "PNG", "WEBP")
@@ -159,9 +169,19 @@ class Settings(BaseSettings):
             )
         return self
 
+    def pixels_of(self, form: str) -> int:
+        """The most pixels of one image in a format."""
+        if form == "JPEG":
+            return self.max_pixels
+        return min(self.max_pixels, self.max_whole_pixels or self.max_pixels // 2)
+
     @property
-    def limits(self) -> Limits:
-        return Limits(pixels=self.max_pixels, aspect=self.max_aspect)
+    def pixels_of_request(self) -> int:
+        return self.max_request_pixels or 4 * self.max_pixels
+
+    @property
+    def decoder_processes(self) -> int:
+        return self.decoders or max(2, self.cores)
 
     @property
     def pass_threads(self) -> int:

@@ -66,7 +66,8 @@ async def read(request: Request, max_files: int) -> Upload:
     _check_encoding(request)
     sent_as = request.headers.get("content-type", "")
     kind = sent_as.partition(";")[0].strip().lower()
-    body = await request.body()
+    # Not request.body(), which keeps it beside the images for as long as they wait.
+    body = b"".join([piece async for piece in request.stream()])
     if kind == "multipart/form-data":
         named = BOUNDARY.search(sent_as)
         boundary = (named["quoted"] or named["bare"] or "") if named else ""

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import struct
 import tarfile
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ def test_health(client: TestClient) -> None:
         (b"GIF89a no more", 415, "not an image of a supported format (JPEG, PNG, WEBP)"),
         (b"<svg/>", 415, "not an image of a supported format (JPEG, PNG, WEBP)"),
         (png()[:-40], 400, "damaged or cut short"),
-        (png((9000, 9000)), 413, "81,000,000 pixels; the limit is 67,108,864"),
+        (png((9000, 9000)), 413, "81,000,000 pixels; the limit for PNG is 33,554,432"),
         (b"\0" * 300_000, 413, "the limit is 300,000"),
     ],
     ids=["empty", "format", "text", "truncated", "bomb", "large"],
@@ -125,6 +126,20 @@ def test_an_image_of_another_format_is_told_its_format_and_the_setting(
     models = Models((), Served(Predictor([checkpoint])))
     with TestClient(create_app(settings, models)) as told:
         assert post(told, encoded(kind)).is_success
+
+
+def test_the_pixels_of_a_request_are_counted_before_any_is_decoded(client: TestClient) -> None:
+    declares = png()[:16] + struct.pack(">II", 5000, 5000) + png()[24:]
+    response = client.post("/classify", files=[("file", ("photo", declares))] * 11)
+    assert response.status_code == 413
+    problem = response.json()
+    assert (problem["code"], problem["setting"]) == (
+        "too-many-pixels", "SERVING_MAX_REQUEST_PIXELS",
+    )  # fmt: skip
+    assert (problem["limit"], problem["seen"]) == (2**28, 11 * 5000**2)
+    assert "275,000,000 pixels together; the limit is 268,435,456" in problem["detail"]
+    one_by_one = client.post("/classify", files=[("file", ("photo", declares))] * 2).json()
+    assert {result["problem"]["code"] for result in one_by_one["results"]} == {"unsupported"}
 
 
 @pytest.mark.parametrize(

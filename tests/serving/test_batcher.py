@@ -51,9 +51,9 @@ async def until(condition: Callable[[], object]) -> None:
 def test_a_batch_is_what_queued_while_the_last_one_ran() -> None:
     async def test(batcher: Batcher) -> None:
         model = Model()
-        tasks = [asyncio.create_task(batcher(model, image(0), 10))]
+        tasks = [asyncio.create_task(batcher(model, image(0), "client", 10))]
         await until(lambda: model.batches)
-        tasks += [asyncio.create_task(batcher(model, image(n), 10)) for n in range(1, 7)]
+        tasks += [asyncio.create_task(batcher(model, image(n), "client", 10)) for n in range(1, 7)]
         await asyncio.sleep(0.01)
         model.go.set()
         assert [int(answer) for answer in await asyncio.gather(*tasks)] == list(range(7))
@@ -66,11 +66,11 @@ def test_only_works_alike_share_a_batch_and_none_is_passed_over() -> None:
     async def test(batcher: Batcher) -> None:
         model, other = Model(), Model()
         other.go.set()
-        first = asyncio.create_task(batcher(model, image(0), 10))
+        first = asyncio.create_task(batcher(model, image(0), "client", 10))
         await until(lambda: model.batches)
         works = [(model, 1), (other, 2), (model, 3), (other, 4)]
-        tasks = [asyncio.create_task(batcher(m, image(n), 10)) for m, n in works]
-        tasks += [asyncio.create_task(batcher(model, image(5), 10, "an argument"))]
+        tasks = [asyncio.create_task(batcher(m, image(n), "client", 10)) for m, n in works]
+        tasks += [asyncio.create_task(batcher(model, image(5), "client", 10, "an argument"))]
         await asyncio.sleep(0.01)
         model.go.set()
         assert [int(answer) for answer in await asyncio.gather(first, *tasks)] == list(range(6))
@@ -83,7 +83,7 @@ def test_only_works_alike_share_a_batch_and_none_is_passed_over() -> None:
 def test_lanes_run_at_once() -> None:
     async def test(batcher: Batcher) -> None:
         model = Model()
-        tasks = [asyncio.create_task(batcher(model, image(n), 40)) for n in range(2)]
+        tasks = [asyncio.create_task(batcher(model, image(n), "client", 40)) for n in range(2)]
         await until(lambda: len(model.batches) == 2)
         model.go.set()
         await asyncio.gather(*tasks)
@@ -95,7 +95,7 @@ def test_a_work_larger_than_a_batch_runs_alone() -> None:
     async def test(batcher: Batcher) -> None:
         model = Model()
         model.go.set()
-        assert int(await batcher(model, image(3), 101)) == 3
+        assert int(await batcher(model, image(3), "client", 101)) == 3
 
     run(test)
 
@@ -103,9 +103,9 @@ def test_a_work_larger_than_a_batch_runs_alone() -> None:
 def test_what_nobody_waits_for_leaves_the_queue() -> None:
     async def test(batcher: Batcher) -> None:
         model = Model()
-        first = asyncio.create_task(batcher(model, image(0), 10))
+        first = asyncio.create_task(batcher(model, image(0), "client", 10))
         await until(lambda: model.batches)
-        gone, stays = (asyncio.create_task(batcher(model, image(n), 10)) for n in (1, 2))
+        gone, stays = (asyncio.create_task(batcher(model, image(n), "client", 10)) for n in (1, 2))
         await asyncio.sleep(0.01)
         gone.cancel()
         await asyncio.sleep(0.01)
@@ -124,8 +124,8 @@ def test_a_failing_batch_fails_its_own_and_no_other() -> None:
         model = Model()
         model.go.set()
         with pytest.raises(RuntimeError, match="out of memory"):
-            await batcher(broken, image(1), 10)
-        assert int(await batcher(model, image(2), 10)) == 2
+            await batcher(broken, image(1), "client", 10)
+        assert int(await batcher(model, image(2), "client", 10)) == 2
 
     run(test)
 
@@ -140,9 +140,11 @@ def test_a_batch_without_memory_is_tried_once_more_in_halves() -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return image_N3HW[:, 0, 0, 0]
 
-        first = asyncio.create_task(batcher(model, image(9), 10))  # while it runs they queue up
+        first = asyncio.create_task(
+            batcher(model, image(9), "client", 10)
+        )  # while it runs they queue up
         await until(lambda: model.batches)
-        tasks = [asyncio.create_task(batcher(short, image(n), 10)) for n in range(3)]
+        tasks = [asyncio.create_task(batcher(short, image(n), "client", 10)) for n in range(3)]
         await asyncio.sleep(0.01)
         model.go.set()
         assert [int(answer) for answer in await asyncio.gather(first, *tasks)] == [9, 0, 1, 2]
@@ -161,8 +163,8 @@ def test_where_not_even_half_a_batch_has_memory_the_log_names_the_remedy(
         model = Model()
         model.go.set()
         with pytest.raises(torch.OutOfMemoryError):
-            await batcher(short, image(1), 10)
-        assert int(await batcher(model, image(2), 10)) == 2
+            await batcher(short, image(1), "client", 10)
+        assert int(await batcher(model, image(2), "client", 10)) == 2
 
     run(test)
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
@@ -172,7 +174,7 @@ def test_where_not_even_half_a_batch_has_memory_the_log_names_the_remedy(
 def test_a_function_runs_once_in_each_lane_after_its_batch() -> None:
     async def test(batcher: Batcher) -> None:
         model, threads = Model(), list[int]()
-        batches = [asyncio.create_task(batcher(model, image(n), 40)) for n in range(2)]
+        batches = [asyncio.create_task(batcher(model, image(n), "client", 40)) for n in range(2)]
         await until(lambda: len(model.batches) == 2)
         ran = asyncio.create_task(batcher.in_each_lane(lambda: threads.append(get_ident())))
         await asyncio.sleep(0.01)
@@ -186,17 +188,20 @@ def test_a_function_runs_once_in_each_lane_after_its_batch() -> None:
 
 def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     async def test(batcher: Batcher) -> None:
-        with batcher.room(20):
-            batcher.check_room()
-            with pytest.raises(QueueFullError) as refused, batcher.room(11):
+        with batcher.room("client", 20):
+            batcher.check_room("client")
+            with pytest.raises(QueueFullError) as refused, batcher.room("client", 11):
                 pass
             assert refused.value.retry_s >= 1
             assert (refused.value.limit_views, refused.value.seen_views) == (30, 31)
-            with batcher.room(10), pytest.raises(QueueFullError):
-                batcher.check_room()
-        with batcher.room(30):
+            with batcher.room("client", 10), pytest.raises(QueueFullError):
+                batcher.check_room("client")
+        with batcher.room("client", 30):
             pass
-        with batcher.room(111), pytest.raises(QueueFullError):  # as an occlusion map takes
-            batcher.check_room()
+        with (
+            batcher.room("client", 111),
+            pytest.raises(QueueFullError),
+        ):  # as an occlusion map takes
+            batcher.check_room("client")
 
     run(test, capacity_views=30)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from alexnet.checkpoint import Checkpoint
-from alexnet.pixels import ImageError, whole_image
+from alexnet.pixels import ImageError, Limits, whole_image
 from alexnet.views import probabilities
 from serving.settings import Settings
 from tests.serving.conftest import SIZE, Server, wait_for
@@ -22,7 +22,7 @@ from tests.serving.conftest import SIZE, Server, wait_for
 MOST_GROWTH = 128 * 2**20
 """Most that a server keeps: less than one large image takes, decoded."""
 FORMATS = Settings(model=("unused",)).formats
-LIMITS = Settings(model=("unused",)).limits
+LIMITS = Limits(aspect=Settings(model=("unused",)).max_aspect)
 
 
 def expected(checkpoint: Checkpoint, data: bytes) -> np.ndarray | None:
@@ -108,12 +108,14 @@ def frames(count: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "status", "setting"),
     [
-        (lambda: png(20000, 20000), 413, "SERVING_MAX_PIXELS"),
-        (lambda: png(8200, 8200), 413, "SERVING_MAX_PIXELS"),
-        (lambda: png(8190, 8190), 200, None),
+        (lambda: png(20000, 20000), 413, "SERVING_MAX_WHOLE_PIXELS"),
+        (lambda: png(5800, 5800), 413, "SERVING_MAX_WHOLE_PIXELS"),
+        (lambda: png(5790, 5790), 200, None),
         (lambda: saved(Image.new("RGB", (8190, 8190)), "JPEG"), 200, None),
         (lambda: saved(Image.new("RGB", (8190, 8190)), "JPEG", progressive=True), 200, None),
-        (lambda: saved(Image.new("RGB", (8190, 8190)), "WEBP"), 200, None),
+        (lambda: saved(Image.new("RGB", (5790, 5790)), "WEBP"), 200, None),
+        (lambda: saved(Image.new("RGB", (5800, 5800)), "WEBP"), 413, "SERVING_MAX_WHOLE_PIXELS"),
+        (lambda: saved(Image.new("RGB", (8200, 8200)), "JPEG"), 413, "SERVING_MAX_PIXELS"),
         (lambda: png(1, 2000), 413, "SERVING_MAX_ASPECT"),
         (lambda: png(60000, 1), 413, "SERVING_MAX_ASPECT"),
         (lambda: png(3000, 100), 200, None),

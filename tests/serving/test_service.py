@@ -31,8 +31,12 @@ def test_the_queue_holds_eight_batches_of_the_device_or_what_it_is_told(
     monkeypatch.setattr("serving.service.default_device", lambda: torch.device(device))
     service = Service(Settings(model=("unused",), **settings), Models(()))
     assert service.queue_pictures == images
-    with service.batcher.room(10 * images), pytest.raises(QueueFullError):
-        service.batcher.check_room()
+
+    async def fill() -> None:
+        with service.batcher.room("client", 10 * images), pytest.raises(QueueFullError):
+            service.batcher.check_room("client")
+
+    asyncio.run(fill())
 
 
 def test_where_one_image_fails_in_the_model_room_is_held_until_all_have_ended(
@@ -57,16 +61,18 @@ def test_where_one_image_fails_in_the_model_room_is_held_until_all_have_ended(
         service = Service(settings, Models((), served))
         running = asyncio.create_task(service.batcher.run())
         async with asyncio.timeout(PATIENCE_S):
-            answer = asyncio.create_task(service.classify(served, [jpeg, jpeg], Views.TEN))
+            answer = asyncio.create_task(
+                service.classify(served, [jpeg, jpeg], Views.TEN, "client")
+            )
             while len(calls) < 2:
                 await asyncio.sleep(0.01)
             assert not answer.done()
             with pytest.raises(QueueFullError):
-                service.batcher.check_room()
+                service.batcher.check_room("client")
             go.set()
             with pytest.raises(RuntimeError, match="out of memory"):
                 await answer
-        service.batcher.check_room()
+        service.batcher.check_room("client")
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

@@ -77,7 +77,11 @@ def test_heic_without_what_reads_it_is_refused_with_the_remedy(written: str) -> 
 
 
 def test_the_limit_of_pixels_goes_up_as_far_as_its_ceiling() -> None:
-    assert Settings(model="m", max_pixels=MOST_PIXELS).limits.pixels == MOST_PIXELS
+    most = Settings(model="m", max_pixels=MOST_PIXELS)
+    assert most.pixels_of("JPEG") == MOST_PIXELS
+    assert most.pixels_of("PNG") == MOST_PIXELS // 2
+    assert Settings(model="m", max_pixels=100).pixels_of_request == 400
+    assert Settings(model="m", max_pixels=100, max_whole_pixels=900).pixels_of("WEBP") == 100
     with pytest.raises(ValidationError, match="less than or equal to 268435456"):
         Settings(model="m", max_pixels=MOST_PIXELS + 1)
 
