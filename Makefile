@@ -11,7 +11,7 @@ DEVICE ?= cuda
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-long smoke lint audit bench bench-plateau bench-loader bench-step bench-serving gpu clean
+.PHONY: help demo test test-slow test-long smoke lint audit lock bench bench-plateau bench-loader bench-step bench-serving gpu clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ lint: .venv/dev  ## style, types, and which room may import which
 
 audit: .venv/dev  ## vulnerabilities known of the pinned versions, where a database can be reached
 	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/audit
+
+lock: .venv/run  ## what the container images install, by hash, after a change of versions; asks PyPI
+	@$(PIP) uv
+	@PATH="$(CURDIR)/$(BIN):$$PATH" deploy/lock
 
 bench: .venv/run  ## three networks on Imagenette as in BENCHMARKS.md; DATA=folder holds train/ and val/
 	@test -d "$(DATA)/train" || { echo "make bench DATA=folder: with train/ and val/"; exit 2; }

@@ -86,6 +86,7 @@ configurations() {
 }
 
 build() {
+  local package image
   # Where Docker Hub cannot be reached: Debian's Prometheus instead of the official image.
   docker build --quiet --tag "$PROMETHEUS_IMAGE" - <<'DOCKERFILE' &
 FROM python:3.11-slim-bookworm
@@ -100,6 +101,22 @@ DOCKERFILE
   for package in ray nvidia.dali; do
     says "No module named" docker run --rm alexnet-api python -c "import $package"
   done
+  for image in ray api; do bill_of_materials $image; done
+}
+
+bill_of_materials() { # bill_of_materials IMAGE
+  docker run --rm --entrypoint tar alexnet-"$1" -C /usr/share/sbom -c . | tar -x -C "$work"
+  python3 - "$work" <<'PYTHON'
+import json, pathlib, re, sys
+python, debian = (
+    {each["name"]: each["version"] for each in json.loads(path.read_text())["components"]}
+    for path in map(pathlib.Path(sys.argv[1]).joinpath, ("python.cdx.json", "debian.cdx.json"))
+)
+pinned = re.search("^torch==(.*)$", pathlib.Path("constraints.txt").read_text(), re.MULTILINE)[1]
+assert python["torch"].split("+")[0] == pinned, python["torch"]
+assert "libc6" in debian and "cyclonedx-bom" not in python
+print(f"{len(python)} packages of Python and {len(debian)} of Debian are listed")
+PYTHON
 }
 
 rules() {

@@ -110,3 +110,14 @@ def test_an_image_is_built_by_one_service() -> None:
     for service in SERVICES.values():
         if service["image"] in built and "build" not in service:
             assert service["pull_policy"] == "never"
+
+
+def test_the_example_of_settings_names_the_defaults() -> None:
+    example = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
+    used = re.findall(r"\$\{([A-Z_]+):?-([^{}]*)\}", (ROOT / "docker-compose.yml").read_text())
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    used += re.findall(r"^FROM \$\{([A-Z_]+):-(.*)\} ", dockerfile, re.M)
+    defaults = {name: value for name, value in used if value}
+    assert defaults["PYTHON_IMAGE"]
+    for name, value in defaults.items():
+        assert example[name] == value or name in {"PHOTOGRAPHS", "API_KEYS"}, name
