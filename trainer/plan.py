@@ -11,9 +11,10 @@ from pipeline.shard import RECORDS
 from pipeline.sources import WORDS, open_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
-from trainer.arguments import Train
+from trainer.arguments import TORCHVISION, Train, is_torchvision
 from trainer.loop import towers
 from trainer.on_ray.resources import Resources
+from trainer.publishing.official import publish_official
 from trainer.recipe import Recipe, Start
 from trainer.run import Run, RunError
 
@@ -26,12 +27,16 @@ def recipe_changes(options: Train) -> list[tuple[str, Any]]:
 
 
 def starting_model(options: Train) -> Start | None:
-    """The published model, at its current step, that the run starts from. Its crops are taken from
+    """The published model, at its current step, that the run starts from; torchvision's is fetched
+    and published first where that has not been done. Its crops are taken from
     images of the size of the packed dataset, else of the size that the model was trained on. Raises
     UserError where there is no whole model, and where the crop does not fit into the images."""
     if options.init_from is None:
         return None
-    published = current(options.init_from).absolute()
+    model = options.init_from
+    if is_torchvision(model):
+        model = publish_official(TORCHVISION, None, options.models).directory
+    published = current(model).absolute()
     about = load(published).about
     if not (options.data / "manifest.json").exists():
         return Start(published, about.network, about.size)

@@ -78,7 +78,7 @@ def publish_import(
     `mean` as `read_mean` takes it, for Caffe only; `classes` as `read_classes` does. Raises
     ForeignError, also where `name` is taken.
     """
-    if (models / name).exists():
+    if is_published(models / name):
         raise ForeignError(
             f"{models / name}: this model exists already; choose another --name, or remove it"
         )
@@ -109,6 +109,11 @@ def publish_import(
         versions={"torch": version("torch")},
     )
     return checkpoint.save(model, imported.mean_3HW, about, models, imported.whole_mean_3SS)
+
+
+def is_published(model: Path) -> bool:
+    """Whether models/NAME has a model; of one whose publication was interrupted it has none."""
+    return (model / "current.json").exists()
 
 
 def from_torchvision(content: Any, file: Path) -> Imported:

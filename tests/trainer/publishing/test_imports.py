@@ -365,6 +365,7 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
         tmp_path / "run.pth", "torchvision", tmp_path / "small.npy"
     )
     (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "current.json").touch()
     assert "models/x: this model exists already; choose another --name" in refusal(
         tmp_path / "run.pth", "torchvision"
     )
