@@ -20,7 +20,7 @@ from pipeline.sources import WORDS
 from pipeline.split import Damage
 from trainer.on_ray.dashboard import ADDRESS
 from trainer.on_ray.dashboard import VARIABLE as ADDRESS_VARIABLE
-from trainer.recipe import RECIPES, VARIABLE, parse
+from trainer.recipe import RECIPES, VARIABLE, Frozen, parse
 from trainer.run import NAME, Resume, Run
 
 Device = Literal["auto", "cpu", "gpu"]
@@ -142,6 +142,9 @@ class Train(OfModels, OfRuns, OfRecipe):
     init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
     """A published model to start from: its network, and its weights but for the classifier's. Or
     the word torchvision, as of `alexnet import`."""
+    freeze: Annotated[Frozen, Option(metavar="LAYERS")] = ()
+    """Layers that keep the weights they start with, as conv1,conv2, or conv for all convolutions.
+    What comes before the first of the others costs no backward pass."""
     micro_batch: PositiveInt | None = None
     """The most samples a worker computes at once, to save memory. The batch and the weights stay
     the same."""

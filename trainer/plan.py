@@ -15,14 +15,14 @@ from trainer.arguments import TORCHVISION, Train, is_torchvision
 from trainer.loop import towers
 from trainer.on_ray.resources import Resources
 from trainer.publishing.official import publish_official
-from trainer.recipe import Recipe, Start
+from trainer.recipe import CONVOLUTIONS, Recipe, Start
 from trainer.run import Run, RunError
 
 
 def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe, for `resolve`."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
-    short["schedule.kind"] = options.schedule
+    short |= {"schedule.kind": options.schedule, "freeze": options.freeze or None}
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
@@ -144,6 +144,11 @@ def _check_workers(run: Run, resources: Resources) -> None:
             raise RunError(
                 "--parallelism towers keeps its number of workers; give --workers one number, "
                 "not a range"
+            )
+        if {*run.recipe.frozen, "conv1"} >= {*CONVOLUTIONS[:5], "fc6", "fc7"}:
+            raise RunError(
+                "--parallelism towers has nothing for the second tower to learn where all layers "
+                "but fc8, or conv1 and fc8, are frozen; use --parallelism data"
             )
     if run.gpu and fewest > resources.gpus:
         has, lower = (

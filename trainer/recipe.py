@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, AlexNetConfig
@@ -17,8 +24,27 @@ VARIABLE = "ALEXNET_RECIPE_"
 """Environment variables that start so override a recipe: ALEXNET_RECIPE_NETWORK__WIDTH=0.5."""
 
 
+Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"]
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
+
+
 class RecipeError(UserError):
     """A recipe that cannot be read; the text names where it comes from and the remedy."""
+
+
+def _listed(layers: Any) -> Any:
+    """conv1,conv2 -> [conv1, conv2]; of a list, each of its words."""
+    words = [layers] if isinstance(layers, str) else layers
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        return layers
+    return [name.strip() for word in words for name in word.split(",")]
+
+
+Frozen = Annotated[
+    tuple[Literal["conv", "conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7"], ...],
+    BeforeValidator(_listed),
+]
+"""Layers by name; conv means all convolutions. fc8 is the classifier, and always learns."""
 
 
 class Recipe(BaseModel):
@@ -46,6 +72,8 @@ class Recipe(BaseModel):
     """Part of the run after which images keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
     """Part of the run after which conv1 is frozen; late in 2012."""
+    freeze: Frozen = ()
+    """Layers that keep the weights they start with."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast on hardware that multiplies in it, else float32."""
     gradients: Literal["fp32", "bf16"] = "fp32"
@@ -59,7 +87,16 @@ class Recipe(BaseModel):
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
                 "from an image of that size; make it smaller, or the images larger"
             )
+        if "conv6" in self.freeze and not self.network.sixth_conv:
+            raise ValueError("there is no layer conv6 in this network; leave it out")
         return self
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The layers of `freeze`, from the image on."""
+        asked = {*self.freeze, *(CONVOLUTIONS if "conv" in self.freeze else ())}
+        there = CONVOLUTIONS if self.network.sixth_conv else CONVOLUTIONS[:5]
+        return tuple(layer for layer in (*there, "fc6", "fc7") if layer in asked)
 
 
 class Start(NamedTuple):

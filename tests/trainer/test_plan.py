@@ -31,9 +31,10 @@ def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     changes = {"micro_batch": 8, "keep": 3, "retries": 5, "damage": "replace",
                "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2",
                "deterministic": True, "save_every": 9}  # fmt: skip
-    run = planned(photographs, tmp_path, PLAIN, epochs=7, **changes)
+    run = planned(photographs, tmp_path, PLAIN, epochs=7, freeze=["conv1,fc7"], **changes)
     assert {name: getattr(run, name) for name in changes} == changes | {"workers": (2, 2)}
     assert (run.recipe.epochs, run.recipe.network.classes) == (7, 3)
+    assert run.recipe.frozen == ("conv1", "fc7")
     listed = Dataset(tmp_path / "r" / "photographs")
     assert (run.data, run.dataset) == (listed.directory, listed.digest)
     assert Run.model_validate_json(run.model_dump_json()) == run
@@ -68,6 +69,11 @@ def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -
         ),
         (GPUS, {"workers": "3", "batch": 2}, "--workers is 3, more than the 2 images of a batch"),
         (GPUS, {"workers": "2:4", "parallelism": "towers"}, "give --workers one number"),
+        (
+            GPUS,
+            {"workers": "2", "parallelism": "towers", "freeze": "conv,fc6,fc7"},
+            "--parallelism towers has nothing for the second tower to learn",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(

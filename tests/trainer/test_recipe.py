@@ -77,6 +77,25 @@ def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
     assert recipe.size == small().size
 
 
+def test_layers_that_are_frozen() -> None:
+    def frozen(value: object, *others: tuple[str, object]) -> tuple[str, ...]:
+        return resolve("small", {}, [("freeze", value), *others]).frozen
+
+    five = ("conv1", "conv2", "conv3", "conv4", "conv5")
+    assert frozen([]) == ()
+    assert frozen("conv") == frozen(["fc6", "conv"])[:5] == five
+    assert (
+        frozen("fc7, conv2 ,conv1") == frozen(["fc7,conv2", "conv1"]) == ("conv1", "conv2", "fc7")
+    )
+    assert frozen("conv", ("network.sixth_conv", True)) == (*five, "conv6")
+    with pytest.raises(RecipeError, match="there is no layer conv6 in this network"):
+        frozen("conv6")
+    with pytest.raises(
+        RecipeError, match=r"--set freeze is fc8: expected 'conv', 'conv1', 'conv2'"
+    ):
+        frozen("fc8")
+
+
 def test_a_schedule_of_another_kind_is_taken_whole() -> None:
     recipe = resolve("paper", {}, [("schedule", {"kind": "plateau"}), ("schedule.patience", 7)])
     assert recipe.schedule.model_dump() == {

@@ -88,6 +88,7 @@ class Loop:
         if saved:
             self.network.load_state_dict(saved.weights)
         self.parallel = self._arranged()
+        self.parallel.freeze(*recipe.frozen)
         self.optimizer = SGD2012(
             self.parallel.module, recipe.rate, recipe.momentum, recipe.weight_decay
         )
