@@ -14,6 +14,7 @@ from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer.arguments import TORCHVISION, Train, is_torchvision
 from trainer.loop import towers
 from trainer.on_ray.resources import Resources
+from trainer.publishing.imports import FOLDED
 from trainer.publishing.official import publish_official
 from trainer.recipe import CONVOLUTIONS, Recipe, Start
 from trainer.run import Run, RunError
@@ -38,8 +39,9 @@ def starting_model(options: Train) -> Start | None:
         model = publish_official(TORCHVISION, None, options.models).directory
     published = current(model).absolute()
     about = load(published).about
+    folded = about.recipe.get("folded") or FOLDED.get(str(about.recipe.get("imported")), {})
     if not (options.data / "manifest.json").exists():
-        return Start(published, about.network, about.size)
+        return Start(published, about.network, about.size, folded)
     size = Dataset(options.data).manifest.size
     if size < about.network.crop:
         raise RunError(
@@ -47,7 +49,7 @@ def starting_model(options: Train) -> Start | None:
             f"{published} sees {about.network.crop} x {about.network.crop}; pack them with "
             f"--size {about.size}, as those it was trained on"
         )
-    return Start(published, about.network, size)
+    return Start(published, about.network, size, folded)
 
 
 def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:

@@ -60,6 +60,8 @@ class Recipe(BaseModel):
     epochs: int = Field(ge=1, lt=2**31)
     rate: float = Field(0.01, gt=0)
     """Learning rate of the weights at the start; biases learn twice as fast."""
+    layer_rates: dict[Layer, Annotated[float, Field(gt=0)]] = {}
+    """Factors of the learning rate, by layer, of its weights and biases; 1 where none is given."""
     schedule: Annotated[Schedule, Field(discriminator="kind")]
     warmup: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises to its full size."""
@@ -74,6 +76,9 @@ class Recipe(BaseModel):
     """Part of the run after which conv1 is frozen; late in 2012."""
     freeze: Frozen = ()
     """Layers that keep the weights they start with."""
+    folded: dict[Layer, tuple[Annotated[float, Field(gt=0)], ...]] = {}
+    """What an import multiplied the weights of a layer by, one factor or one for each colour: the
+    layer learns as its weights would have without. A run has it from the model it starts from."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast on hardware that multiplies in it, else float32."""
     gradients: Literal["fp32", "bf16"] = "fp32"
@@ -87,8 +92,11 @@ class Recipe(BaseModel):
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
                 "from an image of that size; make it smaller, or the images larger"
             )
-        if "conv6" in self.freeze and not self.network.sixth_conv:
+        if "conv6" in {*self.freeze, *self.layer_rates} and not self.network.sixth_conv:
             raise ValueError("there is no layer conv6 in this network; leave it out")
+        for layer, factors in self.folded.items():
+            if len(factors) not in ((1, 3) if layer == "conv1" else (1,)):
+                raise ValueError(f"folded.{layer} has {len(factors)} factors; expected 1")
         return self
 
     @property
@@ -107,6 +115,8 @@ class Start(NamedTuple):
     network: AlexNetConfig
     size: int
     """Rows and columns of the images that its crops are now taken from."""
+    folded: Mapping[str, Sequence[float]] = {}
+    """As in a recipe."""
 
     def differences(self, asked: AlexNetConfig) -> Iterator[str]:
         """The fields of `asked` that would make another network; the number of classes may differ,
@@ -190,7 +200,8 @@ def resolve(
             # The author's runs at twice the batch matched at twice the learning rate.
             batch = Recipe.model_validate(base.model_dump() | {"batch": overrides["batch"]}).batch
             overrides["rate"] = base.rate * batch / base.batch
-        resolved = Recipe.model_validate(_merged(base.model_dump(), overrides))
+        inherited = {"folded": start.folded} if start else {}
+        resolved = Recipe.model_validate(_merged(base.model_dump() | inherited, overrides))
     except ValidationError as error:
         raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
     if start and (fields := list(start.differences(resolved.network))):
@@ -216,6 +227,8 @@ def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
     source = _source(field, sources, recipe)
     if found.kind == "extra_forbidden":
         return f"{source}: a recipe has no field {field}; `alexnet recipe` prints those there are"
+    if place[-1:] == ["[key]"]:
+        return f"{source}: {found.reason}"
     return found.named(source)
 
 

@@ -1,5 +1,6 @@
 """What is asked for becomes a run of the cluster's resources, or is refused at once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipeline.dataset import Dataset
 from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
 from trainer.plan import find_dataset, make_run, recipe_changes, starting_model
+from trainer.publishing.imports import FOLDED
 from trainer.recipe import resolve
 from trainer.run import Run, RunError
 
@@ -103,6 +105,21 @@ def test_a_run_starts_with_the_network_of_a_model(
     assert run.init_from == two_models[0] / "00000007"
     assert run.recipe.network == load(two_models[0]).about.network
     assert starting_model(Train(data=Path("d"), name="r")) is None
+
+
+def test_a_run_learns_as_an_imported_model_would_have_without_its_folding(
+    publish: Callable, photographs: Path
+) -> None:
+    """Also one that starts from what such a run has published."""
+    for name, recipe in (
+        ("imported", {"imported": "torchvision"}),
+        ("tuned", {"folded": FOLDED["torchvision"], "rate": 0.1}),
+    ):
+        model = publish(name, crop=64, size=72)
+        about = model / "00000007" / "about.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"recipe": recipe}))
+        start = starting_model(Train(data=photographs, name="r", init_from=model))
+        assert resolve("small", {}, [], start).folded == FOLDED["torchvision"]
 
 
 def test_its_crops_are_taken_from_the_images_there_are(

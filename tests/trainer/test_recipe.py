@@ -77,6 +77,23 @@ def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
     assert recipe.size == small().size
 
 
+def test_learning_rates_by_layer(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("recipe: small\nlayer_rates: {conv1: 0.1, fc6: 0.5}")
+    recipe = resolve(
+        str(tmp_path / "mine.yaml"),
+        {VARIABLE + "LAYER_RATES__FC7": "0.2"},
+        [("layer_rates.fc6", 2)],
+    )
+    assert recipe.layer_rates == {"conv1": 0.1, "fc6": 2, "fc7": 0.2}
+    for field, value, text in (
+        ("layer_rates.conv9", 1, "--set layer_rates.conv9: expected 'conv1', 'conv2', .* or 'fc8'"),
+        ("layer_rates.conv1", 0, r"--set layer_rates.conv1 is 0: expected more than 0"),
+        ("layer_rates.conv6", 1, "there is no layer conv6 in this network"),
+    ):
+        with pytest.raises(RecipeError, match=text):
+            resolve("small", {}, [(field, value)])
+
+
 def test_layers_that_are_frozen() -> None:
     def frozen(value: object, *others: tuple[str, object]) -> tuple[str, ...]:
         return resolve("small", {}, [("freeze", value), *others]).frozen
