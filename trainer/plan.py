@@ -33,6 +33,11 @@ def starting_model(options: Train) -> Start | None:
     images of the size of the packed dataset, else of the size that the model was trained on. Raises
     UserError where there is no whole model, and where the crop does not fit into the images."""
     if options.init_from is None:
+        if options.recipe == "finetune":
+            raise RunError(
+                "--recipe finetune trains a model's weights on; give --init-from MODEL, or "
+                "--init-from torchvision, or another recipe"
+            )
         return None
     model = options.init_from
     if is_torchvision(model):

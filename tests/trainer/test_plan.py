@@ -105,6 +105,8 @@ def test_a_run_starts_with_the_network_of_a_model(
     assert run.init_from == two_models[0] / "00000007"
     assert run.recipe.network == load(two_models[0]).about.network
     assert starting_model(Train(data=Path("d"), name="r")) is None
+    with pytest.raises(RunError, match="finetune trains a model's weights on; give --init-from"):
+        starting_model(Train(data=Path("d"), name="r", recipe="finetune"))
 
 
 def test_a_run_learns_as_an_imported_model_would_have_without_its_folding(

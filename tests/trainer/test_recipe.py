@@ -15,6 +15,7 @@ from trainer.recipe import (
     RecipeError,
     Start,
     fast,
+    finetune,
     paper,
     parse,
     resolve,
@@ -53,6 +54,19 @@ def test_paper_is_config_170() -> None:
     )  # fmt: skip
     assert (recipe.network.towers, recipe.network.width, recipe.network.crop) == (2, 1, 224)
     assert recipe.colour_until < recipe.conv1_until < 1
+
+
+def test_finetune_has_the_rates_of_the_author_where_weights_are_taken_over() -> None:
+    """0.001, conv1 0.0001 and frozen at epoch 7 of 54; a tenth from 22 on, of that from 42 on."""
+    recipe = finetune()
+    rates = {layer: recipe.rate * factor for layer, factor in recipe.layer_rates.items()}
+    assert rates.pop("conv1") == pytest.approx(0.0001)
+    assert rates == dict.fromkeys(("conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), 0.001)
+    assert (54 * recipe.conv1_until, 54 * recipe.colour_until) == (7, 38)
+    factors = [recipe.schedule.at(epoch / 54, []).weights for epoch in (0, 21, 22, 41, 42, 54)]
+    assert factors == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    tenth = resolve("finetune", {}, [("layer_rates.fc6", 1), ("freeze", "conv")])
+    assert tenth.layer_rates == recipe.layer_rates | {"fc6": 1}
 
 
 def test_fast_learns_at_the_rate_of_paper_from_each_sample() -> None:
@@ -263,7 +277,9 @@ def test_any_file_makes_a_recipe_or_is_refused_in_a_line(
 
 
 def test_names_that_are_no_recipes() -> None:
-    with pytest.raises(RecipeError, match="no recipe 'large'; give paper, fast, small, or a file"):
+    with pytest.raises(
+        RecipeError, match="no recipe 'large'; give paper, fast, small, finetune, or a file"
+    ):
         resolve("large", {}, [])
     with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not valid YAML"):
         parse("{", "--set epochs")
