@@ -175,7 +175,8 @@ def finetune() -> Recipe:
     As the author's networks for Fall 2011 were brought to ILSVRC-2012, in parts of his 54 epochs
     (layer-params-146-2012-2011.cfg): a tenth of the learning rate where weights are taken over, a
     hundredth for conv1, which is frozen from epoch 7 on; drops at 22 and 42; colour noise off at
-    38. He had it from 1.2 million images. Of some hundred a batch of 128 would make a handful of
+    38. Caffe's models/finetune_flickr_style has the same 0.001 and 0.01, at a batch of 50. He had
+    1.2 million images. Of some hundred a batch of 128 would make a handful of
     steps an epoch: 32 make four times as many, and 30 epochs of 300 photographs are 300 steps.
     """
     taken_over = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
