@@ -355,6 +355,8 @@ bad_settings() {
     --entrypoint "ray-node worker" jobs
   says "cannot be opened or is empty: /run/ray/none" docker compose run --rm -T --no-deps \
     -e RAY_AUTH_TOKEN_PATH=/run/ray/none jobs status
+  says "put a copy from elsewhere at /app/cache/alexnet/" docker compose run --rm -T \
+    -e MODEL=torchvision -e ALEXNET_TORCHVISION_URL=file:///none torchvision
   says "port is already allocated" docker compose -p $COMPOSE_PROJECT_NAME-other up --detach api
   says "No space left" docker run --rm --tmpfs /app/datasets:size=200k,uid=10001 \
     -v "$work/images:/photographs:ro" --entrypoint python alexnet-ray -m pipeline pack /photographs datasets/mine

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,12 +20,19 @@ from pipeline.sources import WORDS
 from pipeline.split import Damage
 from trainer.on_ray.dashboard import ADDRESS
 from trainer.on_ray.dashboard import VARIABLE as ADDRESS_VARIABLE
-from trainer.recipe import RECIPES, VARIABLE, parse
+from trainer.recipe import RECIPES, VARIABLE, Frozen, parse
 from trainer.run import NAME, Resume, Run
 
 Device = Literal["auto", "cpu", "gpu"]
 Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
+TORCHVISION = "torchvision"
+"""The word for torchvision's official weights, and the name that their model has."""
+
+
+def is_torchvision(path: Path) -> bool:
+    """Whether what stands in the place of a path is the word."""
+    return str(path) == TORCHVISION and not path.exists()
 
 
 def _checked_name(name: str) -> str:
@@ -133,7 +140,11 @@ class Train(OfModels, OfRuns, OfRecipe):
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""
     init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
-    """A published model to start from: its network, and its weights but for the classifier's."""
+    """A published model to start from: its network, and its weights but for the classifier's. Or
+    the word torchvision, as of `alexnet import`."""
+    freeze: Annotated[Frozen, Option(metavar="LAYERS")] = ()
+    """Layers that keep the weights they start with, as conv1,conv2, or conv for all convolutions.
+    What comes before the first of the others costs no backward pass."""
     micro_batch: PositiveInt | None = None
     """The most samples a worker computes at once, to save memory. The batch and the weights stay
     the same."""
@@ -192,15 +203,29 @@ class Import(OfModels):
     """Publish torchvision's AlexNet, or Caffe's AlexNet or CaffeNet."""
 
     file: Annotated[Path, Argument()]
-    """A state dict (.pth or .safetensors), or Caffe's blobs (.caffemodel or .npz)."""
-    from_: Family
-    """Which of the three it is."""
-    name: Name
-    """The name of the model that is published."""
+    """A state dict (.pth or .safetensors), or Caffe's blobs (.caffemodel or .npz). Or the word
+    torchvision: its official weights are downloaded, checked, kept, and published once."""
+    from_: Family | None = None
+    """Which of the three it is. Needed for a file."""
+    name: Name | None = None
+    """The name of the model that is published. Needed for a file; the word's is torchvision."""
     classes: Path | None = None
-    """A file with the names of the classes, one a line, such as synset_words.txt."""
+    """A file with the names of the classes, one a line, such as synset_words.txt. The word has
+    ImageNet's."""
     mean: Path | None = None
     """The mean image of Caffe's model (.binaryproto, .npy or .npz)."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if is_torchvision(self.file):
+            if self.from_ not in (None, "torchvision") or self.mean is not None:
+                raise ValueError(
+                    "the word torchvision goes with neither --from nor --mean; leave them out"
+                )
+        elif self.from_ is None or self.name is None:
+            families = f"'--from'. Choose from: {', '.join(get_args(Family))}"
+            raise ValueError(f"Missing option {'--name' if self.from_ else families}")
+        return self
 
 
 class Export(Options):
@@ -315,7 +340,7 @@ COMMANDS = Commands(
         "import": Command(
             Import,
             "trainer.commands:import_model",
-            "alexnet import alexnet.pth --from torchvision --name tv --classes synset_words.txt",
+            "alexnet import torchvision",
         ),
         "export": Command(
             Export, "trainer.commands:export_model", "alexnet export models/mine mine.onnx"

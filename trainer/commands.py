@@ -14,6 +14,7 @@ from pipeline.cluster import cluster
 from pipeline.split import Damage
 from trainer.arguments import (
     COMMANDS,
+    TORCHVISION,
     Evaluate,
     Export,
     Import,
@@ -26,6 +27,7 @@ from trainer.arguments import (
     Stop,
     Submit,
     Train,
+    is_torchvision,
 )
 from trainer.on_ray.dashboard import VARIABLE
 from trainer.on_ray.jobs import Job, Jobs, listing
@@ -35,6 +37,7 @@ from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, s
 from trainer.publishing import weight_size
 from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
+from trainer.publishing.official import publish_official
 from trainer.publishing.publish import publish
 from trainer.recipe import resolve
 from trainer.report import draw_curves
@@ -147,10 +150,9 @@ def publish_run(options: Publish) -> int:
     return _published(publish(run, checkpoint, options.models))
 
 
-def _published(directory: Path) -> int:
-    print(
-        f"published {directory}; to serve it: alexnet serve --model {directory.parent}", flush=True
-    )
+def _published(directory: Path, new: bool = True) -> int:
+    done = "published" if new else "already published:"
+    print(f"{done} {directory}; to serve it: alexnet serve --model {directory.parent}", flush=True)
     return 0
 
 
@@ -167,6 +169,11 @@ def report(options: Report) -> int:
 
 
 def import_model(options: Import) -> int:
+    if is_torchvision(options.file):
+        official = publish_official(options.name or TORCHVISION, options.classes, options.models)
+        return _published(official.directory, new=official.new)
+    assert options.from_
+    assert options.name
     with weight_size.bounded(options.file, options.mean):
         directory = publish_import(
             options.file, options.from_, options.name, options.classes, options.mean, options.models

@@ -11,30 +11,42 @@ from pipeline.shard import RECORDS
 from pipeline.sources import WORDS, open_source
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
-from trainer.arguments import Train
+from trainer.arguments import TORCHVISION, Train, is_torchvision
 from trainer.loop import towers
 from trainer.on_ray.resources import Resources
-from trainer.recipe import Recipe, Start
+from trainer.publishing.imports import FOLDED
+from trainer.publishing.official import publish_official
+from trainer.recipe import CONVOLUTIONS, Recipe, Start
 from trainer.run import Run, RunError
 
 
 def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe, for `resolve`."""
     short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
-    short["schedule.kind"] = options.schedule
+    short |= {"schedule.kind": options.schedule, "freeze": options.freeze or None}
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
 
 def starting_model(options: Train) -> Start | None:
-    """The published model, at its current step, that the run starts from. Its crops are taken from
+    """The published model, at its current step, that the run starts from; torchvision's is fetched
+    and published first where that has not been done. Its crops are taken from
     images of the size of the packed dataset, else of the size that the model was trained on. Raises
     UserError where there is no whole model, and where the crop does not fit into the images."""
     if options.init_from is None:
+        if options.recipe == "finetune":
+            raise RunError(
+                "--recipe finetune trains a model's weights on; give --init-from MODEL, or "
+                "--init-from torchvision, or another recipe"
+            )
         return None
-    published = current(options.init_from).absolute()
+    model = options.init_from
+    if is_torchvision(model):
+        model = publish_official(TORCHVISION, None, options.models).directory
+    published = current(model).absolute()
     about = load(published).about
+    folded = about.recipe.get("folded") or FOLDED.get(str(about.recipe.get("imported")), {})
     if not (options.data / "manifest.json").exists():
-        return Start(published, about.network, about.size)
+        return Start(published, about.network, about.size, folded)
     size = Dataset(options.data).manifest.size
     if size < about.network.crop:
         raise RunError(
@@ -42,7 +54,7 @@ def starting_model(options: Train) -> Start | None:
             f"{published} sees {about.network.crop} x {about.network.crop}; pack them with "
             f"--size {about.size}, as those it was trained on"
         )
-    return Start(published, about.network, size)
+    return Start(published, about.network, size, folded)
 
 
 def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
@@ -139,6 +151,11 @@ def _check_workers(run: Run, resources: Resources) -> None:
             raise RunError(
                 "--parallelism towers keeps its number of workers; give --workers one number, "
                 "not a range"
+            )
+        if {*run.recipe.frozen, "conv1"} >= {*CONVOLUTIONS[:5], "fc6", "fc7"}:
+            raise RunError(
+                "--parallelism towers has nothing for the second tower to learn where all layers "
+                "but fc8, or conv1 and fc8, are frozen; use --parallelism data"
             )
     if run.gpu and fewest > resources.gpus:
         has, lower = (

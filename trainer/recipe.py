@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, AlexNetConfig
@@ -17,8 +24,27 @@ VARIABLE = "ALEXNET_RECIPE_"
 """Environment variables that start so override a recipe: ALEXNET_RECIPE_NETWORK__WIDTH=0.5."""
 
 
+Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"]
+CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
+
+
 class RecipeError(UserError):
     """A recipe that cannot be read; the text names where it comes from and the remedy."""
+
+
+def _listed(layers: Any) -> Any:
+    """conv1,conv2 -> [conv1, conv2]; of a list, each of its words."""
+    words = [layers] if isinstance(layers, str) else layers
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        return layers
+    return [name.strip() for word in words for name in word.split(",")]
+
+
+Frozen = Annotated[
+    tuple[Literal["conv", "conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7"], ...],
+    BeforeValidator(_listed),
+]
+"""Layers by name; conv means all convolutions. fc8 is the classifier, and always learns."""
 
 
 class Recipe(BaseModel):
@@ -34,6 +60,8 @@ class Recipe(BaseModel):
     epochs: int = Field(ge=1, lt=2**31)
     rate: float = Field(0.01, gt=0)
     """Learning rate of the weights at the start; biases learn twice as fast."""
+    layer_rates: dict[Layer, Annotated[float, Field(gt=0)]] = {}
+    """Factors of the learning rate, by layer, of its weights and biases; 1 where none is given."""
     schedule: Annotated[Schedule, Field(discriminator="kind")]
     warmup: float = Field(0, ge=0)
     """Epochs over which the learning rate first rises to its full size."""
@@ -46,6 +74,11 @@ class Recipe(BaseModel):
     """Part of the run after which images keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
     """Part of the run after which conv1 is frozen; late in 2012."""
+    freeze: Frozen = ()
+    """Layers that keep the weights they start with."""
+    folded: dict[Layer, tuple[Annotated[float, Field(gt=0)], ...]] = {}
+    """What an import multiplied the weights of a layer by, one factor or one for each colour: the
+    layer learns as its weights would have without. A run has it from the model it starts from."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bfloat16 autocast on hardware that multiplies in it, else float32."""
     gradients: Literal["fp32", "bf16"] = "fp32"
@@ -59,7 +92,19 @@ class Recipe(BaseModel):
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
                 "from an image of that size; make it smaller, or the images larger"
             )
+        if "conv6" in {*self.freeze, *self.layer_rates} and not self.network.sixth_conv:
+            raise ValueError("there is no layer conv6 in this network; leave it out")
+        for layer, factors in self.folded.items():
+            if len(factors) not in ((1, 3) if layer == "conv1" else (1,)):
+                raise ValueError(f"folded.{layer} has {len(factors)} factors; expected 1")
         return self
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The layers of `freeze`, from the image on."""
+        asked = {*self.freeze, *(CONVOLUTIONS if "conv" in self.freeze else ())}
+        there = CONVOLUTIONS if self.network.sixth_conv else CONVOLUTIONS[:5]
+        return tuple(layer for layer in (*there, "fc6", "fc7") if layer in asked)
 
 
 class Start(NamedTuple):
@@ -70,6 +115,8 @@ class Start(NamedTuple):
     network: AlexNetConfig
     size: int
     """Rows and columns of the images that its crops are now taken from."""
+    folded: Mapping[str, Sequence[float]] = {}
+    """As in a recipe."""
 
     def differences(self, asked: AlexNetConfig) -> Iterator[str]:
         """The fields of `asked` that would make another network; the number of classes may differ,
@@ -122,7 +169,36 @@ def small() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"paper": paper, "fast": fast, "small": small}
+def finetune() -> Recipe:
+    """What a model has learnt, for other classes of which there are some hundred photographs.
+
+    As the author's networks for Fall 2011 were brought to ILSVRC-2012, in parts of his 54 epochs
+    (layer-params-146-2012-2011.cfg): a tenth of the learning rate where weights are taken over, a
+    hundredth for conv1, which is frozen from epoch 7 on; drops at 22 and 42; colour noise off at
+    38. Caffe's models/finetune_flickr_style has the same 0.001 and 0.01, at a batch of 50. He had
+    1.2 million images. Of some hundred a batch of 128 would make a handful of
+    steps an epoch: 32 make four times as many, and 30 epochs of 300 photographs are 300 steps.
+    """
+    taken_over = ("conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
+    return Recipe(
+        name="finetune",
+        network=AlexNetConfig(),
+        size=256,
+        batch=32,
+        epochs=30,
+        layer_rates={"conv1": 0.01, **dict.fromkeys(taken_over, 0.1)},
+        schedule=Fixed(drops=((22 / 54, 0.1), (42 / 54, 0.01)), bias_drops=((22 / 54, 0.1),)),
+        colour_until=38 / 54,
+        conv1_until=7 / 54,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "paper": paper,
+    "fast": fast,
+    "small": small,
+    "finetune": finetune,
+}
 
 
 def resolve(
@@ -153,7 +229,8 @@ def resolve(
             # The author's runs at twice the batch matched at twice the learning rate.
             batch = Recipe.model_validate(base.model_dump() | {"batch": overrides["batch"]}).batch
             overrides["rate"] = base.rate * batch / base.batch
-        resolved = Recipe.model_validate(_merged(base.model_dump(), overrides))
+        inherited = {"folded": start.folded} if start else {}
+        resolved = Recipe.model_validate(_merged(base.model_dump() | inherited, overrides))
     except ValidationError as error:
         raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
     if start and (fields := list(start.differences(resolved.network))):
@@ -179,6 +256,8 @@ def _reason(found: Fault, sources: Mapping[str, str], recipe: str) -> str:
     source = _source(field, sources, recipe)
     if found.kind == "extra_forbidden":
         return f"{source}: a recipe has no field {field}; `alexnet recipe` prints those there are"
+    if place[-1:] == ["[key]"]:
+        return f"{source}: {found.reason}"
     return found.named(source)
 
 

@@ -135,6 +135,9 @@ def open_run(run: Run, resume: Resume) -> Run:
             f"run {run.name} began with another dataset than {run.data}; "
             f"resume it with that of {before.data}"
         )
+    # A run that began before there was this field goes on without.
+    recipe = run.recipe.model_copy(update={"folded": before.recipe.folded})
+    run = run.model_copy(update={"recipe": recipe})
     for field, old in before.recipe:
         if old != (new := getattr(run.recipe, field)) and field != "epochs":
             raise RunError(

@@ -1,4 +1,4 @@
-"""Archives from the net: resumed where they stopped, used only if they are the right ones."""
+"""Files from the net: resumed where they stopped, used only if they are the right ones."""
 
 import fcntl
 import hashlib
@@ -36,7 +36,7 @@ def unpacked(archive: Remote, folder: Path) -> Path:
     Whoever wants the same meanwhile, in this process or another, waits. Raises DatasetError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f"{folder.name}.lock")):
+    with alone(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             file = folder.with_name(archive.url.rpartition("/")[2])
             download(archive, file)
@@ -46,12 +46,19 @@ def unpacked(archive: Remote, folder: Path) -> Path:
 
 
 def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8)) -> None:
-    """Fetch a file to `path`, where it appears only whole.
+    """Fetch a file to `path`, where it appears only whole; one that was put there is taken if it is
+    the right one.
 
     What an earlier call got is not fetched again; when the connection breaks, the rest is asked for
-    again after each of `pauses_s`. For one caller at a time. Raises DatasetError.
+    again after each of `pauses_s`. Whether it is the rest of the same file, the SHA-256 tells. For
+    one caller at a time. Raises DatasetError.
     """
     if path.exists():
+        if (sha256 := _sha256(path)) != remote.sha256:
+            raise DatasetError(
+                f"{path}: the SHA-256 is {sha256}, not {remote.sha256}: this is not the file of "
+                f"{remote.url}; remove it, and run the same command to fetch that"
+            )
         return
     partial = path.with_name(f"{path.name}.partial")
     pauses = iter(pauses_s)
@@ -66,20 +73,24 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
                     raise DatasetError(
                         f"{remote.url}: {error} ({file.tell():,} of {remote.size:,} bytes have "
                         "arrived); check the connection and run the same command again, which "
-                        "fetches the rest, or unpack a copy from elsewhere and give its folder"
+                        f"fetches the rest, or put a copy from elsewhere at {path}, with the "
+                        f"SHA-256 {remote.sha256}"
                     ) from None
                 time.sleep(pause_s)
         file.flush()
         os.fsync(file.fileno())
-    with partial.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != remote.sha256:
+    if (sha256 := _sha256(partial)) != remote.sha256:
         partial.unlink()
         raise DatasetError(
             f"{remote.url}: the SHA-256 is {sha256}, not {remote.sha256}: the file was damaged or "
             "replaced on its way and has been removed; run the same command to fetch it again"
         )
     partial.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _append(remote: Remote, file: BinaryIO, progress: ProgressBar) -> None:
@@ -135,7 +146,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """One at a time; a killed process lets go."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,6 +1,9 @@
 """What docker-compose.yml may not lose: deploy/smoke.sh tries all of it in running containers."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,14 +49,14 @@ def test_the_server_shares_no_network_and_no_secret_with_ray() -> None:
     assert not any(each.startswith(("token", "runs", "datasets")) for each in api["volumes"])
 
 
-def test_only_the_download_reaches_other_machines() -> None:
+def test_only_downloads_reach_other_machines() -> None:
     shut = {"internal": True}
     published = {"driver_opts": {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
     networks = COMPOSE["networks"]
     ways_out = {name for name, options in networks.items() if options not in (shut, published)}
     assert ways_out == {"outside"}
     reaching = {name for name, each in SERVICES.items() if ways_out & {*each.get("networks", ())}}
-    assert reaching == {"imagenette"}
+    assert reaching == {"imagenette", "torchvision"}
     assert all("networks" in each or each["network_mode"] == "none" for each in SERVICES.values())
 
 
@@ -65,6 +68,46 @@ def test_what_decodes_foreign_files_has_nothing_to_steal(name: str) -> None:
     assert "env_file" not in service
 
 
+@pytest.mark.parametrize(
+    ("model", "imports"), [("torchvision", True), ("demo", False), ("a; b", False), ("", False)]
+)
+def test_the_weights_are_downloaded_where_their_model_is_asked_for(
+    model: str, imports: bool, tmp_path: Path
+) -> None:
+    """By the shell itself; the container of another model ends at once, and well."""
+    service = SERVICES["torchvision"]
+    assert service["restart"] == "no"
+    assert "profiles" not in service
+    assert service["environment"]["MODEL"] == "${MODEL:-demo}"
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    words = [word.replace("$$", "$") for word in service["entrypoint"]]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        words, env={"MODEL": model, "PATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ("-m trainer import torchvision\n" if imports else "")
+
+
+def test_what_downloads_the_weights_has_nothing_to_steal() -> None:
+    service = SERVICES["torchvision"]
+    assert service["volumes"] == ["cache:/app/cache", "models:/app/models"]
+    assert not {key for key in service["environment"] if "TOKEN" in key or "ADDRESS" in key}
+    assert "env_file" not in service
+    folders = re.findall(
+        r"install -d -o alexnet -g alexnet (.*) &&", (ROOT / "deploy/Dockerfile").read_text()
+    )
+    assert {"cache", "models"} <= {*folders[0].split()}, "or the volumes are root's"
+
+
+def test_the_server_comes_after_the_weights_and_without_them() -> None:
+    """`up --wait` takes a container that has ended for a failure, but where one depends on it."""
+    assert SERVICES["api"]["depends_on"] == {
+        "torchvision": {"condition": "service_completed_successfully", "required": False}
+    }
+
+
 def test_the_server_has_bounds_and_sees_its_own_settings_alone() -> None:
     api = SERVICES["api"]
     assert {"mem_limit", "cpus", "pids_limit"} <= api.keys()
@@ -72,7 +115,7 @@ def test_the_server_has_bounds_and_sees_its_own_settings_alone() -> None:
 
 
 def test_images_with_cuda_have_names_of_their_own() -> None:
-    assert GPU.keys() == {*RAY, *PACK, "api", "tensorboard"}
+    assert GPU.keys() == {*RAY, *PACK, "torchvision", "api", "tensorboard"}
     for name, service in GPU.items():
         assert service["image"] == SERVICES[name]["image"] + ":cuda"
         built = {"args": {"TORCH_INDEX": ""}} if "build" in SERVICES[name] else None

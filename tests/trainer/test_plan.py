@@ -1,5 +1,6 @@
 """What is asked for becomes a run of the cluster's resources, or is refused at once."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pipeline.dataset import Dataset
 from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
 from trainer.plan import find_dataset, make_run, recipe_changes, starting_model
+from trainer.publishing.imports import FOLDED
 from trainer.recipe import resolve
 from trainer.run import Run, RunError
 
@@ -31,9 +33,10 @@ def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     changes = {"micro_batch": 8, "keep": 3, "retries": 5, "damage": "replace",
                "hw_decoder_load": 0.25, "parallelism": "towers", "workers": "2",
                "deterministic": True, "save_every": 9}  # fmt: skip
-    run = planned(photographs, tmp_path, PLAIN, epochs=7, **changes)
+    run = planned(photographs, tmp_path, PLAIN, epochs=7, freeze=["conv1,fc7"], **changes)
     assert {name: getattr(run, name) for name in changes} == changes | {"workers": (2, 2)}
     assert (run.recipe.epochs, run.recipe.network.classes) == (7, 3)
+    assert run.recipe.frozen == ("conv1", "fc7")
     listed = Dataset(tmp_path / "r" / "photographs")
     assert (run.data, run.dataset) == (listed.directory, listed.digest)
     assert Run.model_validate_json(run.model_dump_json()) == run
@@ -68,6 +71,11 @@ def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -
         ),
         (GPUS, {"workers": "3", "batch": 2}, "--workers is 3, more than the 2 images of a batch"),
         (GPUS, {"workers": "2:4", "parallelism": "towers"}, "give --workers one number"),
+        (
+            GPUS,
+            {"workers": "2", "parallelism": "towers", "freeze": "conv,fc6,fc7"},
+            "--parallelism towers has nothing for the second tower to learn",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -97,6 +105,23 @@ def test_a_run_starts_with_the_network_of_a_model(
     assert run.init_from == two_models[0] / "00000007"
     assert run.recipe.network == load(two_models[0]).about.network
     assert starting_model(Train(data=Path("d"), name="r")) is None
+    with pytest.raises(RunError, match="finetune trains a model's weights on; give --init-from"):
+        starting_model(Train(data=Path("d"), name="r", recipe="finetune"))
+
+
+def test_a_run_learns_as_an_imported_model_would_have_without_its_folding(
+    publish: Callable, photographs: Path
+) -> None:
+    """Also one that starts from what such a run has published."""
+    for name, recipe in (
+        ("imported", {"imported": "torchvision"}),
+        ("tuned", {"folded": FOLDED["torchvision"], "rate": 0.1}),
+    ):
+        model = publish(name, crop=64, size=72)
+        about = model / "00000007" / "about.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"recipe": recipe}))
+        start = starting_model(Train(data=photographs, name="r", init_from=model))
+        assert resolve("small", {}, [], start).folded == FOLDED["torchvision"]
 
 
 def test_its_crops_are_taken_from_the_images_there_are(

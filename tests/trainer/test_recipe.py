@@ -15,6 +15,7 @@ from trainer.recipe import (
     RecipeError,
     Start,
     fast,
+    finetune,
     paper,
     parse,
     resolve,
@@ -55,6 +56,19 @@ def test_paper_is_config_170() -> None:
     assert recipe.colour_until < recipe.conv1_until < 1
 
 
+def test_finetune_has_the_rates_of_the_author_where_weights_are_taken_over() -> None:
+    """0.001, conv1 0.0001 and frozen at epoch 7 of 54; a tenth from 22 on, of that from 42 on."""
+    recipe = finetune()
+    rates = {layer: recipe.rate * factor for layer, factor in recipe.layer_rates.items()}
+    assert rates.pop("conv1") == pytest.approx(0.0001)
+    assert rates == dict.fromkeys(("conv2", "conv3", "conv4", "conv5", "fc6", "fc7"), 0.001)
+    assert (54 * recipe.conv1_until, 54 * recipe.colour_until) == (7, 38)
+    factors = [recipe.schedule.at(epoch / 54, []).weights for epoch in (0, 21, 22, 41, 42, 54)]
+    assert factors == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    tenth = resolve("finetune", {}, [("layer_rates.fc6", 1), ("freeze", "conv")])
+    assert tenth.layer_rates == recipe.layer_rates | {"fc6": 1}
+
+
 def test_fast_learns_at_the_rate_of_paper_from_each_sample() -> None:
     assert fast().rate / fast().batch == paper().rate / paper().batch
     assert fast().network == paper().network
@@ -75,6 +89,42 @@ def test_file_then_environment_then_command_line(tmp_path: Path) -> None:
     network = recipe.network
     assert (network.width, network.crop, network.dropout) == (0.25, 104, 0.1)
     assert recipe.size == small().size
+
+
+def test_learning_rates_by_layer(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("recipe: small\nlayer_rates: {conv1: 0.1, fc6: 0.5}")
+    recipe = resolve(
+        str(tmp_path / "mine.yaml"),
+        {VARIABLE + "LAYER_RATES__FC7": "0.2"},
+        [("layer_rates.fc6", 2)],
+    )
+    assert recipe.layer_rates == {"conv1": 0.1, "fc6": 2, "fc7": 0.2}
+    for field, value, text in (
+        ("layer_rates.conv9", 1, "--set layer_rates.conv9: expected 'conv1', 'conv2', .* or 'fc8'"),
+        ("layer_rates.conv1", 0, r"--set layer_rates.conv1 is 0: expected more than 0"),
+        ("layer_rates.conv6", 1, "there is no layer conv6 in this network"),
+    ):
+        with pytest.raises(RecipeError, match=text):
+            resolve("small", {}, [(field, value)])
+
+
+def test_layers_that_are_frozen() -> None:
+    def frozen(value: object, *others: tuple[str, object]) -> tuple[str, ...]:
+        return resolve("small", {}, [("freeze", value), *others]).frozen
+
+    five = ("conv1", "conv2", "conv3", "conv4", "conv5")
+    assert frozen([]) == ()
+    assert frozen("conv") == frozen(["fc6", "conv"])[:5] == five
+    assert (
+        frozen("fc7, conv2 ,conv1") == frozen(["fc7,conv2", "conv1"]) == ("conv1", "conv2", "fc7")
+    )
+    assert frozen("conv", ("network.sixth_conv", True)) == (*five, "conv6")
+    with pytest.raises(RecipeError, match="there is no layer conv6 in this network"):
+        frozen("conv6")
+    with pytest.raises(
+        RecipeError, match=r"--set freeze is fc8: expected 'conv', 'conv1', 'conv2'"
+    ):
+        frozen("fc8")
 
 
 def test_a_schedule_of_another_kind_is_taken_whole() -> None:
@@ -227,7 +277,9 @@ def test_any_file_makes_a_recipe_or_is_refused_in_a_line(
 
 
 def test_names_that_are_no_recipes() -> None:
-    with pytest.raises(RecipeError, match="no recipe 'large'; give paper, fast, small, or a file"):
+    with pytest.raises(
+        RecipeError, match="no recipe 'large'; give paper, fast, small, finetune, or a file"
+    ):
         resolve("large", {}, [])
     with pytest.raises(RecipeError, match=r"--set epochs: '\{' is not valid YAML"):
         parse("{", "--set epochs")

@@ -33,6 +33,13 @@ def test_a_name_is_refused_until_resumed(tmp_path: Path) -> None:
         open_run(a_run(tmp_path, dataset="1" * 64), resume="yes")
 
 
+def test_a_run_goes_on_with_the_folding_that_it_began_with(tmp_path: Path) -> None:
+    """Which one that began before there was this field has not."""
+    open_run(a_run(tmp_path), resume="no")
+    folded = small().model_copy(update={"folded": {"fc7": (2.0,)}})
+    assert open_run(a_run(tmp_path, recipe=folded), resume="yes").recipe == small()
+
+
 def test_if_any_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     started = open_run(a_run(tmp_path), resume="if-any")
     assert open_run(a_run(tmp_path), resume="if-any") == started

@@ -158,7 +158,7 @@ PLACES = ("--name", "x", "--set", "size=128", "--set", "network.crop=112")
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--recipe", "large"), "no recipe 'large'; give paper, fast, small, or a file"),
+        (("--recipe", "large"), "no recipe 'large'; give paper, fast, small, finetune, or a file"),
         (("--set", "rate=-1"), "--set rate is -1: expected more than 0"),
         (("--set", "network.crop=160"), "network.crop (160) exceeds size (128)"),
         (("--init-from", "nowhere"), "nowhere: there is no published model"),

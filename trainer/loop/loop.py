@@ -88,8 +88,14 @@ class Loop:
         if saved:
             self.network.load_state_dict(saved.weights)
         self.parallel = self._arranged()
+        self.parallel.freeze(*recipe.frozen)
         self.optimizer = SGD2012(
-            self.parallel.module, recipe.rate, recipe.momentum, recipe.weight_decay
+            self.parallel.module,
+            recipe.rate,
+            recipe.momentum,
+            recipe.weight_decay,
+            recipe.layer_rates,
+            recipe.folded,
         )
         if saved:
             self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.learning_rates)

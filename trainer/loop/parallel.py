@@ -29,8 +29,8 @@ class Parallel(Protocol):
     def counts(self) -> bool:
         """Whether its logits are the network's, so that what it counts is to be added."""
 
-    def freeze(self, layer: str) -> None:
-        """Train a layer no further, from the next step on: no gradient, no weight decay."""
+    def freeze(self, *layers: str) -> None:
+        """Train layers no further, from the next step on: no gradient, no weight decay."""
 
     def own(self, whole: Named) -> Named:
         """The worker's part of the whole network's tensors."""
@@ -50,8 +50,8 @@ class Data:
         self._compress = compress
         self.model = averaged(network, count, None, compress=compress)
 
-    def freeze(self, layer: str) -> None:
-        if freeze(self.module, layer):
+    def freeze(self, *layers: str) -> None:
+        if freeze(self.module, *layers):
             self.model = averaged(self.module, self.count, None, compress=self._compress)
 
     def own(self, whole: Named) -> Named:
@@ -88,10 +88,11 @@ def _in_16_bits(group: ProcessGroup | None, bucket: GradBucket) -> Future[Tensor
     return summed.then(lambda done: gradient.copy_(done.value()[0]))
 
 
-def freeze(module: nn.Module, layer: str) -> bool:
-    """Take the gradients of a layer away: SGD leaves its weights and velocity alone, as a learning
-    rate of zero did in 2012 (src/weights.cu). Returns False if that has been done already."""
-    parameters = list(module.get_submodule(layer).parameters())
+def freeze(module: nn.Module, *layers: str) -> bool:
+    """Take the gradients of layers away: SGD leaves their weights and velocity alone, as a learning
+    rate of zero did in 2012 (src/weights.cu), and below the first of the others nothing goes
+    backward. Returns False if that has been done already."""
+    parameters = [p for layer in layers for p in module.get_submodule(layer).parameters()]
     trained = any(parameter.requires_grad for parameter in parameters)
     for parameter in parameters:
         parameter.requires_grad_(False)

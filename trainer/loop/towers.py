@@ -95,8 +95,8 @@ class Towers:
     def counts(self) -> bool:
         return self.tower == 0
 
-    def freeze(self, layer: str) -> None:
-        if freeze(self.module, layer):
+    def freeze(self, *layers: str) -> None:
+        if freeze(self.module, *layers):
             self.model = self._averaged()
 
     def own(self, whole: Named) -> Named:

@@ -49,6 +49,18 @@ CAFFE_MEAN = (104.0069879317889, 116.66876761696767, 122.6789143406786)
 """BGR: the channels' means of Caffe's ilsvrc_2012_mean.npy, which is what classify.py subtracts."""
 
 
+_KEPT = 1 - AlexNetConfig().dropout
+FOLDED: dict[str, dict[str, tuple[float, ...]]] = {
+    "torchvision": {
+        "conv1": tuple(1 / (255 * deviation) for deviation in TORCHVISION_DEVIATION),
+        "fc7": (1 / _KEPT,),
+    },
+    "caffe": {"fc7": (1 / _KEPT,)},
+    "caffenet": {"fc7": (1 / _KEPT,)},
+}
+"""{family: {layer: what its weights are multiplied by here}}, as of a recipe, for the layers that a
+run takes over: fc8, of which the same is true as of fc7, is new in every run."""
+
 FIRST = {"caffe": "norm", "caffenet": "pool"}
 """What comes first after conv1 and conv2: models/bvlc_alexnet and models/bvlc_reference_caffenet
 of Caffe have the same tensors, and differ in that alone."""
@@ -78,7 +90,7 @@ def publish_import(
     `mean` as `read_mean` takes it, for Caffe only; `classes` as `read_classes` does. Raises
     ForeignError, also where `name` is taken.
     """
-    if (models / name).exists():
+    if is_published(models / name):
         raise ForeignError(
             f"{models / name}: this model exists already; choose another --name, or remove it"
         )
@@ -109,6 +121,11 @@ def publish_import(
         versions={"torch": version("torch")},
     )
     return checkpoint.save(model, imported.mean_3HW, about, models, imported.whole_mean_3SS)
+
+
+def is_published(model: Path) -> bool:
+    """Whether models/NAME has a model; of one whose publication was interrupted it has none."""
+    return (model / "current.json").exists()
 
 
 def from_torchvision(content: Any, file: Path) -> Imported:

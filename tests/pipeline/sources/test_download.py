@@ -1,107 +1,38 @@
 """Downloads over real sockets, from servers that break off, ignore what is asked, or lie."""
 
-import hashlib
-import random
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from pipeline.manifest import DatasetError
 from pipeline.sources.download import Remote, download, unpacked
-
-CONTENT = random.Random(0).randbytes(1_000_000)
-Answer = Callable[["Request", bytes, int], None]
-
-
-class Request(BaseHTTPRequestHandler):
-    """Answers the n-th request with the n-th of the server's answers, the last one for ever."""
-
-    server: "Server"
-
-    def do_GET(self) -> None:
-        asked = self.headers["Range"]
-        self.server.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        number = min(len(self.server.ranges), len(self.server.answers)) - 1
-        self.server.answers[number](self, self.server.content, start)
-
-    def answer(self, status: int, length: int | None, body: bytes) -> None:
-        self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
-        with suppress(ConnectionError):  # of a client that has gone
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
-        self.content = CONTENT
-        self.answers: list[Answer] = [rest]
-        self.ranges: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/x.tgz"
-
-    @property
-    def remote(self) -> Remote:
-        return Remote(self.url, len(self.content), hashlib.sha256(self.content).hexdigest())
-
-
-def rest(request: Request, content: bytes, start: int) -> None:
-    request.answer(206, len(content) - start, content[start:])
-
-
-def half_of_the_rest(request: Request, content: bytes, start: int) -> None:
-    half = (len(content) - start) // 2
-    request.answer(206, len(content) - start, content[start : start + half])
-
-
-def half_and_a_reset(request: Request, content: bytes, start: int) -> None:
-    half_of_the_rest(request, content, start)
-    request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.connection.close()
-
-
-def whole(request: Request, content: bytes, start: int) -> None:
-    request.answer(200, len(content), content)
-
-
-def whole_of_unsaid_length(request: Request, content: bytes, start: int) -> None:
-    request.answer(200, None, content + b"and more")
-
-
-def zeros(request: Request, content: bytes, start: int) -> None:
-    request.answer(206, len(content) - start, bytes(len(content) - start))
-
-
-def notice(request: Request, content: bytes, start: int) -> None:
-    request.answer(200, 19, b"<html>Log in</html>")
-
-
-def status(code: int) -> Answer:
-    return lambda request, content, start: request.answer(code, 0, b"")
+from tests.pipeline.sources.file_server import (
+    CONTENT,
+    Answer,
+    Request,
+    Server,
+    half_and_a_reset,
+    half_of_the_rest,
+    notice,
+    rest,
+    running,
+    status,
+    whole,
+    whole_of_unsaid_length,
+    zeros,
+)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_file_arrives_whole_and_alone(server: Server, tmp_path: Path) -> None:
@@ -210,9 +141,32 @@ def test_a_file_that_is_not_there_is_asked_for_once(server: Server, tmp_path: Pa
 def test_without_a_network_the_way_out_is_told(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        remote = Remote(f"http://127.0.0.1:{unused.getsockname()[1]}/x.tgz", 10, "")
-        with pytest.raises(DatasetError, match=r"refused.* \(0 of 10 bytes.*and give its folder"):
+        remote = Remote(f"http://127.0.0.1:{unused.getsockname()[1]}/x.tgz", 10, "5ec0")
+        with pytest.raises(
+            DatasetError,
+            match=r"refused.* \(0 of 10 bytes.* put a copy .* at .*x\.tgz, with .*5ec0",
+        ):
             download(remote, tmp_path / "x.tgz", pauses_s=(0,))
+
+
+def test_a_file_that_was_put_there_is_taken_if_it_is_the_right_one(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "x.tgz").write_bytes(CONTENT)
+    download(server.remote, tmp_path / "x.tgz")
+    (tmp_path / "x.tgz").write_bytes(CONTENT[:-1])
+    with pytest.raises(DatasetError, match=r"x\.tgz: the SHA-256 is [0-9a-f]{64}, not .*; remove"):
+        download(server.remote, tmp_path / "x.tgz")
+    assert server.ranges == []
+    assert (tmp_path / "x.tgz").read_bytes() == CONTENT[:-1]
+
+
+def test_a_file_on_this_machine_is_fetched_like_another(server: Server, tmp_path: Path) -> None:
+    """An address may be that of a mounted folder, whose files know no ranges."""
+    (tmp_path / "x").write_bytes(CONTENT)
+    (tmp_path / "y.partial").write_bytes(CONTENT[:99])
+    download(server.remote._replace(url=(tmp_path / "x").as_uri()), tmp_path / "y")
+    assert (tmp_path / "y").read_bytes() == CONTENT
 
 
 def test_two_processes_fetch_and_unpack_once(

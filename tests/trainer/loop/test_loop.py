@@ -21,6 +21,7 @@ from trainer.run import Run, RunError, events, open_run
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH, TRAIN, VAL = 2, 12, 108, 12
+FROZEN = [("freeze", "conv,fc6"), ("epochs", 1)]
 STEPS = TRAIN // BATCH
 """Of an epoch. Each is one exchange between the workers."""
 
@@ -188,6 +189,22 @@ def test_what_was_frozen_stays_so_with_more_epochs(data: Path, tmp_path: Path) -
         assert torch.equal(tensor, frozen.weights[name]) == name.startswith("conv1")
 
 
+def test_frozen_layers_stay_bit_for_bit_through_stop_and_resume(data: Path, tmp_path: Path) -> None:
+    changes = [("freeze", "conv,fc6")]
+    run = a_run(data, tmp_path, "r", *changes)
+    train(run, stop=3)
+    started = state.begin(run, torch.zeros(3, 64, 64)).state_dict()
+    train(run)
+    saved = last(run)
+    assert saved.progress.step == 2 * STEPS
+    for name, tensor in saved.weights.items():
+        assert torch.equal(tensor, started[name]) == name.startswith(("conv", "fc6")), name
+    assert sorted(saved.velocity) == ["fc7.bias", "fc7.weight", "fc8.bias", "fc8.weight"]
+    whole = a_run(data, tmp_path, "whole", *changes)
+    train(whole)
+    assert_same_bits(run, whole)
+
+
 def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) -> None:
     run = a_run(data, tmp_path, "r", ("epochs", 1))
     assert train(run, stop=STEPS).finished
@@ -233,7 +250,8 @@ def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Pa
 
 
 def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
-    """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers."""
+    """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers; and
+    two of an epoch with frozen layers, sharing batches and in towers."""
     torch.set_num_threads(1)
     place = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", place, rank=rank, world_size=2)
@@ -243,6 +261,8 @@ def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
     distributed.barrier()
     assert train(parted, rank, 2).finished
     towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
+    for name, parallelism in (("frozen", "data"), ("still", "towers")):
+        train(a_run(data, runs, name, *FROZEN, parallelism=parallelism), rank, 2)
     torch.save([seen.samples, towers.samples], runs / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -252,12 +272,24 @@ def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> Non
         port = free.getsockname()[1]
     for name in ("whole", "parted", "towers"):
         a_run(data, tmp_path, name, parallelism="towers" if name == "towers" else "data")
+    frozen, still = (
+        a_run(data, tmp_path, name, *FROZEN, parallelism=parallelism)
+        for name, parallelism in (("frozen", "data"), ("still", "towers"))
+    )
     multiprocessing.spawn(two_workers, (port, data, tmp_path), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
     every = Counter(range(TRAIN))
     for epoch in range(EPOCHS):
         assert shares[0][0][epoch] + shares[1][0][epoch] == every
         assert shares[0][1][epoch] == shares[1][1][epoch] == every  # a pair sees the same images
+
+    alike = a_run(data, tmp_path, "alike", *FROZEN)
+    train(alike)
+    for run in (frozen, still):
+        for name, tensor in last(alike).weights.items():
+            found = last(run).weights[name]
+            torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-4)
+            assert torch.equal(found, tensor) or not name.startswith(("conv", "fc6")), name
 
     joint, parted, towers = (a_run(data, tmp_path, name) for name in ("whole", "parted", "towers"))
     assert steps(parted) == [3, STEPS, STEPS + 4, 2 * STEPS]

@@ -1,9 +1,15 @@
 """The update rule of 2012, written out in float64, against torch's kernels."""
 
-import torch
-from torch import nn
+from copy import deepcopy
 
+import torch
+from torch import Tensor, nn
+
+from alexnet.config import AlexNetConfig
+from alexnet.dropout import Draw, Dropout2012
+from alexnet.model import AlexNet
 from trainer.loop.optimizer import SGD2012
+from trainer.publishing.imports import FOLDED
 
 
 def test_equals_the_released_rule_over_learning_rate_drops() -> None:
@@ -60,6 +66,80 @@ def test_every_bias_and_only_biases_learn_twice_as_fast() -> None:
     assert [p.ndim for p in weights["params"]] == [4, 2]
 
 
+def test_a_layer_has_a_factor_of_the_learning_rates() -> None:
+    """One with a tenth does what another does at a tenth of the learning rates, over drops."""
+    torch.manual_seed(0)
+    weights = {}
+    for rate, rates in ((0.01, {"0": 0.1}), (0.001, {})):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+        optimizer = SGD2012(model, rate, layer_rates=rates)
+        for step in range(6):
+            now = rate if step < 3 else rate / 4
+            optimizer.set_learning_rates(now, 2 * now)
+            assert optimizer.learning_rates == (now, 2 * now)
+            optimizer.zero_grad()
+            for parameter in model[0].parameters():
+                parameter.grad = torch.full_like(parameter, step + 1)
+            optimizer.step()
+        weights[rate] = [p.detach() for p in model.parameters()]
+    for ours, theirs in zip(*weights.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+class Unfolded(AlexNet):
+    """torchvision's arithmetic: pixels of deviation one, and dropout that scales up in training."""
+
+    def __init__(self, config: AlexNetConfig) -> None:
+        super().__init__(config)
+        self.dropout = Inverted(config.dropout)
+
+
+class Inverted(Dropout2012):
+    def forward(self, x_NH: Tensor, mask_NH: Tensor | None = None) -> Tensor:
+        return super().forward(x_NH, mask_NH) / (1 - self.p if self.training else 1)
+
+
+def test_a_folded_network_makes_the_steps_of_the_unfolded_one() -> None:
+    """With decay, momentum and a drop of the learning rate; without the factors conv1 moves three
+    thousand times as far."""
+    torch.manual_seed(0)
+    config = AlexNetConfig(classes=3, width=0.05, crop=64, towers=1, local_response_norm=False)
+    folds = FOLDED["torchvision"] | {"fc8": FOLDED["torchvision"]["fc7"]}
+    unfolded, folded = Unfolded(config).double(), AlexNet(config).double()
+    with torch.no_grad():
+        unfolded.conv1.weight.mul_(50)  # for pixels that are smaller
+    factors = {name: torch.ones(()).double() for name in unfolded.state_dict()}
+    for layer, values in folds.items():
+        sides = unfolded.get_parameter(f"{layer}.weight").ndim - 1
+        factor_C = torch.tensor(values, dtype=torch.float64)
+        factors[f"{layer}.weight"] = factor_C.view(-1, *[1] * (sides - 1))
+    folded.load_state_dict({n: t * factors[n] for n, t in unfolded.state_dict().items()})
+    alone = deepcopy(folded)
+    image_NCHW = 60 * torch.randn(4, 3, 64, 64).double()
+    label_N = torch.tensor([0, 1, 2, 0])
+    runs = (
+        (unfolded, SGD2012(unfolded, 0.01), image_NCHW * factors["conv1.weight"]),
+        (folded, SGD2012(folded, 0.01, folded=folds), image_NCHW),
+    )
+    start = {n: t.clone() for n, t in folded.state_dict().items()}
+    for step in range(3):
+        for model, optimizer, image in runs:
+            rate = 0.01 if step < 2 else 0.001
+            optimizer.set_learning_rates(rate, 2 * rate)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(image, Draw(step, 0)), label_N).backward()
+            optimizer.step()
+        for name, tensor in unfolded.state_dict().items():
+            found, expected = folded.state_dict()[name], tensor * factors[name]
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12, msg=name)
+    optimizer = SGD2012(alone, 0.01)
+    nn.functional.cross_entropy(alone(image_NCHW, Draw(0, 0)), label_N).backward()
+    optimizer.step()
+    far = (alone.conv1.weight - start["conv1.weight"]).norm()
+    assert far > 500 * (folded.conv1.weight - start["conv1.weight"]).norm()
+
+
 def test_velocity_goes_on_bit_for_bit() -> None:
     """Ten steps at once, or five, a new optimizer with the velocity of the first, and five."""
 
@@ -73,12 +153,13 @@ def test_velocity_goes_on_bit_for_bit() -> None:
 
     whole, parted = nn.Linear(7, 5), nn.Linear(7, 5)
     parted.load_state_dict(whole.state_dict())
-    steps(whole, SGD2012(whole, 0.01), range(10))
-    first = SGD2012(parted, 0.01)
+    rates, folded = {"": 0.3}, {"": (0.5,)}
+    steps(whole, SGD2012(whole, 0.01, layer_rates=rates, folded=folded), range(10))
+    first = SGD2012(parted, 0.01, layer_rates=rates, folded=folded)
     assert first.velocity() == {}
     steps(parted, first, range(5))
     assert list(first.velocity()) == ["weight", "bias"]
-    second = SGD2012(parted, 0.01)
+    second = SGD2012(parted, 0.01, layer_rates=rates, folded=folded)
     second.set_velocity({n: v.clone() for n, v in first.velocity().items()}, first.learning_rates)
     steps(parted, second, range(5, 10))
     assert torch.equal(parted.weight, whole.weight)

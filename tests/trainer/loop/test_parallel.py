@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
+from alexnet.dropout import Draw
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
@@ -83,3 +84,39 @@ def test_a_layer_is_frozen_once() -> None:
     assert freeze(model, "0")
     assert not freeze(model, "0")
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+    assert freeze(model, "0", "1")
+    assert not freeze(model)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "layers", "kernels"),
+    [
+        (("conv1", "conv2", "conv3", "conv4", "conv5"), ["fc6", "fc7", "fc8"], 0),
+        (("conv1", "conv2"), ["conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], 3),
+        (("fc6",), ["conv1", "conv2", "conv3", "conv4", "conv5", "fc7", "fc8"], 5),
+        ((), ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"], 5),
+    ],
+)
+def test_below_the_first_layer_that_learns_nothing_goes_backward(
+    frozen: tuple[str, ...], layers: list[str], kernels: int
+) -> None:
+    """By the graph that autograd keeps: what it would multiply, and whose gradients it would
+    have. The masks of dropout are the same."""
+    torch.manual_seed(0)
+    network = AlexNet(NETWORK)
+    image_NCHW = torch.randn(2, 3, 64, 64)
+    expected_NK = network(image_NCHW, Draw(1, 0))
+    freeze(network, *frozen)
+    logit_NK = network(image_NCHW, Draw(1, 0))
+    assert torch.equal(logit_NK, expected_NK)
+    nodes, waiting = set(), [logit_NK.grad_fn]
+    while waiting:
+        if (node := waiting.pop()) is not None and node not in nodes:
+            nodes.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    names = [node.name() for node in nodes]
+    assert sum("Convol" in name for name in names) == kernels
+    assert sum("LocalResponseNorm" in name for name in names) == (2 if kernels == 5 else 0)
+    logit_NK.sum().backward()
+    learning = {n.partition(".")[0] for n, p in network.named_parameters() if p.grad is not None}
+    assert sorted(learning) == layers

@@ -26,6 +26,7 @@ from tests.trainer.publishing.caffe_files import blob, caffemodel
 from trainer.arguments import Family
 from trainer.publishing.imports import (
     CAFFE,
+    FOLDED,
     LAYERS,
     TORCHVISION,
     publish_import,
@@ -171,6 +172,21 @@ def from_caffe(caffe: Caffe, tmp_path_factory: pytest.TempPathFactory) -> Checkp
     publish_import(folder / "alexnet.npz", "caffe", "caffe", None, None, folder / "models")
     (folder / "alexnet.npz").unlink()
     return load(folder / "models" / "caffe")
+
+
+def test_what_is_folded_into_the_weights_is_what_a_run_is_told() -> None:
+    """Of weights that are all one, each a few bytes."""
+    with torch.device("meta"):
+        state = Torchvision().state_dict()
+    ones = {name: torch.ones(1).expand(tensor.shape) for name, tensor in state.items()}
+    for name, tensor in from_state(ones, Path("ones")).tensors.items():
+        layer, _, part = name.partition(".")
+        expected = torch.ones(1)
+        if part == "weight" and layer in ("fc8", *FOLDED["torchvision"]):
+            factors = FOLDED["torchvision"]["fc7" if layer == "fc8" else layer]
+            expected = torch.tensor(factors)
+        found = tensor[0, :, 0, 0] if tensor.ndim == 4 else tensor.flatten()[:9]
+        torch.testing.assert_close(found, expected.expand(len(found)), rtol=1e-6, atol=0, msg=name)
 
 
 def parameters(checkpoint: Checkpoint) -> int:
@@ -365,6 +381,7 @@ def test_other_files_are_refused(tmp_path: Path, run: Callable) -> None:
         tmp_path / "run.pth", "torchvision", tmp_path / "small.npy"
     )
     (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "current.json").touch()
     assert "models/x: this model exists already; choose another --name" in refusal(
         tmp_path / "run.pth", "torchvision"
     )
