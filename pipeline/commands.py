@@ -4,7 +4,7 @@ from pipeline.arguments import Pack, Show, Verify
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
 from pipeline.sources import Columns, open_source
-from pipeline.table import describe
+from pipeline.table import describe, uneven
 from pipeline.verify import damages
 
 
@@ -31,6 +31,8 @@ def pack(options: Pack) -> int:
             f"{manifest.duplicates} validation images are also among the training images; "
             f"{options.dataset / 'duplicates.jsonl'} lists them"
         )
+    for line in uneven(Dataset(options.dataset)):
+        print(line)
     return 0
 
 

@@ -129,6 +129,9 @@ class Train(OfModels, OfRuns, OfRecipe):
     schedule: Literal["fixed", "plateau", "cosine"] | None = None
     """How the learning rate falls, instead of the recipe's way: fixed drops it at set epochs,
     plateau when the validation error stops falling as in 2012, cosine along half a cosine."""
+    balance: Literal["none", "loss", "sampling"] | None = None
+    """What is done about classes of uneven size, instead of the recipe's way: loss weighs images of
+    small classes more, sampling draws each class equally often."""
     mean: Mean | None = None
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""

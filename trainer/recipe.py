@@ -40,6 +40,10 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
     """Share of the weights that a step takes away, times the learning rate; biases do not decay."""
+    balance: Literal["none", "loss", "sampling"] = "none"
+    """What is done about classes of uneven size. loss: the loss of an image has a weight, inverse
+    to the size of its class, 1 in the mean over the training images. sampling: an epoch, of as many
+    images as ever, draws each class equally often."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
     colour_until: float = Field(1, ge=0, le=1)

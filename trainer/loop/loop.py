@@ -17,6 +17,7 @@ from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.hw_load import TRIAL
 from pipeline.order import Shard, share
+from trainer.balance import class_weights
 from trainer.evaluation.validation import Validator
 from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
@@ -95,6 +96,9 @@ class Loop:
             self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.learning_rates)
         self.shard = Shard(self.parallel.index, self.parallel.count, worker.device_id)
         self.decoding = self._decoding()
+        self.class_weight_K = None
+        if recipe.balance == "loss":
+            self.class_weight_K = torch.from_numpy(class_weights(self.dataset)).to(device)
         self.validator = Validator(
             self.dataset, Shard(worker.rank, worker.world, worker.device_id), self.decoding
         )
@@ -184,6 +188,7 @@ class Loop:
                 world=self.parallel.count,
                 precision=self.precision,
                 micro_batch=self.run.micro_batch,
+                class_weight_K=self.class_weight_K,
             )
             progress.position += real
             progress.step += 1
@@ -213,6 +218,7 @@ class Loop:
             epochs=epochs,
             batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
+            balanced=recipe.balance == "sampling",
             mean=recipe.mean,
             colour_until=self.run.colour_until,
             # On a CPU converting to 16 bits takes longer than it saves.

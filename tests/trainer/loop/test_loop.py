@@ -6,14 +6,17 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
 from pipeline.dataset import Dataset
+from pipeline.order import balanced_order
 from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
+from trainer.balance import class_weights
 from trainer.loop import loop, state
 from trainer.loop.loop import Loop, Worker
 from trainer.recipe import resolve
@@ -206,6 +209,50 @@ def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
     assert steps(run) == [5, STEPS]
 
 
+@pytest.fixture(scope="module")
+def uneven(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes of 40, 20 and 4 images, of which 36, 18 and 3 are for training."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for source, count in zip(sorted(photographs.iterdir()), (40, 20, 4), strict=True):
+        (folder / source.name).mkdir()
+        for path in sorted(source.iterdir())[:count]:
+            shutil.copy(path, folder / source.name)
+    source = folder_source(folder, VAL_FRACTION, {})
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampling"])
+def test_balanced_runs_resume_bit_for_bit(uneven: Path, tmp_path: Path, balance: str) -> None:
+    whole, parted, plain = (
+        a_run(uneven, tmp_path, name, ("balance", kind))
+        for name, kind in (("whole", balance), ("parted", balance), ("plain", "none"))
+    )
+    seen = train(whole).samples
+    assert not train(parted, stop=7).finished
+    with pytest.raises(RunError, match=f"began with balance = {balance}, but now it is none"):
+        a_run(uneven, tmp_path, "parted")
+    assert train(parted).finished
+    assert_same_bits(parted, whole)
+    label_N = Dataset(uneven).train.label(np.arange(57))
+    for epoch in range(EPOCHS):
+        assert seen[epoch].total() == 57
+        per_class = Counter[int]()
+        for sample, times in seen[epoch].items():
+            per_class[int(label_N[sample])] += times
+        expected = [36, 18, 3] if balance == "loss" else [19, 19, 19]
+        assert [per_class[label] for label in range(3)] == expected
+    train(plain, stop=1)
+    train(whole_again := a_run(uneven, tmp_path, "again", ("balance", balance)), stop=1)
+    assert not torch.equal(last(plain).weights["fc8.bias"], last(whole_again).weights["fc8.bias"])
+
+
+def test_class_weights_are_inverse_to_the_sizes_and_1_in_the_mean(uneven: Path) -> None:
+    dataset = Dataset(uneven)
+    weight_K = class_weights(dataset)
+    assert weight_K * [36, 18, 3] == pytest.approx(19)
+    assert weight_K[dataset.train.label(np.arange(57))].mean() == pytest.approx(1)
+
+
 def test_a_run_that_diverges_ends(data: Path, tmp_path: Path) -> None:
     run = a_run(data, tmp_path, "wild", ("rate", 30))
     text = r"the loss is nan at step \d: the run has diverged \(last good checkpoint: none\); start"
@@ -232,7 +279,7 @@ def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Pa
     assert replaced == sorted(replaced)
 
 
-def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
+def two_workers(rank: int, port: int, data: Path, uneven: Path, runs: Path) -> None:
     """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers."""
     torch.set_num_threads(1)
     place = f"tcp://127.0.0.1:{port}"
@@ -243,21 +290,26 @@ def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
     distributed.barrier()
     assert train(parted, rank, 2).finished
     towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
-    torch.save([seen.samples, towers.samples], runs / f"{rank}.pt")
+    balanced = train(a_run(uneven, runs, "balanced", ("balance", "sampling")), rank, 2)
+    torch.save([seen.samples, towers.samples, balanced.samples], runs / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> None:
+def test_two_workers(data: Path, uneven: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for name in ("whole", "parted", "towers"):
         a_run(data, tmp_path, name, parallelism="towers" if name == "towers" else "data")
-    multiprocessing.spawn(two_workers, (port, data, tmp_path), nprocs=2)
+    a_run(uneven, tmp_path, "balanced", ("balance", "sampling"))
+    multiprocessing.spawn(two_workers, (port, data, uneven, tmp_path), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
     every = Counter(range(TRAIN))
     for epoch in range(EPOCHS):
         assert shares[0][0][epoch] + shares[1][0][epoch] == every
         assert shares[0][1][epoch] == shares[1][1][epoch] == every  # a pair sees the same images
+
+        order = balanced_order(Dataset(uneven).train.label(np.arange(57)), 0, epoch)
+        assert shares[0][2][epoch] + shares[1][2][epoch] == Counter(order.tolist())
 
     joint, parted, towers = (a_run(data, tmp_path, name) for name in ("whole", "parted", "towers"))
     assert steps(parted) == [3, STEPS, STEPS + 4, 2 * STEPS]
