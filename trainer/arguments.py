@@ -121,6 +121,12 @@ class Train(OfModels, OfRuns, OfRecipe):
     on the same kind and number of GPUs."""
     epochs: PositiveInt | None = None
     """Passes over the training images, instead of the recipe's number."""
+    stop_after: PositiveInt | None = None
+    """End the run before its last epoch once so many epochs in a row have brought no lower
+    validation error; if not given, as the recipe says: never."""
+    publish: Literal["last", "best"] = "last"
+    """The checkpoint that is published: the last, or the one with the lowest validation error, the
+    earlier of equal ones."""
     batch: PositiveInt | None = None
     """Samples of a step over all workers, instead of the recipe's; the learning rate changes by the
     same factor."""

@@ -20,9 +20,8 @@ from trainer.run import Run, RunError
 
 def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe, for `resolve`."""
-    short = {
-        name: getattr(options, name) for name in ("epochs", "batch", "seed", "balance", "mean")
-    }
+    names = ("epochs", "stop_after", "batch", "seed", "balance", "mean")
+    short = {name: getattr(options, name) for name in names}
     short["schedule.kind"] = options.schedule
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 

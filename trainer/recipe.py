@@ -32,6 +32,8 @@ class Recipe(BaseModel):
     batch: int = Field(128, ge=1, lt=2**31)
     """Samples per step over all workers (§5)."""
     epochs: int = Field(ge=1, lt=2**31)
+    stop_after: int | None = Field(None, ge=1)
+    """Epochs without a new lowest validation error after which the run ends; None: it does not."""
     rate: float = Field(0.01, gt=0)
     """Learning rate of the weights at the start; biases learn twice as fast."""
     schedule: Annotated[Schedule, Field(discriminator="kind")]

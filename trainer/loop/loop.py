@@ -59,8 +59,8 @@ class Host(Protocol):
 
     def save(self, saved: Saved | None, step: int, top1: float) -> None:
         """Keep a checkpoint, which rank 0 brings; the others bring None. It shares its tensors with
-        the run, so that it must be written before this returns. `top1` is the validation accuracy
-        that tells the best checkpoints, 0 within an epoch."""
+        the run, so that it must be written before this returns. `top1` tells the best checkpoints
+        (`Progress.score`)."""
 
     def preempted(self) -> bool:
         """Whether this worker's machine is about to be taken away; true once for each notice."""
@@ -141,24 +141,30 @@ class Loop:
             return self._train()
 
     def _train(self) -> bool:
-        progress, epochs = self.progress, self.run.recipe.epochs
+        progress = self.progress
         validated = False
-        while progress.epoch < epochs:
+        while not self._over:
             stop = self._train_epoch()
             if progress.position < len(self.dataset.train):
                 self._save()
             else:
                 progress.epoch, progress.position = progress.epoch + 1, 0
                 accuracy, validated = self._evaluate(views=1), True
-                top1 = accuracy.top1 / accuracy.pictures
-                progress.errors.append(1 - top1)
-                self._save(top1)
-            if stop and progress.epoch < epochs:
+                progress.errors.append(1 - accuracy.top1 / accuracy.pictures)
+                self._save()
+            if stop and not self._over:
                 return False
         if not validated:  # another process took the last step
             self._evaluate(views=1)
         self._evaluate(views=10)
         return True
+
+    @property
+    def _over(self) -> bool:
+        """Whether all epochs are trained, or too many since the best; the same on all workers."""
+        recipe, progress = self.run.recipe, self.progress
+        stalled = recipe.stop_after and progress.epochs_since_best >= recipe.stop_after
+        return progress.epoch >= recipe.epochs or bool(stalled and not progress.position)
 
     def _train_epoch(self) -> bool:
         """Train from where the run stands to the end of its epoch; returns whether it was asked to
@@ -305,7 +311,7 @@ class Loop:
         if self.parallel.module is not self.network:
             self.network.load_state_dict(self.parallel.gather(self.parallel.module.state_dict()))
 
-    def _save(self, top1: float = 0.0) -> None:
+    def _save(self) -> None:
         self._gather_network()
         velocity = self.parallel.gather(self.optimizer.velocity())
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()
@@ -315,4 +321,5 @@ class Loop:
             velocity=velocity,
             learning_rates=self.optimizer.learning_rates,
         )
-        self.host.save(saved if self.worker.rank == 0 else None, self.progress.step, top1)
+        brought = saved if self.worker.rank == 0 else None
+        self.host.save(brought, self.progress.step, self.progress.score)

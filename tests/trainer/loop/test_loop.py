@@ -19,8 +19,9 @@ from pipeline.sources.source import VAL_FRACTION
 from trainer.balance import class_weights
 from trainer.loop import loop, state
 from trainer.loop.loop import Loop, Worker
+from trainer.loop.state import Progress
 from trainer.recipe import resolve
-from trainer.run import Run, RunError, events, open_run
+from trainer.run import Run, RunError, events, open_run, trained_epochs
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH, TRAIN, VAL = 2, 12, 108, 12
@@ -199,6 +200,58 @@ def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) 
     assert validated == [1, 10, 1, 10]
 
 
+def stopping_early(data: Path, runs: Path, name: str, errors: list[float]) -> Run:
+    """A run of eight epochs at a learning rate that changes nothing, which went so far already."""
+    run = a_run(data, runs, name, ("epochs", 8), ("stop_after", 2), ("rate", 1e-12))
+    if not steps(run):
+        train(run, stop=1)
+        saved, step = last(run), STEPS * len(errors)
+        saved.progress = Progress(epoch=len(errors), step=step, errors=errors)
+        (run.directory / f"step_{step:08d}").mkdir()
+        saved.write(run.directory / f"step_{step:08d}")
+    return run
+
+
+def test_a_run_ends_when_the_validation_error_no_longer_falls(data: Path, tmp_path: Path) -> None:
+    """The error of a network that learns nothing is lower than the best so far at first, and then
+    the same, which is no lower."""
+    run = stopping_early(data, tmp_path, "whole", [1.0])
+    assert train(run).finished
+    errors = last(run).progress.errors
+    assert len(errors) == 4
+    assert errors[1] == errors[2] == errors[3] < errors[0]
+    assert trained_epochs(run) == 4
+    assert [e["views"] for e in events(run.metrics) if e["kind"] == "val"] == [1, 1, 1, 10]
+    assert train(run) == (True, {})  # resumed, it is over
+    with pytest.raises(RunError, match=r"began with stop_after = 2, but now it is None"):
+        a_run(data, tmp_path, "whole", ("epochs", 8), ("rate", 1e-12))
+    assert max(steps(run), key=lambda step: score(run, step)) == 2 * STEPS
+
+    parted = stopping_early(data, tmp_path, "parted", [1.0])
+    assert not train(parted, stop=STEPS + 3).finished
+    assert last(parted).progress.epochs_since_best == 0
+    assert train(parted).finished
+    assert_same_bits(parted, run)
+    over = stopping_early(data, tmp_path, "over", [0.0, 0.0])
+    assert not train(over, stop=2).finished  # within the third epoch
+    assert train(over, stop=STEPS - 2).finished  # asked at the very step at which it ends
+
+
+def score(run: Run, step: int) -> float:
+    return state.read(run.directory / f"step_{step:08d}").progress.score
+
+
+def test_the_best_of_equal_epochs_is_the_first() -> None:
+    told = [Progress(epoch=n, errors=[0.5, 0.25, 0.25, 0.3, 0.25][:n]) for n in range(1, 6)]
+    assert max(told, key=lambda progress: progress.score).epoch == 2
+    assert [progress.epochs_since_best for progress in told] == [0, 0, 1, 2, 3]
+    assert sorted(told, key=lambda progress: progress.score)[-3:] == [told[4], told[2], told[1]]
+    fewest_wrong = [Progress(epoch=n, errors=[0.5] * (n - 1) + [e / 10**7]) for n, e in
+                    ((1, 3), (20_000, 2))]  # fmt: skip
+    assert fewest_wrong[1].score > fewest_wrong[0].score
+    assert Progress(epoch=1, position=5, errors=[0.1]).score == 0
+
+
 def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
     """Each time that it is due; or where the machine is about to be taken away."""
     run = a_run(data, tmp_path, "often", ("epochs", 1), save_every=0)
@@ -291,6 +344,7 @@ def two_workers(rank: int, port: int, data: Path, uneven: Path, runs: Path) -> N
     assert train(parted, rank, 2).finished
     towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
     balanced = train(a_run(uneven, runs, "balanced", ("balance", "sampling")), rank, 2)
+    assert train(stopping_early(data, runs, "early", [1.0]), rank, 2).finished
     torch.save([seen.samples, towers.samples, balanced.samples], runs / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -301,6 +355,7 @@ def test_two_workers(data: Path, uneven: Path, tmp_path: Path, whole: tuple[Run,
     for name in ("whole", "parted", "towers"):
         a_run(data, tmp_path, name, parallelism="towers" if name == "towers" else "data")
     a_run(uneven, tmp_path, "balanced", ("balance", "sampling"))
+    stopping_early(data, tmp_path, "early", [1.0])
     multiprocessing.spawn(two_workers, (port, data, uneven, tmp_path), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
     every = Counter(range(TRAIN))
@@ -311,6 +366,8 @@ def test_two_workers(data: Path, uneven: Path, tmp_path: Path, whole: tuple[Run,
         order = balanced_order(Dataset(uneven).train.label(np.arange(57)), 0, epoch)
         assert shares[0][2][epoch] + shares[1][2][epoch] == Counter(order.tolist())
 
+    early = last(stopping_early(data, tmp_path, "early", [1.0])).progress
+    assert (early.epoch, early.step) == (4, 4 * STEPS)
     joint, parted, towers = (a_run(data, tmp_path, name) for name in ("whole", "parted", "towers"))
     assert steps(parted) == [3, STEPS, STEPS + 4, 2 * STEPS]
     assert_same_bits(joint, parted)
