@@ -55,6 +55,9 @@ class Accuracy(BaseModel):
     """Images whose most probable label is the right one."""
     top5: Count
     """Images whose right label is among the five most probable."""
+    macro_top1: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """Mean, over the classes that have images, of the share of them whose most probable label is
+    right; None in models that were published before it was measured."""
 
     @model_validator(mode="after")
     def _counted(self) -> Self:

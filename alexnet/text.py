@@ -28,15 +28,16 @@ PRINTED = re.compile(r"\s*[\[{<(]|(?:\s*['\"]?\d+['\"]?\s*:.*(?:\n|$))+\Z")
 """How JSON, a printed dictionary or list, its inner lines, YAML and a web page begin."""
 
 
-def read_lines(path: Path, what: str, form: str) -> list[str]:
+def read_lines(path: Path, what: str, form: str, limit: int = MAX_BYTES) -> list[str]:
     """The lines of a file in UTF-8, or in what its byte-order mark names, without that mark and
     without their ends, \\n, \\r\\n or \\r; an end after the last line begins no other.
 
     `what` the file holds, and in what `form`, is for the text of UserError, which is raised where
-    the file cannot be read or decoded, is too large, or has a control character, a tab apart.
+    the file cannot be read or decoded, has more than `limit` bytes, or a control character, a tab
+    apart.
     """
     try:
-        data = read_at_most(path, MAX_BYTES)
+        data = read_at_most(path, limit)
     except OSError as error:
         raise UserError(
             f"{path}: the {what} cannot be read ({error.strerror}); give a file of {form}"

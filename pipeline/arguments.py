@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from typer import Argument
+from typer import Argument, Option
 
 from alexnet.config import MAX_SIZE
 from alexnet.console import Command, Commands, Options
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, SIZE
 from pipeline.sources import BUILTIN, IMAGENETTE
 from pipeline.sources.ilsvrc import TRAIN, VAL
+from pipeline.sources.label_table import FILE_COLUMNS, LABEL_COLUMNS
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 
 
@@ -33,6 +34,19 @@ class Pack(Options):
     class_names: Path | None = None
     """A file of lines `ID name`, such as ImageNet's synset_words.txt. For shards, line n names
     class n, counted from 0."""
+    labels: Path | None = None
+    """A table with the names of photographs in SOURCE and their labels, as CSV or JSON Lines, or a
+    folder of such tables. Without it a metadata.csv or metadata.jsonl in SOURCE is taken."""
+    file_column: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None,
+        description="The column with the names of the photographs. If not given: the one called "
+        f"{', '.join(FILE_COLUMNS)}.",
+    )
+    label_column: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None,
+        description="The column with the labels. If not given: the one called "
+        f"{', '.join(LABEL_COLUMNS)}.",
+    )
     max_quarantined: float = Field(MAX_QUARANTINED, ge=0, le=1)
     """Fail if more than this share of all files cannot be used."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)

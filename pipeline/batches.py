@@ -191,6 +191,7 @@ def train_batches(
     batch: int,
     crop: int,
     epochs: int = 1,
+    balanced: bool = False,
     mean: Mean = "pixel",
     colour_until: float = math.inf,
     output: Output = "float32",
@@ -198,7 +199,8 @@ def train_batches(
     """This shard's part of the global batches of `batch` samples, from position `start` of `epoch`
     on, over so many `epochs`, without a pause between two.
 
-    Every sample of an epoch comes once, in one shard; a last, smaller batch is padded. Epochs from
+    Every sample of an epoch comes once, in one shard, or where it is `balanced` every class equally
+    often (`pipeline.order.balanced_order`); a last, smaller batch is padded. Epochs from
     `colour_until` on come without colour noise, as the last of 2012. `output` uint8 is the crop,
     mirrored at random, with neither colour nor mean.
     """
@@ -217,6 +219,7 @@ def train_batches(
             epoch=number,
             start=start if number == epoch else 0,
             batch=batch,
+            balanced=balanced,
             margin=dataset.manifest.size - crop,
             mean_3=mean_3,
             noise=number < colour_until and output != "uint8",

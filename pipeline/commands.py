@@ -3,13 +3,19 @@
 from pipeline.arguments import Pack, Show, Verify
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
-from pipeline.sources import open_source
-from pipeline.table import describe
+from pipeline.sources import Columns, open_source
+from pipeline.table import describe, uneven
 from pipeline.verify import damages
 
 
 def pack(options: Pack) -> int:
-    source = open_source(options.source, options.val_fraction, options.class_names)
+    source = open_source(
+        options.source,
+        options.val_fraction,
+        options.class_names,
+        options.labels,
+        Columns(options.file_column, options.label_column),
+    )
     from pipeline.pack import pack  # Ray takes seconds to import; errors above need none of it
 
     manifest = pack(
@@ -25,6 +31,8 @@ def pack(options: Pack) -> int:
             f"{manifest.duplicates} validation images are also among the training images; "
             f"{options.dataset / 'duplicates.jsonl'} lists them"
         )
+    for line in uneven(Dataset(options.dataset)):
+        print(line)
     return 0
 
 

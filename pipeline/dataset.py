@@ -61,6 +61,10 @@ class Dataset:
     def split(self, name: SplitName) -> Split:
         return self.train if name == "train" else self.val
 
+    def train_counts(self) -> np.ndarray:
+        """Training images of each class, (K,) int64."""
+        return np.bincount(self.train.index["label"], minlength=len(self.manifest.classes))
+
     def _open(self, name: SplitName, manifest: SplitManifest) -> Split:
         kind = PhotographSplit if self.manifest.original else PackedSplit
         return kind(self.directory / name, manifest)

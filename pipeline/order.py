@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Streams of one key, told apart by the highest word of Philox's 256-bit counter.
-_ORDER, _VARIATION, _REPLACEMENT = 0, 1, 2
+_ORDER, _VARIATION, _REPLACEMENT, _BALANCE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,28 @@ def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
     """Position in the epoch -> sample: a permutation, (samples,) uint32."""
     order_N = np.arange(samples, dtype=np.uint32)
     np.random.Generator(_philox(seed, epoch, 0, _ORDER)).shuffle(order_N)
+    return order_N
+
+
+def balanced_order(label_N: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Position in an epoch of as many samples -> sample, (N,) uint32, each class equally often.
+
+    Classes whose numbers differ by one at most, drawn anew in each epoch, share the positions. Of a
+    class with more samples than that some are left out; of one with fewer each comes equally often,
+    or once more.
+    """
+    random = np.random.Generator(_philox(seed, epoch, 0, _BALANCE))
+    by_label_N = np.argsort(label_N, kind="stable").astype(np.uint32)
+    _, starts = np.unique(label_N[by_label_N], return_index=True)
+    members = np.split(by_label_N, starts[1:])
+    drawn = []
+    for place, label in enumerate(random.permutation(len(members))):
+        count = len(label_N) * (place + 1) // len(members) - len(label_N) * place // len(members)
+        rounds = -(-count // len(members[label]))
+        drawn += [random.permutation(members[label]) for _ in range(rounds)]
+        drawn[-1] = drawn[-1][: len(drawn[-1]) - (rounds * len(members[label]) - count)]
+    order_N = np.concatenate(drawn)
+    random.shuffle(order_N)
     return order_N
 
 

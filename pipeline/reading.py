@@ -9,7 +9,7 @@ from torch import Tensor
 from pipeline.dataset import Dataset
 from pipeline.feed import Crops, Feed, Images, TrainFeed, WholeFeed
 from pipeline.finish import Finisher
-from pipeline.order import Shard, epoch_order, replacement, share, variation
+from pipeline.order import Shard, balanced_order, epoch_order, replacement, share, variation
 from pipeline.split import Split
 
 
@@ -40,6 +40,7 @@ class Epoch:
         epoch: int,
         start: int,
         batch: int,
+        balanced: bool,
         margin: int,
         mean_3: np.ndarray,
         noise: bool,
@@ -48,6 +49,7 @@ class Epoch:
         self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
+        self._balanced = balanced
         self._mean_3, self._finish = mean_3, finish
         colour = dataset.manifest.colour
         # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py):
@@ -56,7 +58,11 @@ class Epoch:
 
     def feeds(self) -> Iterator[TrainFeed]:
         samples = len(self.split)
-        order_N = epoch_order(samples, self._seed, self._epoch)
+        if self._balanced:
+            label_N = self.split.label(np.arange(samples))
+            order_N = balanced_order(label_N, self._seed, self._epoch)
+        else:
+            order_N = epoch_order(samples, self._seed, self._epoch)
         for first, stop, rows in _shares(samples, self._start, self._batch, self._shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
             vary = variation(first, first + rows, self._seed, self._epoch, self._margin)

@@ -6,6 +6,8 @@ from pipeline.dataset import Dataset
 
 BAR = 40
 CLASSES = 30
+UNEVEN = 10
+"""How many times as many training images a class may have as another before it is worth a word."""
 
 
 def describe(dataset: Dataset) -> str:
@@ -29,16 +31,28 @@ def describe(dataset: Dataset) -> str:
     }
     width = max(map(len, rows))
     lines = [f"{name:<{width}}  {value}" for name, value in rows.items()]
-    return "\n".join([*lines, "", *_histogram(dataset)])
+    return "\n".join([*lines, "", *_histogram(dataset), *uneven(dataset)])
+
+
+def uneven(dataset: Dataset) -> list[str]:
+    """A line that names the largest and the smallest class, where they are far apart."""
+    count_K = dataset.train_counts()
+    large, small = int(count_K.argmax()), int(count_K.argmin())
+    if count_K[large] <= UNEVEN * count_K[small]:
+        return []
+    names = [label.name for label in dataset.manifest.classes]
+    return [
+        f"the classes are uneven: {names[large]} has {count_K[large]:,} training images, "
+        f"{names[small]} {count_K[small]:,}; `alexnet train --balance loss` or "
+        "`--balance sampling` gives all classes the same weight"
+    ]
 
 
 def _histogram(dataset: Dataset) -> list[str]:
     """A bar a class, in label order; of many classes the smallest and the largest."""
     classes = dataset.manifest.classes
-    train_K, val_K = (
-        np.bincount(split.index["label"], minlength=len(classes))
-        for split in (dataset.train, dataset.val)
-    )
+    train_K = dataset.train_counts()
+    val_K = np.bincount(dataset.val.index["label"], minlength=len(classes))
     shown = np.arange(len(classes))
     if len(classes) > CLASSES:
         by_size = np.argsort(train_K, kind="stable")

@@ -334,11 +334,17 @@ def test_each_layout_of_the_page_is_opened(
 ) -> None:
     names = [row[0] for row in LAYOUT_ROWS]
     assert names == [
-        "class folders", "class folders with a split", "ILSVRC-2012 as distributed",
-        "WebDataset shards", "`imagenette`", "`builtin`",
+        "class folders", "class folders with a split", "a table of labels",
+        "ILSVRC-2012 as distributed", "WebDataset shards", "`imagenette`", "`builtin`",
     ]  # fmt: skip
     for split in ("train", "val"):
         (tmp_path / split).symlink_to(photographs)
     for source in (photographs, tmp_path, dataset, Path("builtin")):
         assert set(open_source(str(source), 0.1, None).splits) == {"train", "val"}
+    rows = [
+        f"{path.parent.name}/{path.name},{path.parent.name}" for path in photographs.glob("*/*")
+    ]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["file,label", *rows]))
+    assert len(open_source(str(photographs), 0.1, None, labels).classes) == 3
     # tests/pipeline/sources has archives as distributed, and a download to be unpacked.

@@ -128,6 +128,12 @@ class Train(OfModels, OfRuns, OfRecipe):
     on the same kind and number of GPUs."""
     epochs: PositiveInt | None = None
     """Passes over the training images, instead of the recipe's number."""
+    stop_after: PositiveInt | None = None
+    """End the run before its last epoch once so many epochs in a row have brought no lower
+    validation error; if not given, as the recipe says: never."""
+    publish: Literal["last", "best"] = "last"
+    """The checkpoint that is published: the last, or the one with the lowest validation error, the
+    earlier of equal ones."""
     batch: PositiveInt | None = None
     """Samples of a step over all workers, instead of the recipe's; the learning rate changes by the
     same factor."""
@@ -136,6 +142,9 @@ class Train(OfModels, OfRuns, OfRecipe):
     schedule: Literal["fixed", "plateau", "cosine"] | None = None
     """How the learning rate falls, instead of the recipe's way: fixed drops it at set epochs,
     plateau when the validation error stops falling as in 2012, cosine along half a cosine."""
+    balance: Literal["none", "loss", "sampling"] | None = None
+    """What is done about classes of uneven size, instead of the recipe's way: loss weighs images of
+    small classes more, sampling draws each class equally often."""
     mean: Mean | None = None
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""

@@ -41,7 +41,7 @@ from trainer.publishing.official import publish_official
 from trainer.publishing.publish import publish
 from trainer.recipe import resolve
 from trainer.report import draw_curves
-from trainer.run import RunError, ask_to_stop, find_run, open_run
+from trainer.run import RunError, ask_to_stop, find_run, open_run, trained_epochs
 
 
 def train(options: Train) -> int:
@@ -59,7 +59,14 @@ def train(options: Train) -> int:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
         print(f"stopped; to go on: {again} (run {run.name})")
         return 0
-    directory = publish(run, outcome.checkpoint, options.models)
+    if (epochs := trained_epochs(run)) < recipe.epochs:
+        print(
+            f"ended after {epochs} of {recipe.epochs} epochs: {recipe.stop_after} without a lower "
+            "validation error"
+        )
+    best = options.publish == "best"
+    checkpoint = kept_checkpoint(run, best=True) if best else outcome.checkpoint
+    directory = publish(run, checkpoint, options.models)
     _published(directory)
     return _indexed(directory, run.data, run.damage) if options.index else 0
 

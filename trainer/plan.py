@@ -8,8 +8,8 @@ from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
 from pipeline.shard import RECORDS
-from pipeline.sources import WORDS, open_source
-from pipeline.sources.folder import folder_source
+from pipeline.sources import WORDS, open_source, photographs_source
+from pipeline.sources.labelled import METADATA
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer.arguments import TORCHVISION, Train, is_torchvision
 from trainer.loop import towers
@@ -22,7 +22,8 @@ from trainer.run import Run, RunError
 
 def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe, for `resolve`."""
-    short = {name: getattr(options, name) for name in ("epochs", "batch", "seed", "mean")}
+    names = ("epochs", "stop_after", "batch", "seed", "balance", "mean")
+    short = {name: getattr(options, name) for name in names}
     short |= {"schedule.kind": options.schedule, "freeze": options.freeze or None}
     return [change for change in short.items() if change[1] is not None] + list(options.set)
 
@@ -66,7 +67,8 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
         if not (data / "manifest.json").exists():
             return None
     marks = ("manifest.json", RECORDS)
-    if any((data / mark).exists() for mark in marks) or not any(data.glob("*/")):
+    photographs = any(data.glob("*/")) or any((data / name).exists() for name in METADATA)
+    if any((data / mark).exists() for mark in marks) or not photographs:
         dataset = Dataset(data)
     else:
         if options.index:
@@ -75,7 +77,7 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
         if (listing / "manifest.json").exists():  # a run goes on, whatever the folder now holds
             dataset = Dataset(listing)
         else:
-            source = folder_source(data, VAL_FRACTION, {})
+            source = photographs_source(data, VAL_FRACTION, {})
             dataset = index_photographs(source, listing, size, options.damage, batch)
     if dataset.manifest.size != size:
         raise RunError(

@@ -58,6 +58,8 @@ class Recipe(BaseModel):
     batch: int = Field(128, ge=1, lt=2**31)
     """Samples per step over all workers (§5)."""
     epochs: int = Field(ge=1, lt=2**31)
+    stop_after: int | None = Field(None, ge=1)
+    """Epochs without a new lowest validation error after which the run ends; None: it does not."""
     rate: float = Field(0.01, gt=0)
     """Learning rate of the weights at the start; biases learn twice as fast."""
     layer_rates: dict[Layer, Annotated[float, Field(gt=0)]] = {}
@@ -68,6 +70,10 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(0.0005, ge=0)
     """Share of the weights that a step takes away, times the learning rate; biases do not decay."""
+    balance: Literal["none", "loss", "sampling"] = "none"
+    """What is done about classes of uneven size. loss: the loss of an image has a weight, inverse
+    to the size of its class, 1 in the mean over the training images. sampling: an epoch, of as many
+    images as ever, draws each class equally often."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
     colour_until: float = Field(1, ge=0, le=1)

@@ -36,6 +36,14 @@ def draw_curves(metrics: Path, image: Path) -> list[Path]:
         ms=3,
         label="validation, 1 view",
     )
+    if any("macro_top1" in event for event in val):  # runs of earlier versions have none
+        middle.plot(
+            [event["epoch"] for event in val],
+            [event.get("macro_top1") for event in val],
+            "--",
+            lw=0.9,
+            label="the same, mean of the classes",
+        )
     middle.set(xlabel="epoch", ylabel="top-1 accuracy", ylim=(0, 1))
     middle.legend(frameon=False, loc="lower right")
     right.plot(epochs, [event["rate"] for event in train], lw=1.2)

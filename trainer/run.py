@@ -177,6 +177,12 @@ def _with_other_epochs(before: Run, run: Run) -> Run:
     return run.model_copy(update={"parts_of": None})
 
 
+def trained_epochs(run: Run) -> int:
+    """Whole epochs that the run was last validated after; 0 before the first."""
+    told = [event["epoch"] for event in events(run.metrics) if event["kind"] == "val"]
+    return told[-1] if told else 0
+
+
 def _write(run: Run, file: Path) -> None:
     atomic.write(file, run.model_dump_json(indent=2).encode())
 

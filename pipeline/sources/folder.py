@@ -130,7 +130,7 @@ def _one_level_down(folders: list[Path]) -> str:
 
 
 def _samples(root: Path, classes: dict[str, list[Path]]) -> list[Sample]:
-    keys = _keys(root, [path for files in classes.values() for path in files])
+    keys = unique_keys(root, [path for files in classes.values() for path in files])
     return [
         Sample(keys[path], label, str(path))
         for label, files in enumerate(classes.values())
@@ -138,7 +138,7 @@ def _samples(root: Path, classes: dict[str, list[Path]]) -> list[Sample]:
     ]
 
 
-def _keys(root: Path, paths: list[Path]) -> dict[Path, str]:
+def unique_keys(root: Path, paths: list[Path]) -> dict[Path, str]:
     """{path: its place below `root`, without dots}, and without its ending where that is enough."""
     names = {path: path.relative_to(root) for path in paths}
     short = {path: _dotless(name.with_suffix("")) for path, name in names.items()}

@@ -16,6 +16,7 @@ WORD = (
 NAME = re.compile(WORD + "(?:[-_ ]?(?:set|split|data|images))?", re.IGNORECASE)
 """The usual names: `valid`, `Validation`, `test_set` and so on."""
 WITHIN = re.compile(f"(?<![a-z]){WORD}(?![a-z])", re.IGNORECASE)
+Split = Literal["train", "val", "test"]
 
 
 class Splits(NamedTuple):
@@ -31,10 +32,10 @@ class Splits(NamedTuple):
         return tuple(path for path in (self.train, self.val, *self.test) if path)
 
 
-def split_of(name: str) -> Literal["train", "val", "test"] | None:
+def split_of(name: str) -> Split | None:
     """The split that a folder of this name holds, or None where the name is not a split's."""
     match = NAME.fullmatch(name)
-    return cast(Literal["train", "val", "test"], match.lastgroup) if match else None
+    return cast(Split, match.lastgroup) if match else None
 
 
 def find_splits(folders: Iterable[Path]) -> Splits:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.order import Shard, epoch_order, share, variation
+from pipeline.order import Shard, balanced_order, epoch_order, share, variation
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -35,6 +35,36 @@ def test_an_epoch_is_a_permutation_that_repeats(samples: int, seed: int, epoch: 
     order = epoch_order(samples, seed, epoch)
     assert sorted(order) == list(range(samples))
     assert np.array_equal(order, epoch_order(samples, seed, epoch))
+
+
+@given(
+    labels=st.lists(st.integers(0, 9), min_size=1, max_size=300),
+    seed=SEEDS,
+    epoch=st.integers(0, 1000),
+)
+def test_a_balanced_epoch_has_each_class_equally_often(
+    labels: list[int], seed: int, epoch: int
+) -> None:
+    """And each image of a class, where they do not suffice; or none of them twice."""
+    label_N = np.array(labels)
+    order = balanced_order(label_N, seed, epoch)
+    assert len(order) == len(labels)
+    drawn_N = np.bincount(order, minlength=len(labels))
+    classes = np.unique(label_N)
+    per_class = [drawn_N[label_N == label].sum() for label in classes]
+    assert max(per_class) - min(per_class) <= 1
+    for label in classes:
+        times = drawn_N[label_N == label]
+        assert times.max() - times.min() <= 1
+    assert np.array_equal(order, balanced_order(label_N, seed, epoch))
+
+
+def test_balanced_epochs_differ_in_their_images_and_in_the_classes_with_one_more() -> None:
+    label_N = np.array([0] * 90 + [1] * 10 + [2])
+    orders = [balanced_order(label_N, 0, epoch) for epoch in range(30)]
+    assert len({tuple(order) for order in orders}) == 30
+    assert {np.argmin(np.bincount(label_N[order])) for order in orders} == {0, 1, 2}
+    assert set(np.concatenate(orders)) == set(range(101))
 
 
 def test_another_seed_or_epoch_is_another_order() -> None:

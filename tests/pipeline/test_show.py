@@ -7,8 +7,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset import Dataset
+from pipeline.photographs import index_photographs
 from pipeline.sheet import CELL, DRAWS, GAP, HEAD, IMAGES
-from pipeline.table import describe
+from pipeline.sources.folder import folder_source
+from pipeline.table import describe, uneven
 
 
 def test_the_table_says_what_is_in_it(dataset: Path) -> None:
@@ -46,3 +48,18 @@ def test_a_crop_larger_than_the_images(dataset: Path, tmp_path: Path, run: Calla
     done = run("pipeline", "show", dataset, "--crop", 129, "--sheet", tmp_path / "sheet.png")
     assert done.returncode == 2
     assert "--crop is 129, but the images are 128 wide" in done.stderr
+
+
+def test_uneven_classes_are_named(photographs: Path, dataset: Path, tmp_path: Path) -> None:
+    assert uneven(Dataset(dataset)) == []
+    for name, count in (("disc", 40), ("ring", 3)):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        for path in sorted((photographs / name).iterdir())[:count]:
+            (tmp_path / "folder" / name / path.name).symlink_to(path)
+    source = folder_source(tmp_path / "folder", 0.1, {})
+    listed = index_photographs(source, tmp_path / "listed", 72)
+    (line,) = uneven(listed)
+    assert line.startswith(
+        "the classes are uneven: disc has 36 training images, ring 2; `alexnet train --balance"
+    )
+    assert describe(listed).endswith(line)

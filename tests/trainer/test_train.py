@@ -243,3 +243,25 @@ def test_a_recipe_is_printed_as_it_would_be_read(run: Callable, tmp_path: Path) 
     again = run("trainer", "recipe", "--recipe", file)
     assert again.stdout == done.stdout
     assert "sixth_conv: true" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_early_publishes_the_best_that_it_kept(
+    dataset: Path, tmp_path: Path, run_on_cluster: Callable
+) -> None:
+    """At a learning rate that changes nothing all epochs are equal, and the first is the best:
+    Ray keeps it beside the last one."""
+    words = [
+        *arguments("short", dataset, tmp_path),
+        "--set", "rate=1.0e-12", "--epochs", 9, "--stop-after", 2, "--publish", "best", "--keep", 1,
+        "--workers", 1,
+    ]  # fmt: skip
+    done = run_on_cluster(*words)
+    assert done.returncode == 0, done.stderr
+    assert "ended after 3 of 9 epochs: 2 without a lower validation error" in done.stdout
+    assert load(tmp_path / "models" / "short").about.step == 27
+    kept = {path.name for path in (tmp_path / "runs" / "short").glob("step_*")}
+    assert kept == {"step_00000027", "step_00000081"}
+    done = run_on_cluster(*words, "--stop-after", 1, "--resume")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "began with stop_after = 2, but now it is 1" in done.stderr

@@ -4,6 +4,7 @@ Shapes: N images, K classes.
 """
 
 from collections.abc import Sequence
+from math import fsum
 
 import torch
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -69,6 +70,13 @@ def ranks(probability_NK: Tensor, label_N: Tensor) -> Tensor:
     return probability_NK.shape[1] - beaten_NK.sum(1)
 
 
+def macro_average(right_K: Sequence[int], images_K: Sequence[int]) -> float:
+    """The mean of the shares that are right, over the classes that have images; each counts the
+    same, however many those are."""
+    shares = [right / images for right, images in zip(right_K, images_K, strict=True) if images]
+    return fsum(shares) / len(shares)
+
+
 def score(
     probability_NK: Tensor, label_N: Tensor, views: int, classes: Sequence[ClassLabel]
 ) -> Score:
@@ -88,6 +96,7 @@ def score(
         pictures=len(label_N),
         top1=sum(top1_K),
         top5=sum(top5_K),
+        macro_top1=macro_average(top1_K, images_K),
         classes=tuple(
             ClassScore(id=c.id, name=c.name, pictures=images, top1=top1, top5=top5)
             for c, images, top1, top5 in zip(classes, images_K, top1_K, top5_K, strict=True)

@@ -28,6 +28,8 @@ def _section(section: Section) -> Iterator[str]:
     for row in section.rows:
         yield _line(row.name, width, map(_errors, row.scores))
     for row in section.rows:
+        means = ", ".join(f"{1 - (s.macro_top1 or 0):.2%} ({_views(s)})" for s in row.scores)
+        yield f"{row.name}: top-1 error as the mean of the classes: {means}"
         if row.searched:
             weights = ", ".join(f"{weight:g}" for weight in row.weights)
             yield f"weights: {weights}, chosen on these very images: expect more errors on new ones"

@@ -12,7 +12,7 @@ from pipeline.batches import Batches, Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.feed import WholeFeed
 from pipeline.order import Shard
-from trainer.evaluation.scores import ranks
+from trainer.evaluation.scores import macro_average, ranks
 from trainer.loop.precision import autocast
 
 IMAGES = {"cpu": {1: 128, 10: 12}, "cuda": {1: 256, 10: 256}}
@@ -40,7 +40,8 @@ class Validator:
         """
         training = model.training
         model.eval()
-        total_3 = torch.zeros(3, dtype=torch.int64, device=mean_3HW.device)
+        classes = model.config.classes
+        total_3K = torch.zeros(3, classes, dtype=torch.int64, device=mean_3HW.device)
         batch = self._batch(views)
         batches = self._kept.pop(batch, None) or whole_batches(
             self._dataset, "val", self._shard, self._decoding, batch=batch, passes=None
@@ -48,13 +49,14 @@ class Validator:
         with torch.inference_mode(), autocast(precision, mean_3HW.device):
             for part in islice(batches, -(-len(self._dataset.val) // batch)):
                 probability_NK = probabilities(model, part.image_NCHW, mean_3HW, views)
-                total_3 += counts(probability_NK, part.label_N, part.real_N)
+                total_3K += counts(probability_NK, part.label_N, part.real_N)
         self._kept[batch] = batches  # not where an error ended the pass half-way
         model.train(training)
         if self._shard.count > 1:
-            distributed.all_reduce(total_3)
-        top1, top5, images = total_3.tolist()
-        return Accuracy(views=views, pictures=images, top1=top1, top5=top5)
+            distributed.all_reduce(total_3K)
+        top1, top5, images = total_3K.sum(dim=1).tolist()
+        macro = macro_average(total_3K[0].tolist(), total_3K[2].tolist())
+        return Accuracy(views=views, pictures=images, top1=top1, top5=top5, macro_top1=macro)
 
     def _batch(self, views: int) -> int:
         """Images in a batch of all workers: the fewest batches within the limit, of one size."""
@@ -64,6 +66,8 @@ class Validator:
 
 
 def counts(probability_NK: Tensor, label_N: Tensor, real_N: Tensor) -> Tensor:
-    """(top-1 right, top-5 right, images) among the real rows, int64 (3,)."""
+    """(top-1 right, top-5 right, images) of each class among the real rows, int64 (3, K)."""
     rank_N = ranks(probability_NK, label_N)
-    return torch.stack([((rank_N < top) & real_N).sum() for top in (1, 5)] + [real_N.sum()])
+    counted_3N = torch.stack([(rank_N < 1) & real_N, (rank_N < 5) & real_N, real_N]).long()
+    none_3K = counted_3N.new_zeros(3, probability_NK.shape[1])
+    return none_3K.index_add(1, label_N, counted_3N)

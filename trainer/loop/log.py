@@ -38,6 +38,9 @@ class Log:
         for name, right in (("top1", accuracy.top1), ("top5", accuracy.top5)):
             tag = f"error/validation_{name}_{accuracy.views}_views"
             self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
+        if accuracy.macro_top1 is not None:
+            tag = f"error/validation_macro_top1_{accuracy.views}_views"
+            self._board.add_scalar(tag, 1 - accuracy.macro_top1, step)
 
     def images(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
         """The first training images of an epoch, as the network sees them, the mean put back;

@@ -17,6 +17,7 @@ from pipeline.batches import Batches, Decoding, train_batches
 from pipeline.dataset import Dataset
 from pipeline.hw_load import TRIAL
 from pipeline.order import Shard, share
+from trainer.balance import class_weights
 from trainer.evaluation.validation import Validator
 from trainer.loop.interval import Interval, Window
 from trainer.loop.log import Log
@@ -58,8 +59,8 @@ class Host(Protocol):
 
     def save(self, saved: Saved | None, step: int, top1: float) -> None:
         """Keep a checkpoint, which rank 0 brings; the others bring None. It shares its tensors with
-        the run, so that it must be written before this returns. `top1` is the validation accuracy
-        that tells the best checkpoints, 0 within an epoch."""
+        the run, so that it must be written before this returns. `top1` tells the best checkpoints
+        (`Progress.score`)."""
 
     def preempted(self) -> bool:
         """Whether this worker's machine is about to be taken away; true once for each notice."""
@@ -101,6 +102,9 @@ class Loop:
             self.optimizer.set_velocity(self.parallel.own(saved.velocity), saved.learning_rates)
         self.shard = Shard(self.parallel.index, self.parallel.count, worker.device_id)
         self.decoding = self._decoding()
+        self.class_weight_K = None
+        if recipe.balance == "loss":
+            self.class_weight_K = torch.from_numpy(class_weights(self.dataset)).to(device)
         self.validator = Validator(
             self.dataset, Shard(worker.rank, worker.world, worker.device_id), self.decoding
         )
@@ -143,24 +147,30 @@ class Loop:
             return self._train()
 
     def _train(self) -> bool:
-        progress, epochs = self.progress, self.run.recipe.epochs
+        progress = self.progress
         validated = False
-        while progress.epoch < epochs:
+        while not self._over:
             stop = self._train_epoch()
             if progress.position < len(self.dataset.train):
                 self._save()
             else:
                 progress.epoch, progress.position = progress.epoch + 1, 0
                 accuracy, validated = self._evaluate(views=1), True
-                top1 = accuracy.top1 / accuracy.pictures
-                progress.errors.append(1 - top1)
-                self._save(top1)
-            if stop and progress.epoch < epochs:
+                progress.errors.append(1 - accuracy.top1 / accuracy.pictures)
+                self._save()
+            if stop and not self._over:
                 return False
         if not validated:  # another process took the last step
             self._evaluate(views=1)
         self._evaluate(views=10)
         return True
+
+    @property
+    def _over(self) -> bool:
+        """Whether all epochs are trained, or too many since the best; the same on all workers."""
+        recipe, progress = self.run.recipe, self.progress
+        stalled = recipe.stop_after and progress.epochs_since_best >= recipe.stop_after
+        return progress.epoch >= recipe.epochs or bool(stalled and not progress.position)
 
     def _train_epoch(self) -> bool:
         """Train from where the run stands to the end of its epoch; returns whether it was asked to
@@ -190,6 +200,7 @@ class Loop:
                 world=self.parallel.count,
                 precision=self.precision,
                 micro_batch=self.run.micro_batch,
+                class_weight_K=self.class_weight_K,
             )
             progress.position += real
             progress.step += 1
@@ -219,6 +230,7 @@ class Loop:
             epochs=epochs,
             batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
+            balanced=recipe.balance == "sampling",
             mean=recipe.mean,
             colour_until=self.run.colour_until,
             # On a CPU converting to 16 bits takes longer than it saves.
@@ -305,7 +317,7 @@ class Loop:
         if self.parallel.module is not self.network:
             self.network.load_state_dict(self.parallel.gather(self.parallel.module.state_dict()))
 
-    def _save(self, top1: float = 0.0) -> None:
+    def _save(self) -> None:
         self._gather_network()
         velocity = self.parallel.gather(self.optimizer.velocity())
         self.saved_step, self.saved_at = self.progress.step, time.monotonic()
@@ -315,4 +327,5 @@ class Loop:
             velocity=velocity,
             learning_rates=self.optimizer.learning_rates,
         )
-        self.host.save(saved if self.worker.rank == 0 else None, self.progress.step, top1)
+        brought = saved if self.worker.rank == 0 else None
+        self.host.save(brought, self.progress.step, self.progress.score)

@@ -12,6 +12,8 @@ from alexnet.model import AlexNet
 from trainer.run import Run, RunError
 
 FILE = "state.pt"
+EARLIER = 1e-12
+"""Part of its accuracy that an epoch loses to the one before: less than an image counts."""
 CLASSIFIER, ADDED = "fc8.", "conv6."
 """Layers that a network started from a published one may not share with it."""
 
@@ -28,6 +30,19 @@ class Progress(BaseModel):
     """Updates of the weights so far."""
     errors: list[float] = []
     """Top-1 error on the validation images after each epoch, with one view."""
+
+    @property
+    def score(self) -> float:
+        """What tells the best checkpoints: the validation accuracy, of which that of an earlier
+        epoch counts for a trifle more, so that it is kept among equal ones; 0 within an epoch."""
+        if self.position or not self.errors:
+            return 0.0
+        return (1 - self.errors[-1]) * (1 - EARLIER * len(self.errors))
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs after the one with the lowest validation error, the first of equal ones."""
+        return len(self.errors) - 1 - self.errors.index(min(self.errors)) if self.errors else 0
 
 
 class Saved(BaseModel):

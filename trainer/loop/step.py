@@ -37,16 +37,23 @@ def train_step(
     world: int,
     precision: str,
     micro_batch: int | None = None,
+    class_weight_K: Tensor | None = None,
 ) -> Tensor:
     """Gradient of the mean loss over the global batch, one update.
 
     `world` workers share the batch; data-parallel gradients are averaged over them. With
     `micro_batch` the worker's rows pass in parts of at most so many: less memory, the same update.
-    Returns (sum of losses, right labels, samples) of this worker's real rows, float64 (3,).
+    With `class_weight_K` each image's loss is multiplied by the weight of its class, and the mean
+    divides by the number of images: as torch's `cross_entropy(weight=…, reduction="sum")` over that
+    number, not as its "mean", which divides by the sum of the batch's weights.
+    Returns (sum of losses without weights, right labels, samples) of this worker's real rows,
+    float64 (3,).
     """
     rows = len(batch.label_N)
     most = micro_batch or rows
     weight_N = batch.real_N * (world / place.real)
+    if class_weight_K is not None:
+        weight_N = weight_N * class_weight_K[batch.label_N]
     counted_3N = torch.empty(3, rows, device=batch.image_NCHW.device)
     counted_3N[2] = batch.real_N
     optimizer.zero_grad(set_to_none=True)

@@ -93,5 +93,6 @@ class Display:
             f"epoch {event['epoch']}: validation accuracy "
             f"top-1 {event['top1'] / event['pictures']:.2%}, "
             f"top-5 {event['top5'] / event['pictures']:.2%} "
-            f"({event['pictures']:,} images, {views})"
+            f"({event['pictures']:,} images, {views}), "
+            f"mean of the classes {event['macro_top1']:.2%}"
         )

@@ -56,7 +56,7 @@ def _account(checkpoints: dict[str, Progress]) -> str:
     )
 
     results = [
-        _TrainingResultState(checkpoint_dir_name=name, metrics={"top1": _top1(progress)})
+        _TrainingResultState(checkpoint_dir_name=name, metrics={"top1": progress.score})
         for name, progress in checkpoints.items()
     ]
     # Ray keeps the best ones last, and tells by the indices which of two is older.
@@ -73,8 +73,3 @@ def _account(checkpoints: dict[str, Progress]) -> str:
         failed_validation_checkpoint_dir_names=[],
     ).model_dump_json()
     return account
-
-
-def _top1(progress: Progress) -> float:
-    """The validation accuracy that the loop gave Ray with a checkpoint: 0 within an epoch."""
-    return 0.0 if progress.position else 1 - progress.errors[-1]

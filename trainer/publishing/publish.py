@@ -50,7 +50,7 @@ def _accuracy(told: list[dict[str, Any]]) -> tuple[Accuracy, ...]:
     """What was counted last, with 1 view and with 10."""
     counted = {event["views"]: event for event in told if event["kind"] == "val"}
     return tuple(
-        Accuracy(**{field: event[field] for field in Accuracy.model_fields})
+        Accuracy(**{name: event[name] for name in Accuracy.model_fields if name in event})
         for _, event in sorted(counted.items())
     )
 

@@ -12,7 +12,7 @@ from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.class_names import read_class_names
-from pipeline.sources.folder import _keys, folder_source
+from pipeline.sources.folder import folder_source, unique_keys
 
 
 def folder(root: Path, *files: str) -> Path:
@@ -68,7 +68,7 @@ def test_keys_are_unique_and_hold_no_dot(tmp_path: Path) -> None:
 @given(st.sets(st.text("a.b_", min_size=1, max_size=6), min_size=2, max_size=12))
 def test_no_two_files_share_a_key(names: set[str]) -> None:
     paths = [Path("root") / f"{name}.jpg" for name in names]
-    keys = _keys(Path("root"), paths)
+    keys = unique_keys(Path("root"), paths)
     assert len(set(keys.values())) == len(paths)
     assert not any("." in key for key in keys.values())
 

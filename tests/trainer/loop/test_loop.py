@@ -6,18 +6,22 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
 from pipeline.dataset import Dataset
+from pipeline.order import balanced_order
 from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
+from trainer.balance import class_weights
 from trainer.loop import loop, state
 from trainer.loop.loop import Loop, Worker
+from trainer.loop.state import Progress
 from trainer.recipe import resolve
-from trainer.run import Run, RunError, events, open_run
+from trainer.run import Run, RunError, events, open_run, trained_epochs
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH, TRAIN, VAL = 2, 12, 108, 12
@@ -213,6 +217,58 @@ def test_asked_to_stop_at_its_last_step_it_finishes(data: Path, tmp_path: Path) 
     assert validated == [1, 10, 1, 10]
 
 
+def stopping_early(data: Path, runs: Path, name: str, errors: list[float]) -> Run:
+    """A run of eight epochs at a learning rate that changes nothing, which went so far already."""
+    run = a_run(data, runs, name, ("epochs", 8), ("stop_after", 2), ("rate", 1e-12))
+    if not steps(run):
+        train(run, stop=1)
+        saved, step = last(run), STEPS * len(errors)
+        saved.progress = Progress(epoch=len(errors), step=step, errors=errors)
+        (run.directory / f"step_{step:08d}").mkdir()
+        saved.write(run.directory / f"step_{step:08d}")
+    return run
+
+
+def test_a_run_ends_when_the_validation_error_no_longer_falls(data: Path, tmp_path: Path) -> None:
+    """The error of a network that learns nothing is lower than the best so far at first, and then
+    the same, which is no lower."""
+    run = stopping_early(data, tmp_path, "whole", [1.0])
+    assert train(run).finished
+    errors = last(run).progress.errors
+    assert len(errors) == 4
+    assert errors[1] == errors[2] == errors[3] < errors[0]
+    assert trained_epochs(run) == 4
+    assert [e["views"] for e in events(run.metrics) if e["kind"] == "val"] == [1, 1, 1, 10]
+    assert train(run) == (True, {})  # resumed, it is over
+    with pytest.raises(RunError, match=r"began with stop_after = 2, but now it is None"):
+        a_run(data, tmp_path, "whole", ("epochs", 8), ("rate", 1e-12))
+    assert max(steps(run), key=lambda step: score(run, step)) == 2 * STEPS
+
+    parted = stopping_early(data, tmp_path, "parted", [1.0])
+    assert not train(parted, stop=STEPS + 3).finished
+    assert last(parted).progress.epochs_since_best == 0
+    assert train(parted).finished
+    assert_same_bits(parted, run)
+    over = stopping_early(data, tmp_path, "over", [0.0, 0.0])
+    assert not train(over, stop=2).finished  # within the third epoch
+    assert train(over, stop=STEPS - 2).finished  # asked at the very step at which it ends
+
+
+def score(run: Run, step: int) -> float:
+    return state.read(run.directory / f"step_{step:08d}").progress.score
+
+
+def test_the_best_of_equal_epochs_is_the_first() -> None:
+    told = [Progress(epoch=n, errors=[0.5, 0.25, 0.25, 0.3, 0.25][:n]) for n in range(1, 6)]
+    assert max(told, key=lambda progress: progress.score).epoch == 2
+    assert [progress.epochs_since_best for progress in told] == [0, 0, 1, 2, 3]
+    assert sorted(told, key=lambda progress: progress.score)[-3:] == [told[4], told[2], told[1]]
+    fewest_wrong = [Progress(epoch=n, errors=[0.5] * (n - 1) + [e / 10**7]) for n, e in
+                    ((1, 3), (20_000, 2))]  # fmt: skip
+    assert fewest_wrong[1].score > fewest_wrong[0].score
+    assert Progress(epoch=1, position=5, errors=[0.1]).score == 0
+
+
 def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
     """Each time that it is due; or where the machine is about to be taken away."""
     run = a_run(data, tmp_path, "often", ("epochs", 1), save_every=0)
@@ -221,6 +277,50 @@ def test_checkpoints_within_an_epoch(data: Path, tmp_path: Path) -> None:
     run = a_run(data, tmp_path, "warned", ("epochs", 1))
     train(run, notice=5)
     assert steps(run) == [5, STEPS]
+
+
+@pytest.fixture(scope="module")
+def uneven(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Classes of 40, 20 and 4 images, of which 36, 18 and 3 are for training."""
+    folder = tmp_path_factory.mktemp("uneven")
+    for source, count in zip(sorted(photographs.iterdir()), (40, 20, 4), strict=True):
+        (folder / source.name).mkdir()
+        for path in sorted(source.iterdir())[:count]:
+            shutil.copy(path, folder / source.name)
+    source = folder_source(folder, VAL_FRACTION, {})
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+
+
+@pytest.mark.parametrize("balance", ["loss", "sampling"])
+def test_balanced_runs_resume_bit_for_bit(uneven: Path, tmp_path: Path, balance: str) -> None:
+    whole, parted, plain = (
+        a_run(uneven, tmp_path, name, ("balance", kind))
+        for name, kind in (("whole", balance), ("parted", balance), ("plain", "none"))
+    )
+    seen = train(whole).samples
+    assert not train(parted, stop=7).finished
+    with pytest.raises(RunError, match=f"began with balance = {balance}, but now it is none"):
+        a_run(uneven, tmp_path, "parted")
+    assert train(parted).finished
+    assert_same_bits(parted, whole)
+    label_N = Dataset(uneven).train.label(np.arange(57))
+    for epoch in range(EPOCHS):
+        assert seen[epoch].total() == 57
+        per_class = Counter[int]()
+        for sample, times in seen[epoch].items():
+            per_class[int(label_N[sample])] += times
+        expected = [36, 18, 3] if balance == "loss" else [19, 19, 19]
+        assert [per_class[label] for label in range(3)] == expected
+    train(plain, stop=1)
+    train(whole_again := a_run(uneven, tmp_path, "again", ("balance", balance)), stop=1)
+    assert not torch.equal(last(plain).weights["fc8.bias"], last(whole_again).weights["fc8.bias"])
+
+
+def test_class_weights_are_inverse_to_the_sizes_and_1_in_the_mean(uneven: Path) -> None:
+    dataset = Dataset(uneven)
+    weight_K = class_weights(dataset)
+    assert weight_K * [36, 18, 3] == pytest.approx(19)
+    assert weight_K[dataset.train.label(np.arange(57))].mean() == pytest.approx(1)
 
 
 def test_a_run_that_diverges_ends(data: Path, tmp_path: Path) -> None:
@@ -249,9 +349,9 @@ def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Pa
     assert replaced == sorted(replaced)
 
 
-def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
-    """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers; and
-    two of an epoch with frozen layers, sharing batches and in towers."""
+def two_workers(rank: int, port: int, data: Path, uneven: Path, runs: Path) -> None:
+    """A run as it is; one that rank 0 is asked to stop, after rank 1 had notice; one in towers; two
+    of an epoch with frozen layers, sharing batches and in towers; and one of uneven classes."""
     torch.set_num_threads(1)
     place = f"tcp://127.0.0.1:{port}"
     distributed.init_process_group("gloo", place, rank=rank, world_size=2)
@@ -263,11 +363,13 @@ def two_workers(rank: int, port: int, data: Path, runs: Path) -> None:
     towers = train(a_run(data, runs, "towers", parallelism="towers"), rank, 2)
     for name, parallelism in (("frozen", "data"), ("still", "towers")):
         train(a_run(data, runs, name, *FROZEN, parallelism=parallelism), rank, 2)
-    torch.save([seen.samples, towers.samples], runs / f"{rank}.pt")
+    balanced = train(a_run(uneven, runs, "balanced", ("balance", "sampling")), rank, 2)
+    assert train(stopping_early(data, runs, "early", [1.0]), rank, 2).finished
+    torch.save([seen.samples, towers.samples, balanced.samples], runs / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> None:
+def test_two_workers(data: Path, uneven: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for name in ("whole", "parted", "towers"):
@@ -276,12 +378,20 @@ def test_two_workers(data: Path, tmp_path: Path, whole: tuple[Run, Seen]) -> Non
         a_run(data, tmp_path, name, *FROZEN, parallelism=parallelism)
         for name, parallelism in (("frozen", "data"), ("still", "towers"))
     )
-    multiprocessing.spawn(two_workers, (port, data, tmp_path), nprocs=2)
+    a_run(uneven, tmp_path, "balanced", ("balance", "sampling"))
+    stopping_early(data, tmp_path, "early", [1.0])
+    multiprocessing.spawn(two_workers, (port, data, uneven, tmp_path), nprocs=2)
     shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
     every = Counter(range(TRAIN))
     for epoch in range(EPOCHS):
         assert shares[0][0][epoch] + shares[1][0][epoch] == every
         assert shares[0][1][epoch] == shares[1][1][epoch] == every  # a pair sees the same images
+
+        order = balanced_order(Dataset(uneven).train.label(np.arange(57)), 0, epoch)
+        assert shares[0][2][epoch] + shares[1][2][epoch] == Counter(order.tolist())
+
+    early = last(stopping_early(data, tmp_path, "early", [1.0])).progress
+    assert (early.epoch, early.step) == (4, 4 * STEPS)
 
     alike = a_run(data, tmp_path, "alike", *FROZEN)
     train(alike)

@@ -88,6 +88,25 @@ def test_a_batch_in_parts_is_the_batch(micro_batch: int) -> None:
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_weights_of_classes_are_those_of_torch(micro_batch: int | None) -> None:
+    """Summed, over the number of images; what is reported stays without them."""
+    weight_K, data = torch.tensor([0.1, 1.0, 2.5, 4.0]), batch(9, 7)
+    model, optimizer = fresh(PLAIN)
+    counts = train_step(
+        model, optimizer, data, place(7), world=1, precision="fp32", micro_batch=micro_batch,
+        class_weight_K=weight_K,
+    )  # fmt: skip
+    found = torch.cat([p.grad.flatten() for p in model.parameters()])
+    model, optimizer = fresh(PLAIN)
+    logit_NK, label_N = model(data.image_NCHW[:7]), data.label_N[:7]
+    (F.cross_entropy(logit_NK, label_N, weight=weight_K, reduction="sum") / 7).backward()
+    expected = torch.cat([p.grad.flatten() for p in model.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    plain = F.cross_entropy(logit_NK, label_N, reduction="sum").item()
+    assert counts[0].item() == pytest.approx(plain, rel=1e-5)
+
+
 def test_counts_are_those_of_the_real_rows() -> None:
     model, optimizer = fresh(PLAIN)
     data = batch(9, 7)
