@@ -22,7 +22,8 @@ def alexnet(weights: str | os.PathLike[str] | None = None, **network: Any) -> _A
     differs from the paper: classes=10, width=0.5, crop=144 and all other fields of
     `alexnet.model.AlexNetConfig`. With `weights`, a published model's folder ("models/NAME"), it is
     that network in evaluation mode; `alexnet.load("models/NAME")` also has its mean image, its
-    classes, and `inputs`, which makes its input of a photograph.
+    classes, and `inputs`, which makes its input of a photograph. Its logits are not divided by the
+    temperature of a calibrated model, `alexnet.load("models/NAME").about.temperature(views=1)`.
     """
     if weights is None:
         return _AlexNet(_AlexNetConfig(**network))

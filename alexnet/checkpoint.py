@@ -8,10 +8,11 @@ models/NAME/current.json             which STEP to serve; replaced last
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from alexnet import atomic, golden, regular
+from alexnet.calibration import Calibration, Count
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from alexnet.config import MAX_SIZE
@@ -36,7 +38,6 @@ MAX_PARAMETERS = 2**30
 """Weights and biases at most; the widest network of a thousand classes has 0.95e9."""
 MAX_ABOUT_BYTES, MAX_POINTER_BYTES, MAX_HEADER_BYTES = 2**22, 2**12, 2**20
 """The longest about.json and current.json, and the longest header of model.safetensors."""
-Count = Annotated[int, Field(ge=0, le=10**12)]
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -94,7 +95,19 @@ class About(BaseModel):
     weights_sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     """Filled in by `save`, as is the next."""
     golden: Golden | None = None
-    """What the model said when it was published; None in models from before that was recorded."""
+    """What the model said when it was published, before any calibration; None in models from
+    before that was recorded."""
+    calibrations: tuple[Calibration, ...] = Field((), max_length=2)
+    """For answers by one view and by ten, made by `alexnet evaluate --calibrate`."""
+
+    def calibration(self, views: int) -> Calibration | None:
+        """The one for so many views."""
+        return next((c for c in self.calibrations if c.views == views), None)
+
+    def temperature(self, views: int) -> float:
+        """What the logits of each of so many views are divided by: 1 without a calibration."""
+        found = self.calibration(views)
+        return found.temperature if found else 1.0
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -108,6 +121,8 @@ class About(BaseModel):
             raise ValueError(
                 f"views of {self.network.crop} pixels cannot be cut from an image of {self.size}"
             )
+        if len({c.views for c in self.calibrations}) < len(self.calibrations):
+            raise ValueError("two of its calibrations are for the same number of views")
         if self.golden and max(self.golden.labels) >= self.network.classes:
             raise ValueError(f"its golden answer has the label {max(self.golden.labels)}")
         return self
@@ -162,6 +177,7 @@ def save(
         measured = {a.views: a for a in (*published.accuracy, *about.accuracy)}
         accuracy = tuple(measured[views] for views in sorted(measured))
         about = about.model_copy(update={"accuracy": accuracy})
+        about = _calibrated(about, (*published.calibrations, *about.calibrations))
         atomic.write(target / "about.json", about.model_dump_json(indent=2).encode())
     else:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
@@ -173,6 +189,22 @@ def save(
     pointer = {"step": about.step, "directory": target.name, "sha256": about.weights_sha256}
     atomic.write(home / "current.json", json.dumps(pointer).encode())
     return target
+
+
+def calibrate(directory: Path, calibrations: Sequence[Calibration]) -> None:
+    """Keep calibrations with the model in models/NAME/STEP, each in the place of an earlier one for
+    as many views; a server that answers by the model takes them. Raises CheckpointError, and
+    UserError where the folder cannot be written."""
+    about = read_about(directory)
+    about = _calibrated(about, (*about.calibrations, *calibrations))
+    atomic.write(directory / "about.json", about.model_dump_json(indent=2).encode())
+
+
+def _calibrated(about: About, calibrations: Sequence[Calibration]) -> About:
+    """With the last of them for each number of views."""
+    by_views = {c.views: c for c in calibrations}
+    kept = tuple(by_views[views] for views in sorted(by_views))
+    return about.model_copy(update={"calibrations": kept})
 
 
 def load(directory: Path) -> Checkpoint:

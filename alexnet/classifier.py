@@ -72,6 +72,17 @@ class Classifier:
         return self.about.classes
 
     @property
+    def calibrated(self) -> tuple[int, ...]:
+        """The numbers of views by which probabilities are calibrated: about as large as the share
+        of answers that are right (`alexnet evaluate --calibrate`)."""
+        return self._predictor.calibrated
+
+    def min_probability(self, views: int = 10) -> float | None:
+        """The least probability of an answer that was published with the model, for so many views;
+        None where none was, or several models answer together."""
+        return self._predictor.min_probability(views)
+
+    @property
     def device(self) -> torch.device:
         return self._predictor.device
 
@@ -88,23 +99,44 @@ class Classifier:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, photographs: Photograph, *, views: int = 10, top_k: int = 5
+        self,
+        photographs: Photograph,
+        *,
+        views: int = 10,
+        top_k: int = 5,
+        min_probability: float = 0,
     ) -> list[Guess]: ...
     @overload
     def __call__(
-        self, photographs: Iterable[Photograph], *, views: int = 10, top_k: int = 5
+        self,
+        photographs: Iterable[Photograph],
+        *,
+        views: int = 10,
+        top_k: int = 5,
+        min_probability: float = 0,
     ) -> list[list[Guess]]: ...
     def __call__(
-        self, photographs: Photograph | Iterable[Photograph], *, views: int = 10, top_k: int = 5
+        self,
+        photographs: Photograph | Iterable[Photograph],
+        *,
+        views: int = 10,
+        top_k: int = 5,
+        min_probability: float = 0,
     ) -> list[Guess] | list[list[Guess]]:
         """The `top_k` most probable labels of a photograph, best first; of several a list of these.
 
         `views` is 10, the paper's crops and mirrors (§4.1), or 1, the centre: a tenth of the work.
+        Where even the best guess is less probable than `min_probability`, such as
+        `self.min_probability(views)`, the list is empty: the photograph shows none of the classes.
         """
         if top_k < 1:
             raise UserError(f"top_k is {top_k}; expected 1 or more")
+        if not 0 <= min_probability <= 1:
+            raise UserError(f"min_probability is {min_probability}; expected 0 to 1")
         answers = [
             guesses(probability_K, self.classes, top_k)
+            if probability_K.max() >= min_probability
+            else []
             for probability_NK in self._probabilities(photographs, views)
             for probability_K in probability_NK
         ]

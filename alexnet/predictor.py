@@ -101,6 +101,17 @@ class Predictor:
         return self.mean_3HW.shape[-1]
 
     @property
+    def calibrated(self) -> tuple[int, ...]:
+        """The numbers of views, of 1 and 10, for which each member is calibrated."""
+        return tuple(v for v in (1, 10) if all(about.calibration(v) for about in self.abouts))
+
+    def min_probability(self, views: int) -> float | None:
+        """The least probability of an answer that was published with the model; None where none
+        was for so many views, or several models answer together."""
+        found = self.about.calibration(views) if len(self.abouts) == 1 else None
+        return found.threshold.min_probability if found and found.threshold else None
+
+    @property
     def device_name(self) -> str:
         """`cpu`, or a GPU as CUDA names it: `cuda: NVIDIA H100 80GB HBM3`."""
         if self.device.type == "cpu":
@@ -123,11 +134,16 @@ class Predictor:
 
     @torch.inference_mode()
     def classify(self, image_N3SS: Tensor, views: int) -> Tensor:
-        """(N, 3, S, S) uint8 -> (N, V, K) float32 on the CPU, of 1 or 10 views (§4.1)."""
+        """(N, 3, S, S) uint8 -> (N, V, K) float32 on the CPU, of 1 or 10 views (§4.1), by each
+        member's temperature where it is calibrated."""
         image_M3SS = self._uploaded(image_N3SS, views)
         member_MNVK = [
-            view_probabilities(model, image_M3SS, mean_3HW, views, whole_mean_3SS)
-            for model, mean_3HW, whole_mean_3SS in self._members
+            view_probabilities(
+                model, image_M3SS, mean_3HW, views, whole_mean_3SS, about.temperature(views)
+            )
+            for (model, mean_3HW, whole_mean_3SS), about in zip(
+                self._members, self.abouts, strict=True
+            )
         ]
         return self._downloaded(torch.stack(member_MNVK).mean(dim=0)[: len(image_N3SS)])
 

@@ -67,8 +67,24 @@ def view_probabilities(
     mean_3HW: Tensor,
     views: int,
     whole_mean_3SS: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Softmax of each of one or ten views: (N, 3, S, S) uint8 -> (N, V, K).
+
+    `temperature` divides the logits (see `alexnet.calibration`).
+    """
+    logit_NVK = view_logits(model, image_N3SS, mean_3HW, views, whole_mean_3SS)
+    return (logit_NVK / temperature).softmax(dim=2)
+
+
+def view_logits(
+    model: Callable[[Tensor], Tensor],
+    image_N3SS: Tensor,
+    mean_3HW: Tensor,
+    views: int,
+    whole_mean_3SS: Tensor | None = None,
+) -> Tensor:
+    """Logits of each of one or ten views: (N, 3, S, S) uint8 -> (N, V, K) float32.
 
     One forward pass for all views of all images. Where there is a `whole_mean_3SS`, the mean of a
     view is its part at the same place, mirrored where the view is, as in Caffe
@@ -86,7 +102,7 @@ def view_probabilities(
     else:
         view_M3HW = cut(image_N3SS, crop).flatten(0, 1)
         logit_MK = model(view_M3HW.to(memory_format=torch.channels_last) - mean_3HW)
-    return logit_MK.float().softmax(dim=1).unflatten(0, (len(image_N3SS), views))
+    return logit_MK.float().unflatten(0, (len(image_N3SS), views))
 
 
 def probabilities(

@@ -61,6 +61,16 @@ async def classify(
             "corners and the centre, also mirrored, as in the paper (§4.1)."
         ),
     ] = Views.TEN,
+    min_probability: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=1,
+            description="The least probability of an answer: an image whose best guess has less is "
+            "marked as none of these classes. By default what was published with the model for so "
+            "many views, if anything was; 0 marks nothing.",
+        ),
+    ] = None,
     detail: Annotated[
         Literal["views"] | None,
         Query(description="`views` adds the labels of each single view; for forms only."),
@@ -70,7 +80,8 @@ async def classify(
 
     A multipart form (one or more files in the field `file`) is answered with the full result. An
     image as the request's body, and the JSON that Hugging Face's clients send, are answered with a
-    plain list of labels and scores, as those clients expect; the rest is in the headers.
+    plain list of labels and scores, as those clients expect; the rest is in the headers, among
+    them `X-None-Of-These`, and the list is not shorter for it.
     """
     started = time.perf_counter()
     served = service_of(request).models.ready()
@@ -82,8 +93,12 @@ async def classify(
     answer_s = time.perf_counter() - started - read_s
     if len(votes) == 1 and isinstance(votes[0], ImageError):
         raise votes[0]
+    if min_probability is None:
+        min_probability = served.predictor.min_probability(int(views))
     results = [
-        _result(index, vote, served.predictor, sent.top_k or top_k, detail == "views")
+        _result(
+            index, vote, served.predictor, sent.top_k or top_k, min_probability, detail == "views"
+        )
         for index, vote in enumerate(votes)
     ]
     headers = _named(served) | {
@@ -91,7 +106,13 @@ async def classify(
         "Server-Timing": f"read;dur={1000 * read_s:.1f}, answer;dur={1000 * answer_s:.1f}",
     }
     if sent.kind == "multipart":
-        return _json(Classification(results=results, views=views, model=served.name), headers)
+        answer = Classification(
+            results=results, views=views, min_probability=min_probability, model=served.name
+        )
+        return _json(answer, headers)
+    if min_probability is not None:
+        headers["X-Min-Probability"] = f"{min_probability:g}"
+        headers["X-None-Of-These"] = "true" if results[0].none_of_these else "false"
     scores = [
         {"label": guess.label, "score": guess.probability} for guess in results[0].guesses or ()
     ]
@@ -198,12 +219,20 @@ async def info(request: Request) -> Card:
 
 
 def _result(
-    index: int, vote_VK: Tensor | ImageError, predictor: Predictor, top_k: int, votes: bool
+    index: int,
+    vote_VK: Tensor | ImageError,
+    predictor: Predictor,
+    top_k: int,
+    min_probability: float | None,
+    votes: bool,
 ) -> Result:
     if isinstance(vote_VK, ImageError):
         return Result(index=index, problem=of_image(vote_VK).problem)
     size, crop, classes = predictor.about.size, predictor.crop, predictor.about.classes
-    result = Result(index=index, guesses=guesses(vote_VK.mean(0), classes, top_k))
+    best = guesses(vote_VK.mean(0), classes, top_k)
+    result = Result(index=index, guesses=best)
+    if min_probability is not None:
+        result.none_of_these = best[0].probability < min_probability
     if votes:
         places = (one_place if len(vote_VK) == Views.ONE else five_places)(size, crop)
         twins = [(mirrored, y, x) for mirrored in (False, True) for y, x in places]

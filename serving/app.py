@@ -29,8 +29,8 @@ from serving.settings import Settings
 
 PAGE = Path(__file__).parent / "page"
 EXPOSED = (
-    "Retry-After", "Server-Timing", "X-Label", "X-Label-Id", "X-Model", "X-Model-Sha256",
-    "X-Model-Step", "X-Probability", "X-Request-Id", "X-Views",
+    "Retry-After", "Server-Timing", "X-Label", "X-Label-Id", "X-Min-Probability", "X-Model",
+    "X-Model-Sha256", "X-Model-Step", "X-None-Of-These", "X-Probability", "X-Request-Id", "X-Views",
 )  # fmt: skip
 """Headers of answers that pages of other origins may read."""
 CLOSE_DELAY_S = 0.5

@@ -23,6 +23,9 @@ class Classify(Options):
     """How long to wait for the server to be ready."""
     top_k: PositiveInt = 5
     """How many labels to print for each photograph."""
+    min_probability: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """The least probability of an answer; to less probable ones it is added that the photograph
+    shows none of the classes. If not given, what was published with the model, if anything was."""
     key: str | None = None
     """An API key. The environment variable SERVING_KEY keeps it out of the list of processes."""
     json_: bool = False

@@ -20,6 +20,8 @@ def card(service: Service) -> Card:
         classes=list(about.classes),
         dataset=about.dataset,
         accuracy=list(about.accuracy) if len(predictor.abouts) == 1 else [],
+        calibrated=list(predictor.calibrated),
+        calibrations=list(about.calibrations) if len(predictor.abouts) == 1 else [],
         network=about.network,
         recipe=about.recipe,
         trained_at=about.trained_at,

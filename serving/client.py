@@ -46,12 +46,15 @@ def classify(options: Classify) -> int:
     if not re.match(r"https?://[^/]", options.url):
         raise UserError(f"--url is {options.url}: write it as http://HOST:PORT")
     places = find_photographs(options.photos)
+    asked_for: dict[str, Any] = {"top_k": options.top_k}
+    if options.min_probability is not None:
+        asked_for["min_probability"] = options.min_probability
     asked = answered = said = 0
     with _client(options.url, headers) as client:
         _wait_until_ready(client, options.wait)
         for batch in batches(places, _limits(client, len(places))):
             try:
-                answers = _answers(client, batch, options.top_k)
+                answers = _answers(client, batch, asked_for)
             except UserError as error:
                 if not asked:
                     raise
@@ -92,6 +95,8 @@ def _print(photo: Photograph, answer: dict[str, Any] | str, *, as_json: bool) ->
         print(json.dumps({"photo": str(photo.path)} | answer), flush=True)
         return
     print("{} ({name}, step {step})".format(photo.shown, **answer["model"]))
+    if answer["results"][0].get("none_of_these"):
+        print(f"  none of these: the best guess has less than {answer['min_probability']:.2%}")
     for guess in answer["results"][0]["guesses"]:
         bar = "█" * round(BAR * guess["probability"])
         print(f"  {guess['probability']:7.2%}  {guess['label']:32.32}  {bar}".rstrip())
@@ -122,28 +127,28 @@ def _limits(client: httpx.Client, photos: int) -> Limits:
 
 
 def _answers(
-    client: httpx.Client, photos: Sequence[Photograph], top_k: int
+    client: httpx.Client, photos: Sequence[Photograph], parameters: dict[str, Any]
 ) -> list[dict[str, Any] | str]:
     """For each of them what the server answers, as if it had been sent alone, or why there is no
     answer. Raises UserError where no server answers."""
     sent = [photo for photo in photos if not photo.fault]
-    answers = iter(_sent(client, sent, top_k))
+    answers = iter(_sent(client, sent, parameters))
     return [photo.fault or next(answers) for photo in photos]
 
 
 def _sent(
-    client: httpx.Client, photos: Sequence[Photograph], top_k: int
+    client: httpx.Client, photos: Sequence[Photograph], parameters: dict[str, Any]
 ) -> list[dict[str, Any] | str]:
     if not photos:
         return []
     response = _ask(
-        client, "POST", "/classify", params={"top_k": top_k},
+        client, "POST", "/classify", params=parameters,
         files=[("file", ("photo", photo.data)) for photo in photos],
     )  # fmt: skip
     if not response.is_success:
         if len(photos) == 1 or response.status_code in ALIKE:
             return [_reason(response)] * len(photos)
-        return [answer for photo in photos for answer in _sent(client, [photo], top_k)]
+        return [answer for photo in photos for answer in _sent(client, [photo], parameters)]
     try:
         answer = response.json()
         results = zip(photos, answer["results"], strict=True)

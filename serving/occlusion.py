@@ -35,7 +35,10 @@ def _of_view(view_3HW: Tensor, predictor: Predictor, label: int) -> Tensor:
     for hidden_3HW, place in zip(hidden_N3HW[1:], places, strict=True):
         hidden_3HW[:, *place] = 0
     parts = hidden_N3HW.split(BATCH_VIEWS[predictor.device.type])
-    probability_N = torch.cat([predictor.network(p).softmax(1)[:, label] for p in parts]).float()
+    temperature = predictor.about.temperature(views=1)
+    probability_N = torch.cat(
+        [(predictor.network(p) / temperature).softmax(1)[:, label] for p in parts]
+    ).float()
     fall_HW, covered_HW = torch.zeros(2, crop, crop, device=predictor.device)
     for place, fall in zip(places, probability_N[0] - probability_N[1:], strict=True):
         fall_HW[place] += fall

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alexnet.calibration import Calibration
 from alexnet.checkpoint import About, Accuracy
 from alexnet.classes import ClassLabel
 from alexnet.config import AlexNetConfig
@@ -88,6 +89,9 @@ class Result(Described):
     """Place of the image in the request, from 0."""
     guesses: list[Guess] | None = None
     """The most probable labels, best first: `top_k` of them, or all classes if there are fewer."""
+    none_of_these: bool | None = None
+    """Whether the best guess is less probable than `min_probability`: then the image may well show
+    none of the model's classes. The guesses are listed all the same."""
     votes: list[Vote] | None = None
     """The guesses of each view, where the request has `detail=views`."""
     problem: Problem | None = None
@@ -100,6 +104,9 @@ class Classification(Described):
     """One for each image, in the order of the request."""
     views: int
     """How many views (crops of each image) were averaged."""
+    min_probability: float | None = None
+    """The least probability of an answer: that of the request, or else the one that was published
+    with the model for so many views. Absent where there is neither."""
     model: ModelName
 
 
@@ -184,6 +191,12 @@ class Card(Described):
     """SHA-256 that names the training data; null for imported weights."""
     accuracy: list[Accuracy]
     """Counts over the validation images; empty for an ensemble."""
+    calibrated: list[int]
+    """The numbers of views by which probabilities are calibrated: about as large as the share of
+    answers that are right."""
+    calibrations: list[Calibration]
+    """What they are calibrated by, how well, and the least probability of an answer that a request
+    gets by default, for each number of views; empty for an ensemble."""
     network: AlexNetConfig
     recipe: dict[str, Any]
     trained_at: datetime | None

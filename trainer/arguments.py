@@ -200,6 +200,13 @@ class Evaluate(Options):
     search_weights: bool = False
     """Also search, as in 2012, for better weights of several models' mean than equal ones, on the
     images that are scored."""
+    calibrate: bool = False
+    """Also calibrate each model: find the temperature by which its probabilities suit the share of
+    validation images that it gets right, for each number of views, and keep that with it. Servers
+    take it by themselves."""
+    target_precision: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    """With --calibrate: keep the lowest probability from which on this share of the best guesses is
+    right, such as 0.95. To less probable ones a server adds that it is none of the classes."""
     json_: Annotated[Path | None, Option(metavar="FILE")] = None
     """A file to write everything to."""
     workers: PositiveInt | None = None

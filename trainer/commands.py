@@ -210,6 +210,8 @@ def evaluate(options: Evaluate) -> int:
         search=options.search_weights,
         workers=options.workers,
         device=options.device,
+        calibrated=options.calibrate,
+        target_precision=options.target_precision,
     )
     print(table(results))
     if options.json_:

@@ -34,6 +34,13 @@ export function bars(title, guesses) {
   });
 }
 
+/** Says that the best guess is too improbable for an answer, where the server does. */
+export function none({ none_of_these: none, guesses: [best] }, least) {
+  $("none").hidden = !none;
+  $("none").textContent = none ? `None of these: the best guess has ${percent(best.probability)}, `
+    + `and an answer needs ${percent(least)}.` : "";
+}
+
 /** "top left, mirrored". */
 export function place({ left, top, side, mirrored }) {
   const far = (1 - side) / 2;
@@ -89,7 +96,11 @@ export function similar(neighbours) {
 }
 
 /** The model card: what /info says, in words. */
-export function card({ model, classes, dataset, accuracy, trained_at, picture }) {
+export function card({ model, classes, dataset, accuracy, calibrated, trained_at, picture }) {
+  $("calibrated").textContent = calibrated.includes(10)
+    ? "The probabilities of the average are calibrated: of answers with 80\u202f%, about 80\u202f% "
+      + "are right."
+    : "The probabilities are not calibrated: how often answers are right may differ from them.";
   $("model").textContent = `${model.name}, step ${count(model.step)}`;
   const known = classes.map(({ name }) => names(name)[0]);
   const more = known.length - 10;

@@ -1,10 +1,12 @@
 // What the reader does, and what follows.
 
-import { $, bars, card, chip, names, percent, place, similar, views } from "./draw.js";
+import { $, bars, card, chip, names, none, percent, place, similar, views } from "./draw.js";
 import { ask, needKey, imageURL, say } from "./server.js";
+import { csv } from "./table.js";
 
 const info = ask("info").then((response) => response.json());
-let shown; // the chosen image: {file, url, chip, result}, and promises of what was asked
+const given = []; // all images: {file, url, chip, result or problem, least}, promises of what was asked
+let shown; // the chosen one
 let mapped; // id of the class whose map lies over it
 
 /** Takes files in: shows the first, asks about all, one after the other. */
@@ -15,8 +17,10 @@ async function give(files) {
     image.chip = chip(image.file.name, image.url);
     image.chip.onchange = () => show(image);
     $("strip").append(image.chip);
+    given.push(image);
   }
-  $("strip").hidden = $("strip").children.length < 2;
+  $("strip").hidden = given.length < 2;
+  count();
   fresh[0].chip.firstElementChild.checked = true;
   await show(fresh[0]);
   for (const image of fresh.slice(1)) await answer(image).catch(() => {});
@@ -36,15 +40,33 @@ const answer = (image) => once(image, "answer", async () => {
   const start = performance.now();
   try {
     const response = await ask("classify?detail=views", image.file);
-    const [result] = (await response.json()).results;
+    const { results: [result], min_probability: least } = await response.json();
     image.seconds = ((performance.now() - start) / 1000).toFixed(1);
-    name.textContent = names(result.guesses[0].label)[0];
+    name.textContent = result.none_of_these ? "none of these" : names(result.guesses[0].label)[0];
+    Object.assign(image, { result, least, problem: undefined });
     return result;
   } catch (problem) {
     name.textContent = "no answer";
+    image.problem = problem.message;
     throw problem;
+  } finally {
+    count();
   }
 });
+
+/** Offers the table where there are several images; says how many of them are in it. */
+function count() {
+  const rows = given.filter(({ result, problem }) => result || problem).length;
+  $("table").hidden = given.length < 2 || !rows;
+  $("table").querySelector("[role=status]").textContent =
+    rows < given.length ? `${rows} of ${given.length} so far` : `${rows} photographs`;
+}
+
+$("table").firstElementChild.onclick = () => {
+  const url = URL.createObjectURL(csv(given.filter(({ result, problem }) => result || problem)));
+  Object.assign(document.createElement("a"), { href: url, download: "answers.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser has read it by then
+};
 
 const neighbours = (image) => once(image, "neighbours", async () => {
   const found = (await (await ask("similar", image.file)).json()).neighbours;
@@ -77,8 +99,8 @@ async function show(image) {
       await Promise.all([answer(image), info, $("photo").decode().catch(() => {})]);
     if (shown !== image) return;
     const [{ label, probability }] = result.guesses;
-    say(`${names(label)[0]}, ${percent(probability)}`, "answer");
-    image.result = result;
+    const said = `${names(label)[0]}, ${percent(probability)}`;
+    say(result.none_of_these ? `None of these; the best guess is ${said}` : said, "answer");
     $("plate").dataset.framing = framing;
     views(result, $("photo"), framing);
     cover();
@@ -107,6 +129,7 @@ function look(radio = $("views").querySelector(":checked")) {
   [...$("frames").children].forEach((frame, index) =>
     frame.classList.toggle("active", String(index) === radio.value));
   bars(vote ? `One view: ${place(vote)}` : "Average of ten views", (vote ?? shown.result).guesses);
+  none(vote ? { guesses: vote.guesses } : shown.result, shown.least);
   press();
 }
 

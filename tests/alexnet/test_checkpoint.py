@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet.checkpoint import About, Accuracy, CheckpointError, load, now, save
+from alexnet.calibration import Calibration, Errors
+from alexnet.checkpoint import About, Accuracy, CheckpointError, calibrate, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import ImageRule
@@ -102,6 +103,33 @@ def test_published_again_it_has_what_was_measured_since(tmp_path: Path) -> None:
     assert seen == sorted(seen)
     assert load(tmp_path / "dogs").about.accuracy == measured(29, 5).accuracy
     assert (directory / "model.safetensors").stat().st_mtime_ns == written
+
+
+def calibration(temperature: float, views: int = 10) -> Calibration:
+    errors = Errors(ece=0.1, nll=1.0)
+    return Calibration(
+        temperature=temperature, views=views, dataset="d" * 64, pictures=20, before=errors,
+        after=errors,
+    )  # fmt: skip
+
+
+def test_a_calibration_is_kept_with_the_weights(tmp_path: Path) -> None:
+    """Also when they are published again; a new one takes its place, other weights have none."""
+    directory = save(model(0), MEAN, about(), tmp_path)
+    before = load(directory).about
+    assert (before.calibrations, before.temperature(10)) == ((), 1.0)
+    ten, one = calibration(1 / 3), calibration(0.7, views=1)
+    calibrate(directory, [ten])
+    calibrate(directory, [one])
+    save(model(0), MEAN, about(), tmp_path)
+    found = load(directory).about
+    assert (found.temperature(1), found.temperature(10)) == (0.7, 1 / 3)
+    assert found == before.model_copy(update={"calibrations": (one, ten)})
+    calibrate(directory, [calibration(2.5)])
+    found = load(directory).about
+    assert (found.temperature(1), found.temperature(10)) == (0.7, 2.5)
+    save(model(1), MEAN, about(9), tmp_path)
+    assert load(tmp_path / "dogs").about.calibrations == ()
 
 
 @pytest.mark.parametrize("place", [0.001, 0.3, 0.999])

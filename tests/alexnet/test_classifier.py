@@ -139,6 +139,16 @@ def test_what_comes_out_can_be_learnt_from(classifier: Classifier, photographs: 
     assert inputs.grad.abs().max() > 0
 
 
+def test_no_guess_is_given_where_the_best_is_too_improbable(
+    classifier: Classifier, photographs: list[Path]
+) -> None:
+    plain = classifier(photographs[0])
+    best = plain[0].probability
+    assert classifier(photographs[0], min_probability=best) == plain
+    assert classifier(photographs[:1], min_probability=min(1, best + 1e-3)) == [[]]
+    assert (classifier.calibrated, classifier.min_probability()) == ((), None)
+
+
 def test_top_k_and_the_ids_are_the_models(classifier: Classifier, photographs: list[Path]) -> None:
     answer = classifier(photographs[0], top_k=100)
     assert sorted(guess.id for guess in answer) == [label.id for label in classifier.classes]
@@ -199,6 +209,8 @@ def test_a_bad_file_among_others_is_named(
 def test_bad_parameters_are_named(classifier: Classifier, photographs: list[Path]) -> None:
     with pytest.raises(UserError, match="views is 5; expected 1 or 10"):
         classifier(photographs[0], views=5)
+    with pytest.raises(UserError, match="min_probability is nan; expected 0 to 1"):
+        classifier(photographs[0], min_probability=float("nan"))
     with pytest.raises(UserError, match="top_k is 0; expected 1 or more"):
         classifier(photographs[0], top_k=0)
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from alexnet.calibration import Calibration, Errors, Threshold
 from alexnet.checkpoint import Checkpoint, CheckpointError, load
 from alexnet.command import UserError
 from alexnet.predictor import BATCH_VIEWS, Predictor, padded_rows
-from alexnet.views import one_view, view_probabilities
+from alexnet.views import one_view, view_logits, view_probabilities
 from tests.serving.conftest import SIZE, publish
 
 
@@ -26,6 +27,60 @@ def test_several_models_answer_by_the_mean_of_each_view(tmp_path: Path, images: 
     ).mean(0)
     together = Predictor(members)
     torch.testing.assert_close(together.classify(images, 10), expected, rtol=0, atol=1e-6)
+
+
+def calibrated(
+    checkpoint: Checkpoint, temperature: float, threshold: float | None = None, views: int = 10
+) -> Checkpoint:
+    errors = Errors(ece=0.1, nll=1.0)
+    found = threshold and Threshold(min_probability=threshold, target=0.9, answered=10, right=9)
+    calibration = Calibration(
+        temperature=temperature, views=views, dataset="d" * 64, pictures=20, before=errors,
+        after=errors, threshold=found or None,
+    )  # fmt: skip
+    return checkpoint._replace(
+        about=checkpoint.about.model_copy(update={"calibrations": (calibration,)})
+    )
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_each_member_answers_by_its_own_temperature(
+    tmp_path: Path, images: Tensor, views: int
+) -> None:
+    plain = [load(publish(tmp_path, f"m{seed}", seed=seed)) for seed in range(2)]
+    hot = calibrated(plain[0], 2.5, views=views)
+    expected_MNVK = [
+        (view_logits(m.model, images, m.mean_3HW, views) / t).softmax(2)
+        for m, t in zip(plain, (2.5, 1.0), strict=True)
+    ]
+    together = Predictor([hot, plain[1]])
+    torch.testing.assert_close(
+        together.classify(images, views), torch.stack(expected_MNVK).mean(0), rtol=0, atol=1e-6
+    )
+    assert together.calibrated == ()
+    alone = Predictor([hot])
+    assert alone.calibrated == (views,)
+    torch.testing.assert_close(alone.classify(images, views), expected_MNVK[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("views", [1, 10])
+@torch.inference_mode()
+def test_without_a_temperature_no_bit_changes(
+    checkpoint: Checkpoint, images: Tensor, views: int
+) -> None:
+    predictor = Predictor([checkpoint])
+    logit_NVK = view_logits(checkpoint.model, images, checkpoint.mean_3HW, views)
+    expected = logit_NVK.flatten(0, 1).softmax(dim=1).unflatten(0, (2, views))
+    assert torch.equal(predictor.classify(images, views), expected)
+
+
+def test_the_threshold_is_for_the_views_that_it_was_found_with(checkpoint: Checkpoint) -> None:
+    one = calibrated(checkpoint, 1.5, threshold=0.6)
+    assert Predictor([one]).min_probability(10) == 0.6
+    assert Predictor([one]).min_probability(1) is None
+    assert Predictor([one, one]).min_probability(10) is None
+    assert Predictor([calibrated(checkpoint, 1.5)]).min_probability(10) is None
+    assert Predictor([checkpoint]).min_probability(10) is None
 
 
 def test_models_of_other_classes_do_not_answer_together(checkpoint: Checkpoint) -> None:

@@ -26,6 +26,7 @@ from alexnet.views import ten_views
 from serving.app import create_app
 from serving.models import Models, Served
 from serving.settings import Settings
+from tests.alexnet.test_predictor import calibrated
 
 
 @pytest.fixture(scope="module")
@@ -359,9 +360,55 @@ def test_bare_images_get_a_plain_list(
     assert client.post("/classify", json=body).json() == expected[:3]
 
 
+def test_none_of_these_is_said_where_the_best_guess_is_too_improbable(
+    client: TestClient, jpeg: bytes
+) -> None:
+    plain = post(client, jpeg).json()
+    assert "min_probability" not in plain
+    assert "none_of_these" not in plain["results"][0]
+    best = plain["results"][0]["guesses"][0]["probability"]
+    bare = {"content": jpeg, "headers": {"content-type": "image/jpeg"}}
+    for least, none in ((0, False), (best, False), (best + 1e-3, True), (1, True)):
+        path = f"/classify?min_probability={least}"
+        answer = client.post(path, files=[("file", jpeg), ("file", b"no image")]).json()
+        good, bad = answer["results"]
+        assert answer["min_probability"] == least
+        assert good == plain["results"][0] | {"none_of_these": none}
+        assert "none_of_these" not in bad
+        response = client.post(path, **bare)
+        assert response.headers["x-none-of-these"] == str(none).lower()
+        assert float(response.headers["x-min-probability"]) == pytest.approx(least, abs=1e-5)
+        assert len(response.json()) == 5
+    assert "x-none-of-these" not in client.post("/classify", **bare).headers
+
+
+def test_what_was_published_is_the_default(checkpoint: Checkpoint, jpeg: bytes) -> None:
+    """For as many views as it was found with; the temperature is in the answer."""
+    hot = calibrated(checkpoint, 4.0, threshold=0.99)
+    models = Models((), Served(Predictor([hot])))
+    with TestClient(create_app(Settings(model=("unused",)), models)) as client:
+        answer = post(client, jpeg).json()
+        assert answer["min_probability"] == 0.99
+        assert answer["results"][0]["none_of_these"] is True
+        image_13SS = torch.from_numpy(whole_image(jpeg, 72)).permute(2, 0, 1)[None]
+        expected_K = Predictor([hot]).classify(image_13SS, 10)[0].mean(0)
+        assert answer["results"][0]["guesses"][0]["probability"] == pytest.approx(
+            expected_K.max().item(), abs=1e-5
+        )
+        asked = post(client, jpeg, path="/classify?min_probability=0").json()
+        assert asked["results"][0]["none_of_these"] is False
+        assert "min_probability" not in post(client, jpeg, path="/classify?views=1").json()
+        card = client.get("/info").json()
+        assert card["calibrated"] == [10]
+        assert card["calibrations"][0]["temperature"] == 4.0
+        assert card["calibrations"][0]["threshold"]["min_probability"] == 0.99
+
+
 @pytest.mark.parametrize(
-    "query", ["top_k=0", "top_k=101", "top_k=x", "views=5", "views=", "detail=all"]
-)
+    "query",
+    ["top_k=0", "top_k=101", "top_k=x", "views=5", "views=", "detail=all", "min_probability=-0.1",
+     "min_probability=1.1", "min_probability=nan", "min_probability=x"],
+)  # fmt: skip
 def test_bad_parameters_are_named_and_not_echoed(
     client: TestClient, jpeg: bytes, query: str
 ) -> None:

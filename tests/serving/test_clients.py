@@ -67,9 +67,12 @@ def test_huggingface_hub_with_a_key(model: Path, photo: Path, tmp_path: Path) ->
 
 
 def test_a_table_and_json(server: Server, photo: Path, run: Callable) -> None:
-    done = run("serving", "classify", photo, photo, "--url", server.url, "--top-k", 3)
+    words = ("--url", server.url, "--top-k", 3, "--min-probability", 1)
+    done = run("serving", "classify", photo, photo, *words)
     assert done.returncode == 0, done.stderr
-    head, *guesses = done.stdout.splitlines()[:4]
+    head, none, *guesses = done.stdout.splitlines()[:5]
+    assert none == "  none of these: the best guess has less than 100.00%"
+    assert len(guesses) == 3
     assert head == f"{photo} (tiny, step 12)"
     assert all(re.fullmatch(r" +\d+\.\d\d%  class \d *█*", guess) for guess in guesses)
     done = run("serving", "classify", photo, "--url", server.url, "--json")

@@ -100,6 +100,24 @@ def golden(labels: list[int], probabilities: list[float]) -> Callable[[Path], No
     return with_field(golden={"labels": labels, "probabilities": probabilities})
 
 
+def with_threshold(**changed: object) -> dict[str, object]:
+    return {"min_probability": 0.6, "target": 0.9, "answered": 10, "right": 9} | changed
+
+
+def calibrated(**changed: object) -> Callable[[Path], None]:
+    errors = {"ece": 0.1, "nll": 1.0}
+    known = {
+        "temperature": 1.5, "views": 10, "dataset": "d" * 64, "pictures": 20, "before": errors,
+        "after": errors,
+    }  # fmt: skip
+    return with_field(calibrations=[known | changed])
+
+
+def calibrated_twice(step: Path) -> None:
+    calibrated()(step)
+    describe(step, calibrations=2 * json.loads((step / ABOUT).read_text())["calibrations"])
+
+
 def link_to_itself(path: Path) -> None:
     path.symlink_to(path)
 
@@ -124,6 +142,24 @@ FOREIGN = [
     (golden([7], [0.5]), "its golden answer has the label 7"),
     (golden([0], [2.0]), "golden.probabilities.0 is 2.0: expected at most"),
     (golden([0, 0], [0.5, 0.5]), "golden has 2 probabilities for 1 labels"),
+    (calibrated(temperature=0.0), "calibrations.0.temperature is 0.0: expected at least 0.05"),
+    (
+        calibrated(temperature=1e9),
+        "calibrations.0.temperature is 1000000000.0: expected at most 20",
+    ),
+    (calibrated(temperature="hot"), "calibrations.0.temperature is hot"),
+    (calibrated(views=5), "calibrations.0.views is 5"),
+    (calibrated(dataset="a\nb"), "it contains the control character U+000A"),
+    (
+        calibrated(after={"ece": -1, "nll": 1}),
+        "calibrations.0.after.ece is -1: expected at least 0",
+    ),
+    (calibrated(threshold=with_threshold(answered=21)), "21 are answered, and 9 of these are"),
+    (calibrated(threshold=with_threshold(right=11)), "10 are answered, and 11 of these are right"),
+    (calibrated(threshold=with_threshold(min_probability=1.5)), "expected at most 1"),
+    (calibrated(more=1), "calibrations.0.more"),
+    (with_text('"calibrations": []', '"calibrations": [{"temperature": NaN}]'), "finite number"),
+    (calibrated_twice, "two of its calibrations are for the same number of views"),
     (with_text('"step": ', '"step": 1, "step": '), "the key 'step' is given twice"),
     (with_text('"recipe": {}', '"recipe": {"rate": NaN}'), "NaN is not a finite number"),
     (with_text('"recipe": {}', '"recipe": {"rate": 1e999}'), "1e999 is not a finite number"),

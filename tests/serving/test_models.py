@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alexnet import checkpoint
+from alexnet.calibration import Calibration, Errors
 from serving.models import Models, Served
 from tests.serving.conftest import publish
 
@@ -112,6 +113,23 @@ def test_another_model_of_equal_step_and_times_is_noticed(tmp_path: Path, swap: 
         models.served.name.sha256
         == checkpoint.read_about(checkpoint.current(homes[1])).weights_sha256
     )
+
+
+def test_a_calibration_is_taken_in_place(step: Path) -> None:
+    """The weights and their golden answer stay."""
+    models = Models((step,))
+    asyncio.run(models.look())
+    before = models.ready()
+    errors = Errors(ece=0.1, nll=1.0)
+    found = Calibration(
+        temperature=2.5, views=10, dataset="d", pictures=20, before=errors, after=errors
+    )
+    checkpoint.calibrate(step, [found])
+    asyncio.run(models.look())
+    after = models.ready()
+    assert (models.failed, after.name) == (None, before.name)
+    assert (before.predictor.calibrated, after.predictor.calibrated) == ((), (10,))
+    assert after.predictor.about.golden == before.predictor.about.golden
 
 
 def test_a_wrong_digest_is_final_until_the_folder_changes(step: Path) -> None:

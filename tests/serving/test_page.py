@@ -1,6 +1,7 @@
 """The page in a real browser, on a real server."""
 
 import base64
+import csv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_drop_paste_choose(visit: Visit, server: Server, jpeg: bytes, photo: Pat
             expect(page.locator("#photo")).to_have_css("object-fit", "cover")
             best = result["guesses"][0]
             said = f"{best['label']}, {percent(best['probability'])}"
-            expect(page.get_by_role("status")).to_have_text(said)
+            expect(page.locator("#status")).to_have_text(said)
 
 
 def test_each_view_shows_its_rectangle_and_vote(
@@ -207,7 +208,7 @@ def test_several_images_and_one_that_is_none(visit: Visit, photo: Path, tmp_path
         expect(page.locator(".image .name")).to_contain_text(["class", "no answer", "class"])
         before = bars(page)
         page.locator(".image").nth(1).click()
-        status = page.get_by_role("status")
+        status = page.locator("#status")
         expect(status).to_have_text(
             "notes.txt: the file is not an image of a supported format (JPEG, PNG, WEBP)"
         )
@@ -215,6 +216,68 @@ def test_several_images_and_one_that_is_none(visit: Visit, photo: Path, tmp_path
         page.keyboard.press("ArrowRight")
         expect(page.locator("#caption")).to_contain_text("other.jpg")
         assert bars(page) == before
+
+
+def test_a_table_of_several_images(
+    visit: Visit, server: Server, jpeg: bytes, photo: Path, tmp_path: Path
+) -> None:
+    """What the server says of each, whatever the names of the files are."""
+    (tmp_path / "notes.txt").write_text("no image")
+    odd = tmp_path / '=1+1 "ü", x.jpg'
+    odd.write_bytes(jpeg)
+    guesses = asked(server, jpeg)["guesses"]
+    with visit() as page:
+        page.set_input_files("#choose", photo)
+        bars(page)
+        expect(page.locator("#table")).to_be_hidden()
+        page.set_input_files("#choose", [odd, tmp_path / "notes.txt"])
+        expect(page.locator("#table")).to_contain_text("3 photographs")
+        with page.expect_download() as download:
+            page.get_by_text("Download the answers").click()
+        path = tmp_path / "answers.csv"
+        download.value.save_as(path)
+    assert download.value.suggested_filename == "answers.csv"
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first, second, bad = csv.DictReader(file)
+    assert (first["file"], second["file"]) == ("photo.jpg", f"'{odd.name}")
+    assert (bad["file"], bad["label_1"], first["problem"]) == ("notes.txt", "", "")
+    assert bad["problem"].startswith("the file is not an image of a supported format")
+    for row in (first, second):
+        assert row["none_of_these"] == ""
+        for place, guess in enumerate(guesses, 1):
+            assert (row[f"id_{place}"], row[f"label_{place}"]) == (guess["id"], guess["label"])
+            assert float(row[f"probability_{place}"]) == pytest.approx(
+                guess["probability"], abs=1e-5
+            )
+
+
+def test_none_of_these(visit: Visit, server: Server, jpeg: bytes, photo: Path) -> None:
+    best = asked(server, jpeg)["guesses"][0]
+
+    def strict(route: Route) -> None:
+        route.continue_(url=f"{route.request.url}&min_probability=1")
+
+    def calibrated(route: Route) -> None:
+        route.fulfill(json=route.fetch().json() | {"calibrated": [10]})
+
+    with visit() as page:
+        expect(page.locator("#calibrated")).to_contain_text("are not calibrated")
+        page.set_input_files("#choose", photo)
+        bars(page)
+        expect(page.locator("#none")).to_be_hidden()
+        page.route("**/classify*", strict)
+        page.route("**/info", calibrated)
+        page.reload()
+        expect(page.locator("#calibrated")).to_contain_text("of the average are calibrated")
+        page.set_input_files("#choose", photo)
+        assert len(bars(page)) == 5
+        expect(page.locator("#none")).to_have_text(
+            f"None of these: the best guess has {percent(best['probability'])}, and an answer "
+            f"needs {percent(1)}."
+        )
+        expect(page.locator("#status")).to_contain_text("None of these; the best guess")
+        page.locator(".view").first.hover()
+        expect(page.locator("#none")).to_be_hidden()
 
 
 def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
@@ -227,7 +290,7 @@ def test_a_busy_server_is_asked_again(visit: Visit, photo: Path) -> None:
             ),
         )  # fmt: skip
         page.set_input_files("#choose", photo)
-        expect(page.get_by_role("status")).to_have_text(
+        expect(page.locator("#status")).to_have_text(
             "The server cannot answer yet: 64 images are waiting. This page tries again by itself."
         )
         assert len(bars(page)) == 5
@@ -270,7 +333,7 @@ def test_a_key_is_asked_for_and_kept(visit: Visit, photo: Path) -> None:
         field.focus()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("status")).to_contain_text("does not know this API key")
+        expect(page.locator("#status")).to_contain_text("does not know this API key")
         page.keyboard.type(KEY)
         page.keyboard.press("Enter")
         assert len(bars(page)) == 5  # what waited for the key goes on

@@ -18,6 +18,7 @@ from alexnet.checkpoint import About
 from alexnet.command import UserError
 from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
+from trainer.evaluation.calibration import Asked, Fit, answers, calibrate
 from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.labels import labels_of
 from trainer.evaluation.originals import list_originals
@@ -59,10 +60,14 @@ def evaluate_models(
     search: bool,
     workers: int | None,
     device: str,
+    calibrated: bool = False,
+    target_precision: float | None = None,
 ) -> Results:
     """Ask each model about the validation images of `data`, about `originals`, or both.
 
-    Raises UserError where models, dataset and folder do not belong together.
+    Where they are to be calibrated, each is by its answers about the validation images, for each
+    number of views, and keeps what is found before the rest is asked. Raises UserError where
+    models, dataset and folder do not belong together.
     """
     models = [_open(directory) for directory in directories]
     about = models[0].about
@@ -82,13 +87,29 @@ def evaluate_models(
             f"{len(about.classes)} classes; leave it out"
         )
     dataset = Dataset(data) if data else None
+    if target_precision and not calibrated:
+        raise UserError("--target-precision is found by --calibrate; give that as well")
+    if calibrated and (dataset is None or len(dataset.val) < 2):
+        raise UserError(
+            "--calibrate fits the probabilities to validation images, of which it needs two or "
+            "more; give --data DATASET"
+        )
     test_sets = _test_sets(models[0], dataset, originals)
-    answers = _answers(test_sets, models, views, workers, device)
+    fits: tuple[Fit, ...] = ()
+    found: list[Answers] = []
+    with cluster():
+        team = Workers.of(usable_resources(device), workers, device)
+        if calibrated and dataset:
+            fits, answer = _calibrated(
+                models, test_sets[0], dataset.digest, views, team, target_precision
+            )
+            found.append(answer)
+        for test_set in test_sets[len(found) :]:
+            found.append(_asked(models, test_set, views, team))
 
     # The search of 2012 read what `--test-out` wrote: ten views, where they were asked for.
-    label_N, probability_MNK = test_sets[0].label_N, answers[0].probability_MVNK[:, -1]
-    names = [f"{model.about.name}, step {model.about.step}" for model in models]
-    rows = mixtures(names, probability_MNK, torch.from_numpy(label_N), search)
+    label_N, probability_MNK = test_sets[0].label_N, found[0].probability_MVNK[:, -1]
+    rows = mixtures(list(map(_name, models)), probability_MNK, torch.from_numpy(label_N), search)
     return Results(
         models=tuple(
             ModelName(
@@ -114,16 +135,21 @@ def evaluate_models(
                 classes=about.classes,
                 packed_MVNK=None
                 if test_set.packed_N is None
-                else answers[0].probability_MVNK[:, :, test_set.packed_N],
+                else found[0].probability_MVNK[:, :, test_set.packed_N],
             )
-            for test_set, answer in zip(test_sets, answers, strict=True)
+            for test_set, answer in zip(test_sets, found, strict=True)
         ),
+        calibrations=fits,
     )
 
 
 def _open(directory: Path) -> Model:
     step = checkpoint.current(directory).absolute()
     return Model(step, checkpoint.load(step).about)
+
+
+def _name(model: Model) -> str:
+    return f"{model.about.name}, step {model.about.step}"
 
 
 def _check_classes(model: Model, other: Model) -> None:
@@ -163,24 +189,45 @@ def _test_sets(model: Model, dataset: Dataset | None, originals: Path | None) ->
     return test_sets
 
 
-def _answers(
-    test_sets: Sequence[TestSet],
+def _asked(
     models: Sequence[Model],
+    test_set: TestSet,
     views: Sequence[int],
-    workers: int | None,
-    device: str,
-) -> list[Answers]:
-    """What all models answer to each test set."""
-    directories, classes = [m.directory for m in models], len(models[0].about.classes)
-    with cluster():
-        team = Workers.of(usable_resources(device), workers, device)
-        return [
-            assemble(
-                ask(test_set.images, directories, views, team),
-                len(test_set.images),
-                classes=classes,
-                models=len(models),
-                views=len(views),
+    team: Workers,
+    logits: bool = False,
+) -> Answers:
+    """What all models answer to a test set, or the logits of all views."""
+    return assemble(
+        ask(test_set.images, [model.directory for model in models], views, team, logits),
+        len(test_set.images),
+        classes=len(models[0].about.classes),
+        models=len(models),
+        views=max(views) if logits else len(views),
+    )
+
+
+def _calibrated(
+    models: Sequence[Model],
+    test_set: TestSet,
+    dataset: str,
+    views: Sequence[int],
+    team: Workers,
+    target: float | None,
+) -> tuple[tuple[Fit, ...], Answers]:
+    """Calibrate each model and keep that with it; also what they answer to the test set then."""
+    label_N = torch.from_numpy(test_set.label_N)
+    fits: list[Fit] = []
+    probability_MVNK = []
+    for model, logit_VNK in zip(
+        models, _asked(models, test_set, views, team, logits=True).probability_MVNK, strict=True
+    ):
+        asked = [Asked(logit_VNK, label_N).by(count) for count in views]
+        found = [calibrate(_name(model), each, dataset, target) for each in asked]
+        checkpoint.calibrate(model.directory, [fit.kept for fit in found])
+        fits += found
+        probability_MVNK.append(
+            torch.stack(
+                [answers(a, fit.kept.temperature) for a, fit in zip(asked, found, strict=True)]
             )
-            for test_set in test_sets
-        ]
+        )
+    return tuple(fits), Answers(torch.stack(probability_MVNK), ())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alexnet import checkpoint
 from alexnet.command import UserError
-from alexnet.views import CENTRE, view_probabilities
+from alexnet.views import CENTRE, view_logits
 from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.order import Shard
@@ -51,13 +51,13 @@ class Part(NamedTuple):
     """Answers about `Decoded` images."""
 
     probability_MVNK: np.ndarray
-    """float32."""
+    """float32; the logits of every view, where these are asked for."""
     sample_N: np.ndarray
     refused: tuple[Refused, ...]
 
 
 class Answers(NamedTuple):
-    """The answers about all images; rows of refused ones are not a number."""
+    """The answers about all images, as in their parts; rows of refused ones are not a number."""
 
     probability_MVNK: Tensor
     refused: tuple[Refused, ...]
@@ -106,6 +106,7 @@ class Network:
         self._whole_mean_3SS = (
             None if loaded.whole_mean_3SS is None else loaded.whole_mean_3SS.to(device)
         )
+        self._about = loaded.about
         trained_in = loaded.about.recipe.get("precision", "auto")
         self._precision = "fp32" if served else resolve_precision(trained_in, device)
 
@@ -113,17 +114,28 @@ class Network:
     def __call__(self, image_N3SS: Tensor, views: Sequence[int]) -> np.ndarray:
         """(N, 3, S, S) uint8 -> (V, N, K) float32."""
         most = max(views)
+        logit_NVK = self._logits(image_N3SS, most)
+        centre = CENTRE if most == 10 else 0
+        answers = []
+        for count in views:
+            logits = logit_NVK[:, centre, None] if count == 1 else logit_NVK
+            answers.append((logits / self._about.temperature(count)).softmax(dim=2).mean(dim=1))
+        return torch.stack(answers).cpu().numpy()
+
+    @torch.inference_mode()
+    def logits(self, image_N3SS: Tensor, views: Sequence[int]) -> np.ndarray:
+        """Of each of the most views: (N, 3, S, S) uint8 -> (V, N, K) float32."""
+        return self._logits(image_N3SS, max(views)).transpose(0, 1).cpu().numpy()
+
+    def _logits(self, image_N3SS: Tensor, views: int) -> Tensor:
         with autocast(self._precision, self._device):
-            probability_NVK = view_probabilities(
+            return view_logits(
                 self._model,
                 image_N3SS.to(self._device),
                 self._mean_3HW,
-                most,
+                views,
                 self._whole_mean_3SS,
             )
-        centre_NK = probability_NVK[:, CENTRE if most == 10 else 0]
-        answers = [centre_NK if count == 1 else probability_NVK.mean(1) for count in views]
-        return torch.stack(answers).cpu().numpy()
 
 
 def answers(
@@ -132,14 +144,18 @@ def answers(
     views: Sequence[int],
     shard: Shard,
     threads: int,
+    logits: bool = False,
 ) -> Iterator[Part]:
-    """This shard's part of the answers; each image is decoded once for all models and views."""
+    """This shard's part of the answers, or of the logits of every view; each image is decoded once
+    for all models and views."""
     device = torch.device("cpu" if shard.device_id is None else f"cuda:{shard.device_id}")
     networks = [Network(directory, device, images.served) for directory in models]
     rows = IMAGES[device.type][max(views)]
     for image_N3SS, sample_N, refused in images.batches(shard, rows, threads):
         if len(sample_N):
-            probability = np.stack([network(image_N3SS, views) for network in networks])
+            probability = np.stack(
+                [(n.logits if logits else n)(image_N3SS, views) for n in networks]
+            )
             yield Part(probability, sample_N, refused)
         elif refused:
             yield Part(np.empty((len(models), len(views), 0, 0), np.float32), sample_N, refused)
@@ -192,6 +208,7 @@ def ask(
     models: Sequence[Path],
     views: Sequence[int],
     workers: Workers,
+    logits: bool = False,
 ) -> Iterator[Part]:
     """The parts of all shards, one task a worker, as they come; within a `cluster`."""
     import ray
@@ -204,7 +221,13 @@ def ask(
     )
     running = [
         task.remote(
-            images, models, views, Shard(n, count, 0 if workers.gpu else None), workers.threads
+            workers.threads,
+            images,
+            models,
+            views,
+            Shard(n, count, 0 if workers.gpu else None),
+            workers.threads,
+            logits,
         )
         for n in range(count)
     ]
@@ -227,6 +250,6 @@ def ask(
             progress.advance(len(part.sample_N) + len(part.refused))
 
 
-def _task(*arguments: Any) -> Iterator[Part]:
-    torch.set_num_threads(arguments[-1])
+def _task(threads: int, *arguments: Any) -> Iterator[Part]:
+    torch.set_num_threads(threads)
     yield from answers(*arguments)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from trainer.evaluation.calibration import Fit
 from trainer.evaluation.ensemble import Mixture, mixed
 from trainer.evaluation.probabilities import Answers
 from trainer.evaluation.scores import Score, score
@@ -75,6 +76,8 @@ class Results(Frozen):
     duplicates: int | None
     """How many of its validation images are also among its training images."""
     sections: tuple[Section, ...]
+    calibrations: tuple[Fit, ...] = ()
+    """One of each model for each number of views, where they were calibrated."""
 
 
 def section(

@@ -13,6 +13,9 @@ from torch import Tensor
 from alexnet.checkpoint import Accuracy
 from alexnet.classes import ClassLabel
 
+BINS = 15
+"""Of probabilities, as by Guo et al."""
+
 
 class ClassScore(BaseModel):
     """Exact counts over the images of one class."""
@@ -41,6 +44,10 @@ class Score(Accuracy):
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # reads back the errors it writes
 
+    ece: float
+    """The expected calibration error."""
+    nll: float
+    """The mean negative log-likelihood of the right label."""
     classes: tuple[ClassScore, ...]
     """The classes in label order."""
     confusions: tuple[Confusion, ...]
@@ -77,6 +84,25 @@ def macro_average(right_K: Sequence[int], images_K: Sequence[int]) -> float:
     return fsum(shares) / len(shares)
 
 
+def calibration_error(probability_NK: Tensor, label_N: Tensor) -> float:
+    """The expected calibration error (Guo et al. 2017, §2): how far the probability of the best
+    guess is from the share of best guesses that are right, in BINS bins of equal width, of which
+    each has its upper edge; by the share of images in a bin. N is at least 1."""
+    best_N, guess_N = probability_NK.double().nan_to_num(0).max(dim=1)
+    bin_N = ((best_N * BINS).ceil().long() - 1).clamp(0, BINS - 1)
+    gap_B = torch.zeros(BINS, dtype=torch.float64)
+    gap_B.index_add_(0, bin_N, (guess_N == label_N).double() - best_N)
+    return (gap_B.abs().sum() / len(label_N)).item()
+
+
+def likelihood_loss(probability_NK: Tensor, label_N: Tensor) -> float:
+    """The mean negative log-likelihood of the right label, in nats. N is at least 1; a probability
+    of 0, or that is not a number, counts as the least that float32 has."""
+    right_N1 = probability_NK.nan_to_num(0).gather(1, label_N[:, None]).double()
+    least = torch.finfo(torch.float32).smallest_normal
+    return -right_N1.clamp(min=least).log().mean().item()
+
+
 def score(
     probability_NK: Tensor, label_N: Tensor, views: int, classes: Sequence[ClassLabel]
 ) -> Score:
@@ -97,6 +123,8 @@ def score(
         top1=sum(top1_K),
         top5=sum(top5_K),
         macro_top1=macro_average(top1_K, images_K),
+        ece=calibration_error(probability_NK, label_N),
+        nll=likelihood_loss(probability_NK, label_N),
         classes=tuple(
             ClassScore(id=c.id, name=c.name, pictures=images, top1=top1, top5=top5)
             for c, images, top1, top5 in zip(classes, images_K, top1_K, top5_K, strict=True)

@@ -1,9 +1,10 @@
 """A published model -> one file for other programs: ONNX, or torch.export's.
 
 What either takes is `image_N3HW`, uint8 RGB crops of (N, 3, crop, crop), and what it gives is
-`probability_NK`, float32; the mean and the softmax are inside. The model's about.json goes with it,
-as metadata `about.json` of the ONNX file and as a file of that name in torch's: it holds the
-classes, and the rule and size of the image that a crop is cut from.
+`probability_NK`, float32; the mean, the softmax and the temperature of a calibrated model are
+inside. The model's about.json goes with it, as metadata `about.json` of the ONNX file and as a file
+of that name in torch's: it holds the classes, and the rule and size of the image that a crop is cut
+from.
 """
 
 import io
@@ -101,10 +102,12 @@ class PixelsToProbabilities(nn.Module):
         self.network.load_state_dict(checkpoint.model.state_dict(), assign=True)
         self.register_buffer("mean_3HW", checkpoint.mean_3HW)
         self.requires_grad_(False)
+        self.temperature = checkpoint.about.temperature(views=1)
 
     def forward(self, image_N3HW: Tensor) -> Tensor:
         """(N, 3, crop, crop) uint8 -> (N, K) float32."""
-        return self.network(image_N3HW.float() - self.mean_3HW).softmax(dim=1)
+        logit_NK = self.network(image_N3HW.float() - self.mean_3HW)
+        return (logit_NK / self.temperature).softmax(dim=1)
 
 
 class PlainAlexNet(AlexNet):

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,9 +124,15 @@ def test_some_of_a_models_classes(
     shutil.copytree(photographs / "ring", tmp_path / "one" / "Ring")  # by its name
     done = run_on_cluster(
         "trainer", "evaluate", model, "--data", dataset, "--views", 1, "--json",
-        tmp_path / "packed.json",
+        tmp_path / "packed.json", "--calibrate", "--target-precision", 0.2,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    (fit,) = Results.model_validate_json((tmp_path / "packed.json").read_bytes()).calibrations
+    about = load(model).about
+    assert about.calibrations == (fit.kept,)
+    assert (fit.kept.views, fit.kept.pictures) == (1, 12)
+    assert fit.kept.dataset == Dataset(dataset).digest
+    assert f"the temperature is {about.temperature(1):.3f}\n" in done.stdout
     one = run_on_cluster(
         "trainer", "evaluate", model, "--originals", tmp_path / "one", "--views", 1, "--json",
         tmp_path / "one.json",
@@ -145,11 +152,12 @@ def test_some_of_a_models_classes(
     }
 
 
-def nothing_is_asked(models: list[Path], data: Path | None, folder: Path | None = None) -> str:
+def nothing_is_asked(
+    models: list[Path], data: Path | None, folder: Path | None = None, **options: Any
+) -> str:
+    options = {"search": data is None} | options
     with pytest.raises(UserError) as error:
-        evaluate_models(
-            models, data, folder, views=(1,), search=data is None, workers=None, device="cpu"
-        )
+        evaluate_models(models, data, folder, views=(1,), workers=None, device="cpu", **options)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -171,6 +179,13 @@ def test_errors_name_what_does_not_belong_together(
     assert "packed/ring: ring is no class of the models" in nothing_is_asked([fewer], dataset)
     small = publish("tiny", crop=64, size=64)
     assert "tiny/00000007 takes images of 64 x 64 pixels, " in nothing_is_asked([small], dataset)
+    alone: dict[str, Any] = {"search": False, "target_precision": 0.9}
+    assert "--target-precision is found by --calibrate" in nothing_is_asked(
+        [wide], dataset, **alone
+    )
+    assert "it needs two or more; give --data DATASET" in nothing_is_asked(
+        [wide], None, photographs, calibrated=True, **alone
+    )
     assert "one is given; name more" in nothing_is_asked([wide], None)
     assert "which is always 0 with 3 classes; leave" in nothing_is_asked(list(two_models), None)
     listed = index_photographs(folder_source(photographs, 0.1, {}), tmp_path / "listed", 128)

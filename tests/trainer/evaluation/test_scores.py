@@ -1,5 +1,6 @@
 """Counts against loops over single images."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alexnet.classes import ClassLabel
-from trainer.evaluation.scores import ranks, score
+from trainer.evaluation.scores import calibration_error, likelihood_loss, ranks, score
 
 
 @st.composite
@@ -66,6 +67,39 @@ def test_scores_are_counts_of_a_loop(case: tuple[Tensor, Tensor]) -> None:
     dumped = found.model_dump()
     assert dumped["top1_error"] == pytest.approx(1 - top1.total() / len(label_N))
     assert dumped["top5_error"] == pytest.approx(1 - top5.total() / len(label_N))
+
+
+@given(answers())
+def test_calibration_errors_are_those_of_a_loop(case: tuple[Tensor, Tensor]) -> None:
+    """Bin by bin: those within its edges, their mean probability and the share that is right."""
+    probability_NK, label_N = case
+    best = [max(row) for row in probability_NK.tolist()]
+    right = [row.argmax() == label for row, label in zip(probability_NK, label_N, strict=True)]
+    expected = 0.0
+    for number in range(15):
+        low, high = number / 15, (number + 1) / 15
+        inside = [n for n, p in enumerate(best) if low < p <= high or (p == 0 and number == 0)]
+        if inside:
+            confidence = sum(best[n] for n in inside) / len(inside)
+            accuracy = sum(bool(right[n]) for n in inside) / len(inside)
+            expected += len(inside) / len(best) * abs(accuracy - confidence)
+    assert calibration_error(probability_NK, label_N) == pytest.approx(expected)
+    losses = [
+        -math.log(max(row[label], 2**-126))
+        for row, label in zip(probability_NK.tolist(), label_N.tolist(), strict=True)
+    ]
+    assert likelihood_loss(probability_NK, label_N) == pytest.approx(sum(losses) / len(losses))
+
+
+def test_calibration_errors_known_by_heart() -> None:
+    sure, half = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([[0.5, 0.5]] * 4)
+    label_N = torch.tensor([0, 1, 0, 1])
+    assert calibration_error(sure, label_N) == 0.5
+    assert calibration_error(half, label_N) == 0
+    assert likelihood_loss(half, label_N) == pytest.approx(math.log(2))
+    broken = torch.full((2, 3), torch.nan)
+    assert calibration_error(broken, label_N[:2]) == 0.5
+    assert likelihood_loss(broken, label_N[:2]) == pytest.approx(126 * math.log(2))
 
 
 def test_what_is_not_a_number_is_never_right() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from alexnet.calibration import Calibration, Errors
 from alexnet.checkpoint import About, Checkpoint, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
@@ -72,6 +73,17 @@ def test_onnxruntime_gives_the_same_answers(published: Path, tmp_path: Path, run
         np.testing.assert_allclose(found_NK, expected(load(published))[:size], rtol=0, atol=1e-6)
     about = session.get_modelmeta().custom_metadata_map["about.json"]
     assert About.model_validate_json(about) == load(published).about
+
+
+def test_a_calibrated_model_is_exported_with_its_temperature() -> None:
+    model, errors = checkpoint(NETWORK), Errors(ece=0.1, nll=1.0)
+    hot = Calibration(
+        temperature=2.5, views=1, dataset="d", pictures=20, before=errors, after=errors
+    )
+    about = model.about.model_copy(update={"calibrations": (hot,)})
+    found_NK = traced(model._replace(about=about)).module()(IMAGE_N3HW)
+    logit_NK = model.model(IMAGE_N3HW.float() - model.mean_3HW)
+    torch.testing.assert_close(found_NK, (logit_NK / 2.5).softmax(1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
