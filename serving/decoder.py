@@ -17,6 +17,7 @@ import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
+from alexnet import sandbox
 from alexnet.formats import FORMATS, UNKNOWN
 from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
 from serving.formats import named
@@ -164,3 +165,4 @@ def _confine(max_pixels: int, formats: tuple[str, ...]) -> None:
     # Some of Pillow's decoders allocate before `Limits` sees the size.
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    sandbox.enter()
