@@ -154,9 +154,11 @@ def _decode(
 
 @cache
 def _confine(max_pixels: int, formats: tuple[str, ...]) -> None:
-    # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
+    # Ctrl-C, systemd and a terminal that closes signal all processes; the server is the one that
+    # ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     per_pixel = max(FORMATS.get(name, UNKNOWN).bytes_per_pixel for name in formats)
     bound = pages * resource.getpagesize()

@@ -1,11 +1,37 @@
 """The processes that decode; what becomes of those that die stands in test_chaos.py."""
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
+from alexnet import sandbox
 from alexnet.pixels import ImageRule, Limits
-from serving.decoder import Decoder
+from serving.decoder import Decoder, _run
+from tests.conftest import ROOT
+from tests.serving.conftest import PATIENCE_S
+
+WITHOUT_SECCOMP = """
+import ctypes, errno, os, platform, socket, struct, sys
+from alexnet import sandbox
+number = sandbox.SECCOMP[sandbox.MACHINES[platform.machine()][0]]
+code = b"".join(struct.pack("=HBBI", *line) for line in (
+    (sandbox.LOAD, 0, 0, sandbox.NUMBER), (sandbox.IF_EQUAL, 0, 1, number),
+    (sandbox.RETURN, 0, 0, sandbox.REFUSE | errno.ENOSYS), (sandbox.RETURN, 0, 0, sandbox.ALLOW),
+))
+assert ctypes.CDLL(None).prctl(sandbox.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert sandbox._seccomp(sandbox._Program(len(code) // 8, code)) == 0
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Python code that starts Python with its arguments on a kernel that seems to lack seccomp."""
+needs_seccomp = pytest.mark.skipif(not sandbox.available(), reason="seccomp is missing here")
 
 
 def test_processes_are_there_before_the_first_image(jpeg: bytes) -> None:
@@ -23,3 +49,59 @@ def test_processes_are_there_before_the_first_image(jpeg: bytes) -> None:
         assert decoders() == started
 
     asyncio.run(start_and_decode())
+
+
+@needs_seccomp
+def test_they_are_in_the_sandbox_and_go_on_after_an_attempt(jpeg: bytes, tmp_path: Path) -> None:
+    attempts: list[tuple[Callable[..., Any], *tuple[Any, ...]]] = [
+        (open, "/etc/hostname"),
+        (open, str(tmp_path / "new"), "w"),
+        (socket.socket,),
+        (os.fork,),
+        (os.execv, "/bin/true", ["true"]),
+        (os.kill, os.getpid(), 0),
+    ]
+
+    async def attempt_and_decode() -> None:
+        decoder = Decoder(1, ("JPEG",), Limits(), timeout_s=120)
+        before = await decoder(jpeg, 72, ImageRule())
+        for function, *arguments in attempts:
+            with pytest.raises(PermissionError):
+                await _run(function, *arguments)
+        assert ((await decoder(jpeg, 72, ImageRule())) == before).all()
+        assert len(psutil.Process().children()) == 1
+
+    asyncio.run(attempt_and_decode())
+
+
+@needs_seccomp
+def test_without_seccomp_they_decode_all_the_same(jpeg: bytes) -> None:
+    code = """
+import asyncio, sys
+from alexnet import sandbox
+from alexnet.pixels import ImageRule, Limits
+from serving.decoder import Decoder
+assert not sandbox.available()
+decoder = Decoder(1, ("JPEG",), Limits(), timeout_s=120)
+print(asyncio.run(decoder(sys.stdin.buffer.read(), 72, ImageRule())).shape)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SECCOMP, "-c", code], cwd=ROOT, input=jpeg,
+        stdout=subprocess.PIPE, check=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.stdout == b"(72, 72, 3)\n"
+
+
+@needs_seccomp
+@pytest.mark.parametrize(("prelude", "count"), [([], 0), (["-c", WITHOUT_SECCOMP], 1)])
+def test_a_server_says_so_once_where_they_are_not_confined(
+    model: Path, prelude: list[str], count: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, *prelude, "-m", "serving", "--model", model, "--port", port],
+            cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+    assert "address already in use" in done.stderr.lower()
+    assert done.stderr.count("decoders are not confined") == count
