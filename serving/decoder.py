@@ -3,19 +3,23 @@
 import asyncio
 import hashlib
 import math
+import resource
 import signal
+import warnings
 from collections.abc import Callable, Hashable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_process
 import numpy as np
 from anyio import BrokenWorkerProcess, CapacityLimiter
+from PIL import Image
 
-from alexnet.bounds import memory_bounded
+from alexnet import sandbox
 from alexnet.formats import recognise
-from alexnet.pixels import ImageError, ImageRule, Limits, pillow_takes, whole_image
+from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
 from serving.declared import bytes_per_pixel, declared
 from serving.formats import named
 from serving.settings import Settings
@@ -60,6 +64,8 @@ class Decoder:
         self._settings = settings
         self._processes, self._timeout_s = settings.decoder_processes, settings.decode_s
         self.turns = Turns(self._processes, memory_bytes)
+        self._bounds = settings.max_pixels, _most_bytes(settings)
+        """Of a decoder process: pixels of an image, and memory beyond what it starts with."""
         self._deaths: dict[bytes, int] = {}
         """{digest of a file: how many decoders died of it since it was last decoded}."""
 
@@ -70,7 +76,7 @@ class Decoder:
             work = Work(0, 0, is_large=False)
             await self.turns.take(work, None)  # or else a first image would start one more
             try:
-                await _run(_confine)
+                await _run(_confine, *self._bounds)
             finally:
                 self.turns.end(work)
 
@@ -88,15 +94,17 @@ class Decoder:
         self, data: bytes, size: int, rule: ImageRule, client: Hashable
     ) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises ImageError."""
-        form = recognise(data)
-        limits = Limits(self._settings.pixels_of(form), self._settings.max_aspect)
+        form, header = recognise(data), declared(data)
+        most = self._settings.pixels_of(form)
+        # No more than there are turn and memory for, whatever a decoder finds behind the header.
+        limits = Limits(min(most, header.pixels) if header else most, self._settings.max_aspect)
         formats = self._settings.formats
         for _ in range(ATTEMPTS):
             self._check_deaths(data)
             work = self._work(data, size, form)
             try:
                 image_SS3 = await self._attempt(
-                    work, client, data, size, formats, rule, limits, work.memory_bytes
+                    work, client, data, size, formats, rule, limits, self._bounds
                 )
             except ImageError as error:
                 if error.what == "pixels" and error.seen:
@@ -124,6 +132,9 @@ class Decoder:
 
     def _too_large(self, form: str, seen: int) -> ImageError:
         limit, what, of = self._settings.pixels_of(form), "pixels", ""
+        if seen <= limit:
+            text = f"the image is damaged: it has {seen:,} pixels, and its header declares fewer"
+            return ImageError("damaged", text)
         if limit < self._settings.max_pixels:
             what, of = "whole_pixels", f" for {form}" if form else " for its format"
         text = f"the image has {seen:,} pixels; the limit{of} is {limit:,}"
@@ -178,6 +189,12 @@ class Decoder:
         return decoding.result()
 
 
+def _most_bytes(settings: Settings) -> int:
+    """What decoding one image may take, of those that the settings let in."""
+    decoded = (bytes_per_pixel(form) * settings.pixels_of(form) for form in settings.formats)
+    return max(decoded) + FILE_COPIES * settings.max_upload_bytes + SLACK_BYTES
+
+
 def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
@@ -195,13 +212,11 @@ def _decode(
     formats: tuple[str, ...],
     rule: ImageRule,
     limits: Limits,
-    memory_bytes: int,
+    bounds: tuple[int, int],
 ) -> np.ndarray:
-    _confine()
+    _confine(*bounds)
     try:
-        # Some of Pillow's decoders allocate before `limits` see the size.
-        with memory_bounded(memory_bytes + SLACK_BYTES), pillow_takes(limits.pixels):
-            return whole_image(data, size, formats, rule, limits)
+        return whole_image(data, size, formats, rule, limits)
     except ImageError as error:
         if error.kind == "not-an-image":
             raise named(error, data, formats) from None
@@ -209,7 +224,16 @@ def _decode(
 
 
 @cache
-def _confine() -> None:
-    # Ctrl-C and systemd signal all processes; the server is the one that ends its decoders.
+def _confine(max_pixels: int, memory_bytes: int) -> None:
+    # Ctrl-C, systemd and a terminal that closes signal all processes; the server is the one that
+    # ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    bound = pages * resource.getpagesize() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    # Some of Pillow's decoders allocate before `Limits` sees the size.
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    sandbox.enter()

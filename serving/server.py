@@ -11,6 +11,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
+from alexnet import sandbox
 from alexnet.command import UserError
 from serving.logs import configure
 from serving.protocol import Protocol
@@ -24,6 +25,10 @@ def serve(settings: Settings) -> int:
     """
     check_overrides(Protocol, Supervisor)
     configure()
+    if not sandbox.available():
+        logging.getLogger(__name__).warning(
+            "decoders are not confined: here the kernel, or what stands for it, has no seccomp"
+        )
     os.environ.update(settings.environment())
     config = uvicorn.Config(
         "serving.app:from_environment",

@@ -44,8 +44,8 @@ def test_no_request_under_way_is_lost(
         signalled_at = time.monotonic()
         server.process.send_signal(number)
         if workers == 1:
-            for decoder in processes:  # systemd signals every process of a service
-                decoder.terminate()
+            for decoder in processes:  # as systemd and a terminal that closes do
+                decoder.send_signal(number)
         assert [connection.answer().status for connection in sent] == [200] * len(sent)
         with suppress(ConnectionError):
             kept.send(LIVEZ)
