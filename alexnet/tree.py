@@ -159,7 +159,8 @@ def walk(root: Path, left_out: LeftOut) -> Iterator[tuple[Path, list[str]]]:
     Each directory is walked once, and none that holds `root`. One folder's names are in memory at a
     time. Raises UserError where something cannot be read.
     """
-    waiting, links, walked = [root], deque[Path](), {_identity(above) for above in _above(root)}
+    waiting, links = [root], deque[Path]()
+    walked = {_identity(above) for above in root.resolve().parents}
     while waiting or links:
         folder = waiting.pop() if waiting else links.popleft()
         identity = _identity(folder)

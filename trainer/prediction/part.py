@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -103,11 +103,19 @@ class Done(NamedTuple):
 class Answerer:
     """Answers parts, on one device, with `threads` that decode and one that computes.
 
-    More than one of the latter would move the last bits of what a CPU computes.
+    More than one of the latter would move the last bits of what a CPU computes. The processes that
+    decode end with the block of a `with`, or with this one.
     """
 
     def __init__(self, question: Question, folder: Path, threads: int) -> None:
         self._question, self._folder, self._threads = question, folder, threads
+        self._decode = Decoder(Limits(MAX_PIXELS))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._decode.__exit__(*error)
 
     def answer(self, plan: Plan) -> Done:
         """See that the part's file is in the folder. Raises UserError where the disk is full, where
@@ -131,10 +139,6 @@ class Answerer:
             words = (photograph.path, photograph.member or "", photograph.location, stamp)
             digest.update("\0".join((*words, "")).encode("utf-8", "surrogateescape"))
         return digest.hexdigest().encode()
-
-    @cached_property
-    def _decode(self) -> Decoder:
-        return Decoder(Limits(MAX_PIXELS))
 
     @cached_property
     def _predictor(self) -> Predictor:
