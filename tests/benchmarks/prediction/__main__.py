@@ -54,10 +54,11 @@ def bench(options: Prediction) -> int:
     step = checkpoint.current(options.model).absolute()
     task = Task(step, files, int(options.views), options.cores)
     with ExitStack() as stack:
-        contenders = [
-            stack.enter_context(Contender(name, WARM_UP[name], deliver, task, environment={}))
-            for name, deliver in ((OURS, ours), (RAY_DATA, ray_data))
-        ]
+        contenders = []
+        for name, deliver in ((OURS, ours), (RAY_DATA, ray_data)):
+            contender = Contender(name, WARM_UP[name], deliver, task, environment={})
+            contenders.append(stack.enter_context(contender))
+            print(f"ready: {name}, {contender.kind}", flush=True)
         measurements = compete(contenders, options.rounds, options.seconds)
     report("images", measurements, GOALS, options)
     return 0

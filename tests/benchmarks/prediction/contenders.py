@@ -22,8 +22,8 @@ from trainer.on_ray.workers import Workers
 from trainer.prediction.part import PART_PHOTOGRAPHS, Plan, Question
 from trainer.prediction.predict import answered
 
-PASSES = 10**3
-"""Over all photographs: more than any measurement takes."""
+PASSES = 100
+"""Over all photographs: more than all measurements take."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ def ours(task: Task) -> Iterator[np.ndarray]:
         photographs[start : start + PART_PHOTOGRAPHS]
         for start in range(0, len(photographs), PART_PHOTOGRAPHS)
     ]
-    plans = [
-        Plan.of(number, part) for number, part in enumerate(parts * PASSES)
-    ]  # each under another number: none is there already
+    # Each under a number of its own: none is there already.
+    plans = [Plan.of(number, part) for number, part in enumerate(parts * PASSES)]
     about = checkpoint.read_about(task.model)
     question = Question(task.model, about, task.views, min(5, len(about.classes)), gpu=False)
     team = Workers(task.cores, threads=1, gpu=False)

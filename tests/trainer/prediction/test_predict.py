@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from alexnet import console
 from tests.conftest import ROOT
+from trainer.arguments import COMMANDS
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +80,23 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(
 )
 def test_a_mistake_is_said_before_ray_starts(
     out: str, sources: list[str], text: str,
-    photographs: Path, small_models: tuple[Path, Path], tmp_path: Path, run: Callable,
+    photographs: Path, small_models: tuple[Path, Path], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     given = [source.format(photographs=photographs, tmp=tmp_path) for source in sources]
-    done = run("alexnet", "predict", small_models[0], *given, "--out", tmp_path / out)
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert done.stderr.startswith("alexnet predict: ")
-    assert done.stderr.count("\n") == 1
+    assert command(small_models[0], *given, "--out", tmp_path / out) == 2
+    said = capsys.readouterr().err
+    assert text in said
+    assert said.startswith("alexnet predict: ")
+    assert said.count("\n") == 1
 
 
-def test_a_model_that_is_missing_is_said(photographs: Path, tmp_path: Path, run: Callable) -> None:
-    done = run("alexnet", "predict", tmp_path, photographs, "--out", tmp_path / "a.csv")
-    assert done.returncode == 2
-    assert "there is no published model" in done.stderr
+def test_a_model_that_is_missing_is_said(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(tmp_path, photographs, "--out", tmp_path / "a.csv") == 2
+    assert "there is no published model" in capsys.readouterr().err
+
+
+def command(*words: object) -> int:
+    return console.run("alexnet", COMMANDS, arguments=["predict", *map(str, words)])
