@@ -68,7 +68,7 @@ def predict(
         with cluster():
             team = Workers.of(usable_resources(device), workers, device)
             question = Question(step, about, views, min(top, len(about.classes)), team.gpu)
-            done = list(answered(question, plans, parts, team))
+            done = list(_answered(question, plans, parts, team))
         for partial in out.absolute().parent.glob(f".{out.name}.*{atomic.PARTIAL}"):
             partial.unlink(missing_ok=True)  # of a run that was killed
         with atomic.writing(out.absolute()) as file:
@@ -82,7 +82,7 @@ def predict(
     )
 
 
-def answered(question: Question, plans: list[Plan], parts: Path, team: Workers) -> Iterator[Done]:
+def _answered(question: Question, plans: list[Plan], parts: Path, team: Workers) -> Iterator[Done]:
     """Every part, in whatever order; within a `cluster`."""
     import ray
 

@@ -12,7 +12,7 @@ from tests.benchmarks.prediction.__main__ import GOALS
 @pytest.mark.slow
 @pytest.mark.long
 def test_one_round(indexed: Path, photographs: Path, run: Callable) -> None:
-    done = run("tests.benchmarks.prediction", indexed, photographs, "--rounds", 1, "--seconds", 0.3)
+    done = run("tests.benchmarks.prediction", indexed, photographs, "--rounds", 1)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["windows"].keys() == set(GOALS[0][:2])
