@@ -1,32 +1,34 @@
 """python -m tests.benchmarks.prediction: a folder of photographs to a table of answers."""
 
-import os
+import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import psutil
+from pyarrow import parquet
 from pydantic import Field
 from typer import Argument
 
 from alexnet import checkpoint
+from alexnet.command import UserError
 from alexnet.console import Options
-from tests.benchmarks.contender import Contender, compete
-from tests.benchmarks.harness import Goal, report, run
-from tests.benchmarks.prediction.contenders import Task, ours, ray_data
+from tests.benchmarks.harness import Goal, Measurement, measure, of_tree, report, run
 
-OURS, RAY_DATA = "alexnet predict", "Ray Data"
-GOALS = (Goal(OURS, RAY_DATA, 1.5),)
-SECONDS = 0.1
-"""Least length of a measurement: of one pass over all photographs."""
+OURS, TORCH_LAYERS, OUR_LAYERS = "alexnet predict", "Ray Data", "Ray Data, our forward pass"
+GOALS = (Goal(OURS, TORCH_LAYERS, 1.5), Goal(OURS, OUR_LAYERS, None))
+LOOK_S = 0.1
+"""Between two looks at what processes have used: what one does after the last is not counted."""
 
 
 class Prediction(Options):
     """Measure `alexnet predict` beside Ray Data's batch inference.
 
-    Each makes a table of the whole folder once a round, by the same model on as many processors.
-    Ray itself has started before.
+    Each makes a table of the whole folder once a round, from the start of its command to its end,
+    by the same weights on as many processors.
     """
 
     model: Annotated[Path, Argument()]
@@ -36,7 +38,7 @@ class Prediction(Options):
     views: Literal["1", "10"] = "1"
     """Views of each."""
     rounds: int = Field(5, ge=1)
-    """Passes of each contender, after one that is not measured."""
+    """Measurements of each contender."""
     cores: int = Field(2, ge=2)
     """Processors that Ray is told of."""
 
@@ -46,18 +48,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bench(options: Prediction) -> int:
-    os.environ["OMP_NUM_THREADS"] = "1"  # as Ray has it for tasks of one core
-    step = checkpoint.current(options.model).absolute()
-    task = Task(step, options.folder.absolute(), int(options.views), options.cores)
-    with ExitStack() as stack:
-        contenders = []
-        for name, deliver in ((OURS, ours), (RAY_DATA, ray_data)):
-            contender = Contender(name, 0, deliver, task, environment={})
-            contenders.append(stack.enter_context(contender))
-            _ = contender.kind  # which a first pass tells
-        measurements = compete(contenders, options.rounds, SECONDS)
-    report("images", measurements, GOALS, options)
+    model, folder = checkpoint.current(options.model).absolute(), options.folder.absolute()
+    rest = (options.views, options.cores)
+
+    def visit(number: int) -> Iterator[tuple[str, Measurement]]:
+        with tempfile.TemporaryDirectory(prefix="bench.") as temporary:
+            out = Path(temporary)
+            ours = (
+                "alexnet", "predict", model, folder, "--out", out / "ours.parquet",
+                "--views", options.views, "--workers", options.cores, "--device", "cpu",
+            )  # fmt: skip
+            peer = ("tests.benchmarks.prediction.ray_data", model, folder)
+            commands = [
+                (OURS, out / "ours.parquet", ours),
+                (TORCH_LAYERS, out / "torch", (*peer, out / "torch", *rest, "torch")),
+                (OUR_LAYERS, out / "peer", (*peer, out / "peer", *rest, "ours")),
+            ]
+            turn = number % len(commands)
+            for name, table, words in commands[turn:] + commands[:turn]:
+                yield name, _measured(name, words, table)
+
+    report("images", measure(options.rounds, visit), GOALS, options)
     return 0
+
+
+def _measured(name: str, words: Sequence[object], table: Path) -> Measurement:
+    """Run the command; Ray's processes are not waited for by who starts them, so that the system
+    does not add up what they used."""
+    used: dict[int, float] = {}
+    start = time.perf_counter()
+    process = psutil.Popen(
+        [sys.executable, "-m", *map(str, words)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while process.poll() is None:
+        used |= dict(of_tree(_used, process))
+        time.sleep(LOOK_S)
+    if process.returncode:
+        raise UserError(f"{name}: the command failed: python -m {' '.join(map(str, words))}")
+    wall_s = time.perf_counter() - start
+    return Measurement(parquet.read_table(table).num_rows, wall_s, sum(used.values()))
+
+
+def _used(process: psutil.Process) -> tuple[int, float]:
+    times = process.cpu_times()
+    return process.pid, times.user + times.system
 
 
 if __name__ == "__main__":
