@@ -3,7 +3,10 @@
 import hashlib
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -14,15 +17,17 @@ PARTIAL = ".partial"
 """Ending of files that are being written; a killed process can leave one behind."""
 
 
-def write(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, replacing what is there: written elsewhere, synced, renamed.
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write in a block, which is found at `path` after it, in place of what is there:
+    written elsewhere, synced, renamed.
 
     Raises UserError where the disk is full, read-only or the like; nothing of it stays behind.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -32,11 +37,19 @@ def write(path: Path, data: bytes) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(
             f"{path}: the file cannot be written ({error.strerror}); no partial file is left; "
             "correct this and run the same command again"
         ) from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, as `writing` does."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def write_array(path: Path, array: np.ndarray) -> str:

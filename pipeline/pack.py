@@ -1,12 +1,10 @@
 """Photographs -> dataset: one Ray task a shard, the same bytes whatever the number of tasks."""
 
-import fcntl
 import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from alexnet import atomic
 from alexnet.pixels import MAX_PIXELS, PACKED
 from pipeline.cluster import cluster
+from pipeline.lock import alone
 from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import ProgressBar
 from pipeline.shard import JPEG_QUALITY, RECORDS, PackedShard, ShardPlan, pack_shard
@@ -66,7 +65,9 @@ def pack(
     total = sum(map(len, source.splits.values()))
     for split in source.splits:
         (directory / split).mkdir(parents=True, exist_ok=True)
-    with _alone(directory):
+    (directory / RECORDS).mkdir(exist_ok=True)
+    busy = f"{directory}: another process is packing there; wait until it ends"
+    with alone(directory / RECORDS / "lock", busy):
         sums = Sums.zero(size)
         packed = sorted(_run(source, plans, directory, total, sums), key=_place)
         _sweep(directory, packed)
@@ -169,20 +170,6 @@ def _sweep(directory: Path, packed: list[Finished]) -> None:
     for path in (*directory.glob("*/*.tar"), *directory.rglob(f".*{atomic.PARTIAL}")):
         if path not in ours:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Nobody else packs into `directory`. The lock goes with the process, however it ends."""
-    (directory / RECORDS).mkdir(exist_ok=True)
-    with (directory / RECORDS / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(
-                f"{directory}: another process is packing there; wait until it ends"
-            ) from None
-        yield
 
 
 def _place(packed: Finished) -> tuple[str, int]:

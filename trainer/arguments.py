@@ -215,6 +215,30 @@ class Evaluate(Options):
     """auto takes GPUs where there are any that torch can use."""
 
 
+class Predict(Options):
+    """Write what a model says of many photographs to a table."""
+
+    model: Annotated[Path, Argument()]
+    """models/NAME or models/NAME/STEP."""
+    sources: Annotated[tuple[Path, ...], Argument(metavar="SOURCE")] = Field(
+        min_length=1,
+        description="Photographs, folders of them at any depth, tars (WebDataset shards too), "
+        f"folders of tars, or the word {' or '.join(WORDS)}.",
+    )
+    out: Annotated[Path, Option(metavar="FILE")]
+    """The table to write, which ends in .parquet, .csv or .jsonl. What is answered is kept in
+    FILE.parts until it is whole: interrupted and run again, the command goes on."""
+    views: Annotated[int, AfterValidator(_views)] = 10
+    """10 for the ten views of the paper, 1 for the centre alone."""
+    top: PositiveInt = 5
+    """Labels for each photograph."""
+    workers: PositiveInt | None = None
+    """Processes at once. If not given: one for each GPU, or for each processor where there is
+    none."""
+    device: Device = "auto"
+    """auto takes GPUs where there are any that torch can use."""
+
+
 class Import(OfModels):
     """Publish torchvision's AlexNet, or Caffe's AlexNet or CaffeNet."""
 
@@ -347,6 +371,11 @@ COMMANDS = Commands(
             Evaluate,
             "trainer.commands:evaluate",
             "alexnet evaluate models/mine --data datasets/mine",
+        ),
+        "predict": Command(
+            Predict,
+            "trainer.commands:predict",
+            "alexnet predict models/mine photos --out answers.parquet",
         ),
         "report": Command(Report, "trainer.commands:report", "alexnet report mine curves"),
         "recipe": Command(

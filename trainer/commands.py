@@ -20,6 +20,7 @@ from trainer.arguments import (
     Import,
     Index,
     Logs,
+    Predict,
     Publish,
     Report,
     ShowRecipe,
@@ -216,4 +217,23 @@ def evaluate(options: Evaluate) -> int:
     print(table(results))
     if options.json_:
         atomic.write(options.json_, results.model_dump_json(indent=2).encode())
+    return 0
+
+
+def predict(options: Predict) -> int:
+    from trainer.prediction import predict as prediction  # pyarrow, as above
+
+    found = prediction.predict(
+        options.model,
+        [str(source) for source in options.sources],
+        options.out,
+        views=options.views,
+        top=options.top,
+        workers=options.workers,
+        device=options.device,
+    )
+    print(
+        f"{options.out}: {found.photographs:,} photographs, {found.errors:,} without an answer"
+        + (f"; {found.kept:,} were answered before the interruption" if found.kept else "")
+    )
     return 0

@@ -26,12 +26,12 @@ from trainer.evaluation.probabilities import (
     Answers,
     EvaluationImages,
     Validation,
-    Workers,
     ask,
     assemble,
 )
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.on_ray.probe import usable_resources
+from trainer.on_ray.workers import Workers
 
 
 class Model(NamedTuple):

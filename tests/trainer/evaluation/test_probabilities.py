@@ -19,13 +19,13 @@ from trainer.evaluation.probabilities import (
     Part,
     Refused,
     Validation,
-    Workers,
     answers,
     assemble,
 )
 from trainer.evaluation.scores import ranks
 from trainer.evaluation.validation import Validator
 from trainer.on_ray.resources import Machine, Resources
+from trainer.on_ray.workers import Workers
 from trainer.run import RunError
 
 ALONE = Shard(0, 1, None)

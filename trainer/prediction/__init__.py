@@ -1,0 +1,1 @@
+"""Answers about many photographs, as one table."""
