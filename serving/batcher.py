@@ -23,6 +23,9 @@ from serving.room import NoRoomError, Room
 
 VIEWS = 10
 """Views of one image (§4.1), the unit that the queue counts in."""
+SHARE, LAST_LANE = 1 / 8, 1 / 4
+"""Part of a batch that one client has where others wait; and on the last of several lanes, so that
+who comes next does not wait for full batches on all of them."""
 SMOOTHING = 0.2
 """Weight of the latest batch in the mean time of a view."""
 
@@ -126,7 +129,7 @@ class Batcher:
             while not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = self._take()
+            batch = self._take(thread)
             views = sum(entry.views for entry in batch)
             metrics.BATCH_VIEWS.observe(views)
             started = time.perf_counter()
@@ -152,9 +155,11 @@ class Batcher:
                 if not entry.answer.done():
                     entry.answer.set_result(row)
 
-    def _take(self) -> list[_Entry]:
+    def _take(self, thread: ThreadPoolExecutor) -> list[_Entry]:
         """The next in turn, and what can run with it, as far as it fits into a batch."""
-        first, *_ = waiting = list(self._queue)
+        is_last = len(self._lanes) > 1 and thread is self._lanes[-1]
+        alone = self._batch_views * (LAST_LANE if is_last else 1)
+        first, *_ = waiting = self._queue.abreast(self._batch_views * SHARE, alone)
         views = 0
         batch: list[_Entry] = []
         for entry in waiting:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import math
+import os
 import resource
 import signal
 import warnings
@@ -44,6 +45,9 @@ LEFT_S = 1
 another in its place, costs more than most images do."""
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
+
+NICENESS = 5
+"""So that large images take the processors from the model's passes last."""
 
 T = TypeVar("T")
 
@@ -230,6 +234,7 @@ def _confine(max_pixels: int, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.nice(NICENESS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))

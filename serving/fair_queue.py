@@ -16,11 +16,19 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self._now = 0.0
         self._starts: dict[T, float] = {}
+        self._clients: dict[T, Hashable] = {}
         self._ends: dict[Hashable, float] = {}
 
     def __iter__(self) -> Iterator[T]:
         """In the order in which they are to be taken."""
         return iter(sorted(self._starts, key=self._starts.__getitem__))
+
+    def abreast(self, share: float, alone: float) -> list[T]:
+        """The first of them, in their order: what costs each client `share`, or `alone` where no
+        other waits, and no less than one for each that has its turn."""
+        order = list(self)
+        wide = share if len({self._clients[item] for item in order}) > 1 else alone
+        return [item for item in order if self._starts[item] < self._starts[order[0]] + wide]
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -28,13 +36,16 @@ class FairQueue(Generic[T]):
     def put(self, item: T, client: Hashable, cost: float) -> None:
         start = max(self._now, self._ends.get(client, 0.0))
         self._starts[item] = start
+        self._clients[item] = client
         self._ends[client] = start + cost
 
     def take(self, item: T) -> None:
         """It waits no more: it has its turn."""
-        self._now = max(self._now, self._starts.pop(item))
+        self._now = max(self._now, self._starts[item])
+        self.drop(item)
         self._ends = {client: end for client, end in self._ends.items() if end > self._now}
 
     def drop(self, item: T) -> None:
-        """It waits no more, if it did: nobody wants it. Its client has been charged for it."""
+        """It waits no more, if it did. Its client has been charged for it."""
         self._starts.pop(item, None)
+        self._clients.pop(item, None)

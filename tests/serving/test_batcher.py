@@ -205,3 +205,37 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
             batcher.check_room("client")
 
     run(test, capacity_views=30)
+
+
+def test_where_several_clients_wait_each_has_its_part_of_a_batch() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        first = asyncio.create_task(batcher(model, image(0), "other", 5))
+        await until(lambda: model.batches)
+        sent = [("many", 5)] * 6 + [("few", 5), ("one", 5)]
+        tasks = [
+            asyncio.create_task(batcher(model, image(n), client, views))
+            for n, (client, views) in enumerate(sent, 1)
+        ]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(first, *tasks)
+        assert model.batches == [[0], [1, 7, 8], [2, 3, 4, 5, 6]]
+
+    run(test)
+
+
+def test_the_last_of_several_lanes_takes_small_batches() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        held = [asyncio.create_task(batcher(model, image(0), "client", 5))]
+        await until(lambda: len(model.batches) == 1)
+        held += [asyncio.create_task(batcher(model, image(1), "client", 5))]
+        await until(lambda: len(model.batches) == 2)
+        tasks = [asyncio.create_task(batcher(model, image(n), "client", 5)) for n in range(2, 12)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(*held, *tasks)
+        assert sorted(len(batch) for batch in model.batches[2:4]) == [2, 8]
+
+    run(test, lanes=2)
