@@ -38,24 +38,25 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 needs_seccomp = pytest.mark.skipif(not sandbox.available(), reason="seccomp is missing here")
 
 
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
 def a_decoder(processes: int) -> Decoder:
     settings = Settings(model=(Path("unused"),), decoders=processes, decode_s=PATIENCE_S)
     return Decoder(settings, memory_bytes=2**28)
 
 
 def test_processes_are_there_before_the_first_image(jpeg: bytes) -> None:
-    def decoders() -> set[int]:
-        return {child.pid for child in psutil.Process().children()}
-
     async def start_and_decode() -> None:
-        before = decoders()
+        before = children()
         decoder = a_decoder(processes=2)
         await decoder.start()
-        started = decoders()
+        started = children()
         assert len(started - before) == 2
         images = await asyncio.gather(*(decoder(jpeg, 72, ImageRule(), "client") for _ in range(4)))
         assert {image.shape for image in images} == {(72, 72, 3)}
-        assert decoders() == started
+        assert children() == started
 
     asyncio.run(start_and_decode())
 
@@ -74,11 +75,12 @@ def test_they_are_in_the_sandbox_and_go_on_after_an_attempt(jpeg: bytes, tmp_pat
     async def attempt_and_decode() -> None:
         decoder = a_decoder(processes=1)
         before = await decoder(jpeg, 72, ImageRule(), "client")
+        started = children()
         for function, *arguments in attempts:
             with pytest.raises(PermissionError):
                 await _run(function, *arguments)
         assert ((await decoder(jpeg, 72, ImageRule(), "client")) == before).all()
-        assert len(psutil.Process().children()) == 1
+        assert children() == started
 
     asyncio.run(attempt_and_decode())
 
