@@ -23,6 +23,8 @@ ROOT = Path(__file__).parent.parent
 
 # A shell that runs the tests in the background has them ignore it, and so all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # of nohup: ours alone is to outlive it
+    signal.signal(signal.SIGHUP, lambda *_: None)
 # Threads that wait for work would spin, on the processors that the other tests need.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Ray asks its workers this often whether they are done.
