@@ -251,9 +251,8 @@ def _result(
 
 async def _read(request: Request) -> Upload:
     service = service_of(request)
-    service.batcher.check_room(
-        client_of(request)
-    )  # before a body is read that there is no room for
+    # Before a body is read that there is no room for.
+    service.batcher.check_room(client_of(request))
     return await read(request, service.settings.max_files)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from alexnet import sandbox
 from alexnet.formats import recognise
 from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
-from serving.declared import bytes_per_pixel, declared
+from serving.declared import Declared, bytes_per_pixel, declared
 from serving.formats import named
 from serving.settings import Settings
 from serving.turns import Turns, Work
@@ -45,7 +45,6 @@ LEFT_S = 1
 another in its place, costs more than most images do."""
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
-
 NICENESS = 5
 """So that large images take the processors from the model's passes last."""
 
@@ -59,9 +58,9 @@ class DecoderDiedError(ImageError):
 class Decoder:
     """The settings' number of processes, started when needed or before, replaced when they die.
 
-    Clients have them in turn. Images that take long leave one to those that do not, and take
-    `memory_bytes` together. An image whose decoder dies is tried once more: the system may have
-    ended it.
+    Clients have them in turn. Images that take long leave one to those that do not; all that are
+    decoded at once take `memory_bytes`. An image whose decoder dies is tried once more: the system
+    may have ended it.
     """
 
     def __init__(self, settings: Settings, memory_bytes: int) -> None:
@@ -98,14 +97,15 @@ class Decoder:
         self, data: bytes, size: int, rule: ImageRule, client: Hashable
     ) -> np.ndarray:
         """File bytes -> (size, size, 3) uint8. Raises ImageError."""
+        self.pixels(data)
         form, header = recognise(data), declared(data)
-        most = self._settings.pixels_of(form)
         # No more than there are turn and memory for, whatever a decoder finds behind the header.
-        limits = Limits(min(most, header.pixels) if header else most, self._settings.max_aspect)
+        most = header.pixels if header else self._settings.pixels_of(form)
+        limits = Limits(most, self._settings.max_aspect)
         formats = self._settings.formats
         for _ in range(ATTEMPTS):
             self._check_deaths(data)
-            work = self._work(data, size, form)
+            work = self._work(data, size, form, header)
             try:
                 image_SS3 = await self._attempt(
                     work, client, data, size, formats, rule, limits, self._bounds
@@ -144,9 +144,9 @@ class Decoder:
         text = f"the image has {seen:,} pixels; the limit{of} is {limit:,}"
         return ImageError("too-large", text, what, limit, seen)
 
-    def _work(self, data: bytes, size: int, form: str) -> Work:
+    def _work(self, data: bytes, size: int, form: str, header: Declared | None) -> Work:
         """What it takes to decode an image. Raises ImageError where there is not so much."""
-        if header := declared(data):
+        if header:
             effort, need = header.effort, header.decoded_bytes(size)
         else:
             effort = self._settings.pixels_of(form)

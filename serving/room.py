@@ -82,7 +82,7 @@ class Room:
     def _in_the_way(self, client: Hashable, amount: int) -> list["Hold"]:
         """What is to end so that the client may take this amount. Raises NoRoomError."""
         excess = self._held + amount - self.capacity
-        if excess <= 0:
+        if excess <= 0 or not amount:  # what needs none is never in the way
             return []
         holds = {other: list(held) for other, held in self._holds.items()}
         sums = {other: sum(hold.amount for hold in held) for other, held in holds.items()}

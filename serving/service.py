@@ -194,7 +194,6 @@ class Service:
     async def _image(self, served: Served, data: bytes, client: Hashable) -> np.ndarray:
         started = time.perf_counter()
         about = served.predictor.about
-        self.decoder.pixels(data)
         image_SS3 = await self.decoder(data, about.size, about.rule, client)
         metrics.STAGE_SECONDS.labels("decode").observe(time.perf_counter() - started)
         return image_SS3

@@ -17,8 +17,8 @@ class Work:
 class Turns:
     """Gives `places`, in an order that is fair to clients.
 
-    Small work waits for a place alone. Large work has `memory_bytes` in all, and leaves one place,
-    if there are several, to small work; none of it passes other large work by.
+    Large work leaves one place, if there are several, to small work. All of it together takes
+    `memory_bytes`: what waits for memory is passed by nothing, or it might wait for ever.
     """
 
     def __init__(self, places: int, memory_bytes: int) -> None:
@@ -43,28 +43,21 @@ class Turns:
 
     def end(self, work: Work) -> None:
         self._free += 1
-        if work.is_large:
-            self._free_for_large += 1
-            self._taken_bytes -= work.memory_bytes
+        self._free_for_large += work.is_large
+        self._taken_bytes -= work.memory_bytes
         self._begin()
 
     def _begin(self) -> None:
-        large_may = True
         for work in self._waiting:
             if not self._free:
                 return
-            if work.turn.done():  # cancelled
+            if work.turn.done() or (work.is_large and not self._free_for_large):  # or cancelled
                 continue
-            if work.is_large:
-                large_may = large_may and self._fits(work)
-                if not large_may:
-                    continue
-                self._free_for_large -= 1
-                self._taken_bytes += work.memory_bytes
+            taken_bytes = self._taken_bytes + work.memory_bytes
+            if self._taken_bytes and taken_bytes > self.memory_bytes:
+                return
+            self._taken_bytes = taken_bytes
+            self._free_for_large -= work.is_large
             self._free -= 1
             self._waiting.take(work)
             work.turn.set_result(None)
-
-    def _fits(self, work: Work) -> bool:
-        room = self._taken_bytes + work.memory_bytes <= self.memory_bytes
-        return self._free_for_large > 0 and (room or not self._taken_bytes)

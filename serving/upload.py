@@ -32,8 +32,8 @@ FILE_NAME = re.compile(r";\s*filename\*?\s*=", re.IGNORECASE)
 """What makes a part a file, whatever the name's form (RFC 7578, RFC 5987) or encoding: it is not
 used."""
 PIECE_BYTES = 1 << 20
-"""Of a form, between which other requests have their turn. Of larger bodies in JSON, whose parsing
-cannot be cut, one has its turn at a time."""
+"""Of a form, between which other requests have their turn. Larger bodies are parsed one at a time:
+what that takes beside them, it takes once."""
 _turn = asyncio.Lock()
 JSON_TOKENS = 1000
 """Strings and separators of a body in JSON, which bound its fields and values: a parser takes
@@ -67,7 +67,14 @@ async def read(request: Request, max_files: int) -> Upload:
     sent_as = request.headers.get("content-type", "")
     kind = sent_as.partition(";")[0].strip().lower()
     # Not request.body(), which keeps it beside the images for as long as they wait.
-    body = b"".join([piece async for piece in request.stream()])
+    pieces = [piece async for piece in request.stream()]
+    async with _turn if sum(map(len, pieces)) > PIECE_BYTES else nullcontext():
+        body = b"".join(pieces)
+        pieces.clear()
+        return await _parsed(body, sent_as, kind, max_files)
+
+
+async def _parsed(body: bytes, sent_as: str, kind: str, max_files: int) -> Upload:
     if kind == "multipart/form-data":
         named = BOUNDARY.search(sent_as)
         boundary = (named["quoted"] or named["bare"] or "") if named else ""
@@ -175,10 +182,9 @@ async def _from_json(body: bytes) -> Upload:
             limit=JSON_TOKENS,
         )
     try:
-        async with _turn if len(body) > PIECE_BYTES else nullcontext():
-            sent = Base64Image.model_validate_json(body)
-            await asyncio.sleep(0)
-            image = await _from_base64(sent.inputs)
+        sent = Base64Image.model_validate_json(body)
+        await asyncio.sleep(0)
+        image = await _from_base64(sent.inputs)
     except ValidationError as error:
         first = fault(error)
         place = first.field or "body"

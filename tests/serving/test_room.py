@@ -65,6 +65,17 @@ def test_who_holds_most_gives_way_with_its_newest() -> None:
     run(test)
 
 
+def test_what_needs_nothing_is_let_in_where_there_is_less_than_before() -> None:
+    async def test() -> None:
+        room = Room(10, "full")
+        with room.hold("a", 10):
+            room.capacity = 5
+            with room.hold("a"), room.hold("b"):
+                assert room.held == 10
+
+    run(test)
+
+
 def test_what_arrives_in_pieces_is_held_piece_by_piece() -> None:
     async def test() -> None:
         room = Room(10, "full")

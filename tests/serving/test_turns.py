@@ -67,16 +67,17 @@ def test_one_place_takes_either() -> None:
     run(test)
 
 
-def test_large_work_waits_for_memory_and_is_not_passed_by() -> None:
+@pytest.mark.parametrize("effort", [LARGE, SMALL])
+def test_what_waits_for_memory_is_not_passed_by(effort: int) -> None:
     async def test() -> None:
         waiting = Waiting(Turns(4, 100))
         await waiting.add("a 1", LARGE, 60)
-        await waiting.add("b 1", LARGE, 60)
+        await waiting.add("b 1", effort, 60)
         await waiting.add("c 1", LARGE, 30)
-        await waiting.add("d 1", SMALL, 60)
-        assert await waiting.begun() == {"a 1", "d 1"}
+        await waiting.add("d 1", SMALL, 10)
+        assert await waiting.begun() == {"a 1"}
         await waiting.end("a 1")
-        assert await waiting.begun() == {"d 1", "b 1", "c 1"}
+        assert await waiting.begun() == {"b 1", "c 1", "d 1"}
 
     run(test)
 
