@@ -13,7 +13,7 @@ FIELDS = 100
 """Header fields of a request."""
 LINE_BYTES = 4096
 """Of what stands between the parts of a chunked body, and of all that follows them (trailers)."""
-CHUNKS, CHUNK_BYTES = 1000, 256
+CHUNKS, CHUNK_BYTES = 100, 256
 """Chunks of any size, and the mean size of all beyond them: each takes as long to parse as a small
 request."""
 ORIGIN = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)

@@ -28,8 +28,8 @@ from serving.room import Room
 from serving.settings import Settings
 from serving.visualization import overlay
 
-QUEUE_BATCHES = 8
-"""Batches of ten views that the queue holds where the settings leave it open."""
+QUEUE_PICTURES = {"cpu": 64, "cuda": 512}
+"""Images that may wait for an answer where the settings leave it open."""
 NEAREST = 50
 """Similar images that a model finds for the test image before it answers: as many as can be asked
 for."""
@@ -69,7 +69,7 @@ class Service:
         """What runs beside requests, for as long as the server lives."""
         kind = default_device().type
         self.queue_pictures = settings.queue_pictures or max(
-            QUEUE_BATCHES * BATCH_VIEWS[kind] // VIEWS, settings.max_files
+            QUEUE_PICTURES[kind], settings.max_files
         )
         """Images that may wait for an answer; those of the largest request always fit."""
         self.batcher = Batcher(
