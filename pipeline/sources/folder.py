@@ -66,13 +66,21 @@ def _roots(folder: Path) -> _Roots:
         say_left_out((*test, *others), _evaluating(test))
         if not val:
             say_held_out(train)
-        return _Roots(train, val)
+        return _Roots(_innermost(train), val and _innermost(val))
     if (splits.named and len(others) < 2) or train or val:
         raise DatasetError(_two_readings(folder, splits.named, others))
     if named := alike(others):
         raise DatasetError(_two_readings(folder, named, ()))
     say_left_out(test, _evaluating(test))
     return _Roots(folder, without=test)
+
+
+def _innermost(split: Path) -> Path:
+    """What holds a split's class folders: training/ or, in some archives, training/training/."""
+    folders = list_entries(split).folders
+    if [path.name for path in folders] == [split.name] and list_entries(folders[0]).folders:
+        return _innermost(folders[0])
+    return split
 
 
 def _evaluating(test: tuple[Path, ...]) -> str:

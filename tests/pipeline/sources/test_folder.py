@@ -79,9 +79,9 @@ def test_no_two_files_share_a_key(names: set[str]) -> None:
         ((), "holds 0 class folders; a classifier needs at least two"),
         (("a/1.jpg", "a/2.jpg"), "holds 1 class folder; a classifier needs at least two"),
         (
-            ("train/train/a/1.jpg", "train/train/b/1.jpg", "train/train/c/1.jpg"),
-            r"two, .*\. train/ in it is a split within a split, and holds a, b, …: give .*/train"
-            "/train as the source, or move what it holds one level up",
+            ("train/val/a/1.jpg", "train/val/b/1.jpg", "train/val/c/1.jpg"),
+            r"two, .*\. val/ in it is a split within a split, and holds a, b, …: give .*/train"
+            "/val as the source, or move what it holds one level up",
         ),
         (("all/a/1.jpg", "all/b/1.jpg"), r"\. all/ in it holds a, b: give .*/all as the source"),
         (("x/train/a/1.jpg", "x/val/a/1.jpg"), r"\. x/ in it holds train, val: give .*/x as"),
@@ -100,6 +100,15 @@ def test_no_two_files_share_a_key(names: set[str]) -> None:
 def test_what_cannot_be_used_is_named(tmp_path: Path, files: tuple[str, ...], text: str) -> None:
     with pytest.raises(DatasetError, match=text):
         folder_source(folder(tmp_path, *files), 0.1, {})
+
+
+def test_a_split_may_lie_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
+    files = (
+        f"{split}/{split}/{name}/1.jpg" for split in ("training", "validation") for name in "ab"
+    )
+    source = folder_source(folder(tmp_path, *files), 0.1, {})
+    assert [len(samples) for samples in source.splits.values()] == [2, 2]
+    assert [label.id for label in source.classes] == ["a", "b"]
 
 
 def test_other_bad_arguments(tmp_path: Path) -> None:
