@@ -1,8 +1,8 @@
 """Which network. Without torch, so that a command line that names one starts at once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_SIZE = 1024
 """Rows and columns at most of the whole image that the network's views are cut from."""
@@ -32,6 +32,9 @@ class AlexNetConfig(BaseModel):
     norm_after_pool: bool = False
     """Layers 1 and 2 normalise what they have pooled, instead of pooling what they have normalised
     (§3.3). CaffeNet: they do."""
+    order: Literal["paper", "released"] = "paper"
+    """released: as configuration 145 of the released code, whose errors are the paper's. Layer 1
+    rectifies what it has normalised and pooled; layer 2 also normalises over positions."""
     pooling: Literal["overlapping", "plain"] = "overlapping"
     """overlapping: 3x3 windows at stride 2. plain: 2x2, the other side of §3.4."""
     activation: Literal["relu", "tanh"] = "relu"
@@ -43,3 +46,12 @@ class AlexNetConfig(BaseModel):
     """Factor on the kernels and hidden units of every layer."""
     crop: int = Field(224, ge=64, le=512)
     """Rows and columns of the input."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.order == "released" and self.norm_after_pool:
+            raise ValueError(
+                "order is released, which pools after normalising; leave out one of "
+                "order and norm_after_pool"
+            )
+        return self

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alexnet.config import AlexNetConfig
 from alexnet.convolution import Convolution
 from alexnet.dropout import Draw, Dropout2012
-from alexnet.norm import LocalResponseNorm
+from alexnet.norm import LocalResponseNorm, norm_over_positions
 
 
 class AlexNet(nn.Module):
@@ -61,8 +61,12 @@ class AlexNet(nn.Module):
 
     def features_from_conv1(self, x_NCHW: Tensor, draw: Draw | None = None) -> Tensor:
         """`features` from conv1's maps on, (N, C, H', W') -> (N, H); the maps are overwritten."""
-        x = self._norm_and_pool(self.activation(x_NCHW))  # §3.1, §3.3, §3.4
-        x = self._norm_and_pool(self.activation(self.conv2(x)))
+        if self.config.order == "released":
+            x = self.activation(self._norm_and_pool(x_NCHW))
+            x = self._norm_and_pool(self.activation(self.conv2(x)), over_positions=True)
+        else:
+            x = self._norm_and_pool(self.activation(x_NCHW))  # §3.1, §3.3, §3.4
+            x = self._norm_and_pool(self.activation(self.conv2(x)))
         x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)
         x = self.activation(self.conv4(x))
         x = self._pool(self.activation(self.conv5(x)))
@@ -83,10 +87,13 @@ class AlexNet(nn.Module):
         missing = -(before + self.config.crop - 11) % 4
         return F.pad(image_NCHW, (before, missing, before, missing))
 
-    def _norm_and_pool(self, x_NCHW: Tensor) -> Tensor:
+    def _norm_and_pool(self, x_NCHW: Tensor, over_positions: bool = False) -> Tensor:
         if self.config.norm_after_pool:
             return self._norm(self._pool(x_NCHW))
-        return self._pool(self._norm(x_NCHW))
+        x = self._norm(x_NCHW)
+        if over_positions and self.config.local_response_norm:
+            x = norm_over_positions(x)
+        return self._pool(x)
 
     def _norm(self, x_NCHW: Tensor) -> Tensor:
         if not self.config.local_response_norm:

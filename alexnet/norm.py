@@ -57,6 +57,18 @@ class LocalResponseNorm(torch.autograd.Function):
         return _as_images(total_PTM, gradients[0]), None, None
 
 
+def norm_over_positions(x_NCHW: Tensor) -> Tensor:
+    """x / (1 + 1e-3 * mean of x² over 5 x 5 positions)^0.75, each map alone, zeros around it.
+
+    `cnorm2` of layers-145.cfg in the released code, which the paper does not mention.
+    (N, C, H, W) -> (N, C, H, W); computed in float32 at least.
+    """
+    with torch.autocast(x_NCHW.device.type, enabled=False):
+        wide_NCHW = x_NCHW.to(torch.promote_types(x_NCHW.dtype, torch.float32))
+        mean_NCHW = F.avg_pool2d(wide_NCHW.square(), 5, stride=1, padding=2)
+        return (wide_NCHW * (1 + 1e-3 * mean_NCHW).pow(-0.75)).to(x_NCHW.dtype)
+
+
 class _MapSums:
     """Sums over maps c-2 .. c+2 of the same tower, in float32 or, of float64, in float64.
 

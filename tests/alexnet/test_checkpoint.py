@@ -148,7 +148,14 @@ def test_models_published_before_rules_had_names_load(tmp_path: Path) -> None:
     directory = save(model(0), MEAN, about(), tmp_path)
     fields = json.loads((directory / "about.json").read_text())
     del fields["rule"]
-    for option in ("kernels", "conv1_padding", "norm_k", "norm_across_towers", "norm_after_pool"):
+    for option in (
+        "kernels",
+        "conv1_padding",
+        "norm_k",
+        "norm_across_towers",
+        "norm_after_pool",
+        "order",
+    ):
         del fields["network"][option]
     (directory / "about.json").write_text(json.dumps(fields))
     loaded = load(directory).about

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from alexnet.model import AlexNet, AlexNetConfig, Dropout2012
+from alexnet.norm import LocalResponseNorm, norm_over_positions
 
 PARAMETERS = {
     "conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624,
@@ -61,6 +62,7 @@ def test_shapes_are_those_of_figure_2() -> None:
         ({"local_response_norm": False}, 60_965_224),
         ({"activation": "tanh"}, 60_965_224),
         ({"crop": 227, "norm_k": 1, "norm_across_towers": True}, 60_965_224),  # bvlc_alexnet
+        ({"order": "released"}, 60_965_224),  # config 145
         ({"norm_after_pool": True}, 60_965_224),  # bvlc_reference_caffenet
         (
             {
@@ -77,6 +79,24 @@ def test_variants_of_the_paper(options: dict, parameters: int) -> None:
     model = AlexNet(AlexNetConfig(**options))
     assert model(torch.zeros(1, 3, model.config.crop, model.config.crop)).shape == (1, 1000)
     assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_the_released_order_is_that_of_layers_145() -> None:
+    """conv1, rnorm1, pool1, ReLU; conv2, ReLU, rnorm2, cnorm2, pool2."""
+    torch.manual_seed(5)
+    model = AlexNet(AlexNetConfig(width=0.1, crop=96, classes=5, order="released")).eval()
+    image = 70 * torch.randn(2, 3, 96, 96)
+    seen: list[Tensor] = []
+    model.conv3.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(image)
+        x = LocalResponseNorm.apply(model.conv1(model.pad(image)), 2)
+        x = torch.relu(model.pool(x))
+        x = torch.relu(model.conv2(x))
+        x = model.pool(norm_over_positions(LocalResponseNorm.apply(x, 2)))
+    torch.testing.assert_close(seen[0], x)
+    with pytest.raises(ValueError, match="leave out one of order and norm_after_pool"):
+        AlexNetConfig(order="released", norm_after_pool=True)
 
 
 @pytest.mark.parametrize("crop", [64, 96, 112, 128, 160, 223, 224, 227])

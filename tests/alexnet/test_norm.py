@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.norm import LocalResponseNorm
+from alexnet.norm import LocalResponseNorm, norm_over_positions
 
 
 def response_norm_as_a_loop(x_NCHW: Tensor, towers: int, k: float) -> Tensor:
@@ -17,6 +17,31 @@ def response_norm_as_a_loop(x_NCHW: Tensor, towers: int, k: float) -> Tensor:
         total = sum(x_NCHW[:, other] ** 2 for other in range(first, last + 1))
         result[:, channel] = x_NCHW[:, channel] / (k + 1e-4 / 5 * total) ** 0.75
     return result
+
+
+def norm_over_positions_as_a_loop(x_NCHW: Tensor) -> Tensor:
+    """`cnorm2`: scale=0.001 divided by 25 positions, pow=0.75, size=5 (layer-params-145.cfg)."""
+    result = torch.empty_like(x_NCHW)
+    rows, columns = x_NCHW.shape[2:]
+    for y in range(rows):
+        for x in range(columns):
+            window = x_NCHW[..., max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            total = (window**2).sum((2, 3))
+            result[..., y, x] = x_NCHW[..., y, x] / (1 + 0.001 / 25 * total) ** 0.75
+    return result
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 2**-8)]
+)
+def test_the_norm_over_positions_is_its_loop(dtype: torch.dtype, most: float) -> None:
+    torch.manual_seed(3)
+    x_NCHW = (50 * torch.randn(2, 3, 7, 6, dtype=torch.float64)).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm_over_positions(x_NCHW)
+    expected = norm_over_positions_as_a_loop(x_NCHW.double())
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=most, atol=1e-6)
 
 
 @pytest.fixture(params=["processor", "GPU"])

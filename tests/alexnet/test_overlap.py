@@ -59,6 +59,7 @@ def test_maps_are_those_of_each_view(side: int, crop: int) -> None:
         {"local_response_norm": False},
         {"norm_k": 1, "norm_across_towers": True},
         {"norm_after_pool": True},
+        {"order": "released"},
         {"pooling": "plain", "sixth_conv": True},
     ],
     ids=str,

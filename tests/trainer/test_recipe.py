@@ -320,10 +320,13 @@ def test_each_field_of_another_network_is_refused(network: AlexNetConfig) -> Non
         "towers": 3 - network.towers, "kernels": (8, 8, 8, 8, 8), "conv1_padding": 1,
         "local_response_norm": not network.local_response_norm, "norm_k": 3.0,
         "norm_across_towers": not network.norm_across_towers,
-        "norm_after_pool": not network.norm_after_pool, "pooling": "plain", "activation": "tanh",
+        "norm_after_pool": not network.norm_after_pool, "order": "released",
+        "pooling": "plain", "activation": "tanh",
         "dropout": 0.25, "width": 0.3, "crop": 100,
     }  # fmt: skip
     assert AlexNetConfig.model_fields.keys() - others.keys() == {"classes", "sixth_conv"}
+    if network.norm_after_pool:
+        del others["order"]  # refused before
     for field, value in others.items():
         with pytest.raises(RecipeError) as caught:
             resolve("paper", {}, [(f"network.{field}", value)], started(network))

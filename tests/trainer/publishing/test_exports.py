@@ -142,9 +142,10 @@ print([name for name in ("alexnet", "trainer") if name in sys.modules], about["a
         {"norm_k": 1.0, "norm_across_towers": True},
         {"norm_k": 1.0, "norm_across_towers": True, "norm_after_pool": True},
         {"towers": 1, "conv1_padding": 2, "local_response_norm": False},
+        {"order": "released"},
         {"towers": 1, "pooling": "plain", "activation": "tanh", "sixth_conv": True},
     ],
-    ids=["caffe", "caffenet", "torchvision", "other"],
+    ids=["caffe", "caffenet", "torchvision", "released", "other"],
 )
 def test_every_option_is_in_the_graph(options: dict) -> None:
     model = checkpoint(NETWORK.model_copy(update=options))
