@@ -6,6 +6,7 @@ from pathlib import Path
 from alexnet.tree import list_entries, unreadable
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
+from pipeline.sources.cifar import cifar_source, find_batches
 from pipeline.sources.class_names import read_class_names
 from pipeline.sources.folder import folder_source
 from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
@@ -62,6 +63,8 @@ def open_source(
         )
     if folder / TRAIN in list_entries(folder).files:
         return ilsvrc_source(folder, names)
+    if find_batches(folder):
+        return cifar_source(folder, val_fraction, names)
     if holds_shards(folder):
         return shards_source(folder, val_fraction, names)
     return photographs_source(folder, val_fraction, names, columns)
