@@ -213,10 +213,14 @@ def evaluate(options: Evaluate) -> int:
         device=options.device,
         calibrated=options.calibrate,
         target_precision=options.target_precision,
+        report=options.report,
+        folds=options.folds,
     )
     print(table(results))
     if options.json_:
         atomic.write(options.json_, results.model_dump_json(indent=2).encode())
+    if options.report:
+        print(f"\nthe page: {options.report / 'index.html'}")
     return 0
 
 
