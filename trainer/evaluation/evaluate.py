@@ -30,6 +30,8 @@ from trainer.evaluation.probabilities import (
     ask,
     assemble,
 )
+from trainer.evaluation.report import page
+from trainer.evaluation.report.cross_validation import out_of_sample, recipe_of
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
@@ -114,9 +116,6 @@ def evaluate_models(
             found.append(_asked(models, test_set, views, team))
         trained = None
         if report and dataset and folds:
-            from trainer.evaluation.report import page
-            from trainer.evaluation.report.cross_validation import out_of_sample, recipe_of
-
             trained = page.Trained(
                 out_of_sample(
                     report, recipe_of(about), dataset, folds,
@@ -160,8 +159,6 @@ def evaluate_models(
         calibrations=fits,
     )
     if report and dataset:
-        from trainer.evaluation.report import page  # FAISS and scipy, which others need not load
-
         (model,) = models
         page.write(
             report,
@@ -189,14 +186,13 @@ def _check_report(
     if dataset is None:
         raise UserError("--report is about the images of a dataset; give --data DATASET")
     if folds:
-        from trainer.evaluation.report.cross_validation import recipe_of
-
         recipe_of(models[0].about)
         if dataset.manifest.original:
             raise UserError(
                 f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
                 "them, or leave --folds out"
             )
+    page.make_folder(report)
 
 
 def _open(directory: Path) -> Model:

@@ -26,8 +26,9 @@ SIDE = 12
 PIXELS = 4 * SIDE
 """Rows and columns that ImageHash shrinks an image to."""
 DISTANCE = 16
-"""Bits that may differ. On Imagenette images that were saved again at 60 % of their size and at
-quality 40 differ in up to 6, different photographs in 40 and more."""
+"""Bits that may differ. Photographs of Imagenette that were saved again, at 30 to 200 % of their
+size, at a quality of 20 to 75, in grey, or with 1 % cut off every edge, differ in up to 16; of two
+different photographs, one in each split, none differ in fewer than 24."""
 AT_ONCE = 1024
 
 

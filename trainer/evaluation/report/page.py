@@ -56,10 +56,10 @@ def write(
     label_N: Tensor,
     trained: Trained | None = None,
 ) -> Path:
-    """Write the page about one model's answers, by the most views that it was asked for, to the
-    validation images of `dataset`. Returns its path.
+    """Write into a folder the page about one model's answers, by the most views that it was asked
+    for, to the validation images of `dataset`. Returns its path.
 
-    Beside the answers only what is shown is in memory, the counts of confusions, and some 40 bytes
+    Beside the answers only what is shown is in memory, the counts of confusions, and some 50 bytes
     for each image. Raises UserError where it cannot be written.
     """
     section = results.sections[0]
@@ -127,7 +127,6 @@ def write(
         calibrated_here=(found := about.calibration(score.views)) is not None
         and found.dataset == dataset.digest,
     )
-    make_folder(folder)
     # Names of files need not be in UTF-8; what is not is shown as an escape.
     atomic.write(folder / PAGE, page.encode("utf-8", "backslashreplace"))
     return folder / PAGE

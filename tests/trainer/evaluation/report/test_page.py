@@ -75,7 +75,7 @@ def results_and_page(
         sections=(section("packed", twice.directory, answers, label_N, mixtures=rows,
                           views=(1, 10), classes=classes),),
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("report") / "new"
+    folder = tmp_path_factory.mktemp("report")
     return found, page.write(folder, found, about, twice, probability_NK, label_N)
 
 
