@@ -74,6 +74,7 @@ def write(
     )
     near = find_duplicates(dataset, DUPLICATES)
     size, names = dataset.manifest.size, {c.id: c.name for c in about.classes}
+    images_of = {c.id: c.pictures for c in score.classes}
     page = _template().render(
         about=about,
         place=str(section.place),
@@ -90,11 +91,11 @@ def write(
         matrix_uri=""
         if count_KK is None or len(tallies) <= drawings.LABELLED
         else data_uri(drawings.matrix_png(count_KK), "png"),
-        pairs=[(names[pair.label], names[pair.guess], pair.pictures) for pair in score.confusions][
-            :PAIRS
+        pairs=[
+            (names[p.label], names[p.guess], p.pictures, p.pictures / images_of[p.label])
+            for p in score.confusions[:PAIRS]
         ],
         confusions=len(score.confusions),
-        images_of={c.name: c.pictures for c in score.classes},
         mistakes=_findings(
             dataset.val,
             size,
