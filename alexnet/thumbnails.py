@@ -60,9 +60,9 @@ def _within(value_P: np.ndarray, least: int, most: int) -> bool:
     return bool(((least <= value_P) & (value_P <= most)).all())
 
 
-def shrunk(image: Image.Image) -> bytes:
-    """JPEG of at most SIDE x SIDE pixels."""
+def shrunk(image: Image.Image, side: int = SIDE) -> bytes:
+    """JPEG of at most `side` x `side` pixels."""
     small, file = image.copy(), BytesIO()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     small.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -46,6 +46,9 @@ class Split(Protocol):
     def place(self, sample: int) -> str:
         """Where a sample lies, for people."""
 
+    def names(self, sample_N: np.ndarray) -> list[str]:
+        """What the source called some samples, for people."""
+
 
 def too_damaged(split: Split, damaged: int) -> bool:
     """Whether so many damaged images are more than `replace` puts up with."""
@@ -94,11 +97,16 @@ class PackedSplit:
 
     def keys(self) -> list[str]:
         """What the source called each sample, in order; read from the tar files."""
+        return self.names(np.arange(len(self)))
+
+    def names(self, sample_N: np.ndarray) -> list[str]:
+        """As `keys`, of some samples; read from the tar files that hold these."""
+        rows = self.index[sample_N].tolist()
         key = {}
-        for number, shard in enumerate(self._shards):
-            with tarfile.open(self._directory / shard.file) as tar:
+        for number in {shard for shard, *_ in rows}:
+            with tarfile.open(self._directory / self._shards[number].file) as tar:
                 key.update({(number, m.offset_data): m.name.removesuffix(".jpg") for m in tar})
-        return [key[shard, offset] for shard, _, offset, _ in self.index.tolist()]
+        return [key[shard, offset] for shard, _, offset, _ in rows]
 
     def _open(self, shard: ShardFile) -> np.ndarray:
         path = self._directory / shard.file
@@ -145,6 +153,9 @@ class PhotographSplit:
 
     def place(self, sample: int) -> str:
         return self._files[sample]
+
+    def names(self, sample_N: np.ndarray) -> list[str]:
+        return [self._files[sample] for sample in sample_N.tolist()]
 
 
 def _map(path: Path) -> np.ndarray:

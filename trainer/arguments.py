@@ -207,6 +207,13 @@ class Evaluate(Options):
     target_precision: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     """With --calibrate: keep the lowest probability from which on this share of the best guesses is
     right, such as 0.95. To less probable ones a server adds that it is none of the classes."""
+    report: Annotated[Path | None, Option(metavar="FOLDER")] = None
+    """A folder for index.html, a page about one model that needs no other file: its accuracy, the
+    mistakes it is surest of, labels that are probably wrong, near-duplicates across the splits."""
+    folds: Annotated[int | None, Option(metavar="N")] = Field(None, ge=2)
+    """With --report: also judge the labels of the training images, by so many networks, each
+    trained by the model's recipe without its part of them. Takes as long as so many runs; what is
+    finished is kept in FOLDER/folds, so that the same command goes on."""
     json_: Annotated[Path | None, Option(metavar="FILE")] = None
     """A file to write everything to."""
     workers: PositiveInt | None = None

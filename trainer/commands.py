@@ -199,7 +199,7 @@ def evaluate(options: Evaluate) -> int:
     if options.json_ and not options.json_.absolute().parent.is_dir():
         raise RunError(f"--json {options.json_}: there is no such folder; make it first")
     from trainer.evaluation.evaluate import (
-        evaluate_models,  # DALI, which the other commands need not load
+        evaluate_models,  # DALI and FAISS, which the other commands need not load
     )
     from trainer.evaluation.table import table
 
@@ -213,10 +213,14 @@ def evaluate(options: Evaluate) -> int:
         device=options.device,
         calibrated=options.calibrate,
         target_precision=options.target_precision,
+        report=options.report,
+        folds=options.folds,
     )
     print(table(results))
     if options.json_:
         atomic.write(options.json_, results.model_dump_json(indent=2).encode())
+    if options.report:
+        print(f"\nthe page: {options.report / 'index.html'}")
     return 0
 
 

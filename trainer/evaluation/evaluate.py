@@ -18,6 +18,7 @@ from alexnet.checkpoint import About
 from alexnet.command import UserError
 from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
+from trainer.arguments import Device
 from trainer.evaluation.calibration import Asked, Fit, answers, calibrate
 from trainer.evaluation.ensemble import mixtures
 from trainer.evaluation.labels import labels_of
@@ -29,6 +30,8 @@ from trainer.evaluation.probabilities import (
     ask,
     assemble,
 )
+from trainer.evaluation.report import page
+from trainer.evaluation.report.cross_validation import out_of_sample, recipe_of
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
@@ -59,14 +62,18 @@ def evaluate_models(
     views: Sequence[int],
     search: bool,
     workers: int | None,
-    device: str,
+    device: Device,
     calibrated: bool = False,
     target_precision: float | None = None,
+    report: Path | None = None,
+    folds: int | None = None,
 ) -> Results:
     """Ask each model about the validation images of `data`, about `originals`, or both.
 
     Where they are to be calibrated, each is by its answers about the validation images, for each
-    number of views, and keeps what is found before the rest is asked. Raises UserError where
+    number of views, and keeps what is found before the rest is asked. A `report` is a folder for a
+    page about one model and the validation images; with `folds` also about the training images, as
+    so many networks see them that are trained without a part of them. Raises UserError where
     models, dataset and folder do not belong together.
     """
     models = [_open(directory) for directory in directories]
@@ -94,6 +101,7 @@ def evaluate_models(
             "--calibrate fits the probabilities to validation images, of which it needs two or "
             "more; give --data DATASET"
         )
+    _check_report(models, dataset, report, folds)
     test_sets = _test_sets(models[0], dataset, originals)
     fits: tuple[Fit, ...] = ()
     found: list[Answers] = []
@@ -106,11 +114,20 @@ def evaluate_models(
             found.append(answer)
         for test_set in test_sets[len(found) :]:
             found.append(_asked(models, test_set, views, team))
+        trained = None
+        if report and dataset and folds:
+            trained = page.Trained(
+                out_of_sample(
+                    report, recipe_of(about), dataset, folds,
+                    views=max(views), device=device, team=team,
+                ),
+                folds,
+            )  # fmt: skip
 
     # The search of 2012 read what `--test-out` wrote: ten views, where they were asked for.
     label_N, probability_MNK = test_sets[0].label_N, found[0].probability_MVNK[:, -1]
     rows = mixtures(list(map(_name, models)), probability_MNK, torch.from_numpy(label_N), search)
-    return Results(
+    results = Results(
         models=tuple(
             ModelName(
                 name=model.about.name,
@@ -141,6 +158,41 @@ def evaluate_models(
         ),
         calibrations=fits,
     )
+    if report and dataset:
+        (model,) = models
+        page.write(
+            report,
+            results,
+            checkpoint.load(model.directory).about,  # with the calibration of just now
+            dataset,
+            probability_MNK[0],
+            torch.from_numpy(label_N),
+            trained,
+        )
+    return results
+
+
+def _check_report(
+    models: Sequence[Model], dataset: Dataset | None, report: Path | None, folds: int | None
+) -> None:
+    if report is None:
+        if folds:
+            raise UserError("--folds judges training images for a page; give --report FOLDER too")
+        return
+    if len(models) > 1:
+        raise UserError(
+            f"--report is about one model, but {len(models)} are given; report on one at a time"
+        )
+    if dataset is None:
+        raise UserError("--report is about the images of a dataset; give --data DATASET")
+    if folds:
+        recipe_of(models[0].about)
+        if dataset.manifest.original:
+            raise UserError(
+                f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
+                "them, or leave --folds out"
+            )
+    page.make_folder(report)
 
 
 def _open(directory: Path) -> Model:

@@ -84,15 +84,23 @@ def macro_average(right_K: Sequence[int], images_K: Sequence[int]) -> float:
     return fsum(shares) / len(shares)
 
 
+def reliability(probability_NK: Tensor, label_N: Tensor) -> Tensor:
+    """For each of BINS bins of equal width of the probability of the best guess, of which each has
+    its upper edge: the images in it, the sum of these probabilities, and how many of the guesses
+    are right; (3, BINS) float64."""
+    best_N, guess_N = probability_NK.nan_to_num(0).max(dim=1)
+    best_N = best_N.double()
+    bin_N = ((best_N * BINS).ceil().long() - 1).clamp(0, BINS - 1)
+    each_3N = torch.stack([torch.ones_like(best_N), best_N, (guess_N == label_N).double()])
+    return torch.zeros(3, BINS, dtype=torch.float64).index_add_(1, bin_N, each_3N)
+
+
 def calibration_error(probability_NK: Tensor, label_N: Tensor) -> float:
     """The expected calibration error (Guo et al. 2017, §2): how far the probability of the best
-    guess is from the share of best guesses that are right, in BINS bins of equal width, of which
-    each has its upper edge; by the share of images in a bin. N is at least 1."""
-    best_N, guess_N = probability_NK.double().nan_to_num(0).max(dim=1)
-    bin_N = ((best_N * BINS).ceil().long() - 1).clamp(0, BINS - 1)
-    gap_B = torch.zeros(BINS, dtype=torch.float64)
-    gap_B.index_add_(0, bin_N, (guess_N == label_N).double() - best_N)
-    return (gap_B.abs().sum() / len(label_N)).item()
+    guess is from the share of best guesses that are right, in the bins of `reliability`; by the
+    share of images in a bin. N is at least 1."""
+    _, sure_B, right_B = reliability(probability_NK, label_N)
+    return ((right_B - sure_B).abs().sum() / len(label_N)).item()
 
 
 def likelihood_loss(probability_NK: Tensor, label_N: Tensor) -> float:

@@ -1,0 +1,50 @@
+"""Parts of a dataset's training images as datasets of their own, without a copy of any image."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from alexnet import atomic
+from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError, SplitManifest
+
+
+def fold_of(dataset: Dataset, folds: int) -> np.ndarray:
+    """Which of 0 to `folds` - 1 each training image belongs to, int64 (N,): every class is spread
+    evenly, in the order of its images. Raises DatasetError where a class would be missing from what
+    is left without one fold."""
+    count_K = dataset.train_counts()
+    if count_K.min() < 2:
+        raise DatasetError(
+            f"{dataset.directory}: the class {dataset.manifest.classes[count_K.argmin()].name} has "
+            f"{count_K.min()} training image(s), but one is left out and one trained on; add more"
+        )
+    order_N = np.argsort(dataset.train.index["label"], kind="stable")
+    fold_N = np.empty(len(order_N), np.int64)
+    fold_N[order_N] = np.arange(len(order_N)) % folds
+    return fold_N
+
+
+def write_fold(dataset: Dataset, directory: Path, left_out_N: np.ndarray) -> Dataset:
+    """Write a dataset into `directory` whose validation images are the training images `left_out_N`
+    of a packed `dataset`, and whose training images are the others: by two indexes into its shards,
+    which must stay where they are. Mean and colours are those of all, to which no label adds.
+    """
+    manifest = dataset.manifest
+    shards = tuple(
+        shard.model_copy(update={"file": str(dataset.directory.absolute() / "train" / shard.file)})
+        for shard in manifest.train.shards
+    )
+    left_N = np.zeros(len(dataset.train), bool)
+    left_N[left_out_N] = True
+    splits = {}
+    for name, chosen_N in (("train", ~left_N), ("val", left_N)):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+        index = dataset.train.index[chosen_N]
+        digest = atomic.write_array(directory / name / "index.npy", index)
+        splits[name] = SplitManifest(samples=len(index), shards=shards, index_sha256=digest)
+    shutil.copyfile(dataset.directory / "mean.npy", directory / "mean.npy")
+    fold = manifest.model_copy(update=splits | {"quarantined": 0, "duplicates": 0})
+    atomic.write(directory / "manifest.json", fold.model_dump_json(indent=2).encode())
+    return Dataset(directory)
