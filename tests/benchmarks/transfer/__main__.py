@@ -88,7 +88,7 @@ def bench(options: Transfer) -> int:
                 continue
             rows.append(_row(options, _of(train, learnt), _of(val, learnt), count, seed))
             atomic.write(done, "".join(row.model_dump_json() + "\n" for row in rows).encode())
-    rows = [row for row in rows if row.photographs in options.photographs]
+    rows = [r for r in rows if r.photographs in options.photographs and r.seed < options.seeds]
     print(*draw(rows, options.out), sep="\n")
     about = read_about(current(work / "models" / "taught"))
     report(
@@ -160,13 +160,14 @@ def _pack(options: Transfer, name: str, train: Photographs, val: Photographs) ->
 
 
 def _train(options: Transfer, name: str, data: str, recipe: str, seed: int, *words: object) -> Path:
-    """Train the network of that name, or go on with it; returns where it is published."""
+    """Train the network of that name, unless it has been published; returns where it is."""
     models = options.work / "models"
-    _command(
-        "trainer", "train", "--recipe", recipe, "--data", options.work / data, "--name", name,
-        "--runs", options.work / "runs", "--models", models, "--workers", 1, "--seed", seed,
-        "--resume-if-any", *words,
-    )  # fmt: skip
+    if not (models / name).exists():
+        _command(
+            "trainer", "train", "--recipe", recipe, "--data", options.work / data, "--name", name,
+            "--runs", options.work / "runs", "--models", models, "--workers", 1, "--seed", seed,
+            "--resume-if-any", *words,
+        )  # fmt: skip
     return current(models / name)
 
 

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from math import ceil, nan
+from math import ceil
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -76,31 +76,28 @@ def accuracies(rows: Iterable[Row], contender: str) -> dict[int, list[float]]:
     return found
 
 
-def deviation(values: Sequence[float]) -> float:
-    """The sample standard deviation; not a number where there is one value."""
-    return stdev(values) if len(values) > 1 else nan
+def percent(values: Sequence[float]) -> str:
+    """The mean, and the sample standard deviation where there are several values."""
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
 
 
 def accuracy_table(rows: Sequence[Row]) -> str:
     """Mean and sample standard deviation over the seeds, in percent, and the steps of each."""
     steps = {row.photographs: row.steps for row in rows}
-    cells = []
     tuned, scratch = (accuracies(rows, contender) for contender in CONTENDERS)
+    lines = []
     for count in tuned:
-        gain = [100 * (a - b) for a, b in zip(tuned[count], scratch[count], strict=True)]
-        cells.append(
+        gains = [100 * (a - b) for a, b in zip(tuned[count], scratch[count], strict=True)]
+        lines.append(
             (
-                f"{count}",
-                *(
-                    f"{100 * mean(own):.1f} ± {100 * deviation(own):.1f}"
-                    for own in (tuned[count], scratch[count])
-                ),
-                f"{mean(gain):+.1f} ({min(gain):+.1f} to {max(gain):+.1f})",
+                f"{count}", f"{len(gains)}", percent(tuned[count]), percent(scratch[count]),
+                f"{mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})",
                 *(f"{steps[count][contender]:,}" for contender in CONTENDERS),
             )
-        )
+        )  # fmt: skip
     head = (
-        "photographs a class", *(f"{contender}, %" for contender in CONTENDERS), "gain, points",
-        *(f"steps, {contender}" for contender in CONTENDERS),
+        "photographs a class", "seeds", *(f"{contender}, %" for contender in CONTENDERS),
+        "gain in points, lowest and highest", *(f"steps, {contender}" for contender in CONTENDERS),
     )  # fmt: skip
-    return table(head, cells)
+    return table(head, lines)
