@@ -17,11 +17,11 @@ def draw(rows: Sequence[Row], image: Path) -> list[Path]:
     for contender, colour in zip(CONTENDERS, ("C0", "0.5"), strict=True):
         found = accuracies(rows, contender)
         axes.plot(
-            list(found), [mean(own) for own in found.values()], "o-", ms=5, color=colour,
+            list(found), [mean(own) for own in found.values()], color=colour,
             label=f"{contender}, mean of the seeds",
         )  # fmt: skip
         dots = [(count, one) for count, own in found.items() for one in own]
-        axes.plot(*zip(*dots, strict=True), "o", ms=3, alpha=0.5, color=colour, mew=0)
+        axes.plot(*zip(*dots, strict=True), "o", ms=4, alpha=0.7, color=colour, mew=0)
     counts = sorted({row.photographs for row in rows})
     axes.set(
         xlabel="training photographs of each class",
