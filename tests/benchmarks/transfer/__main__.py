@@ -93,7 +93,10 @@ def bench(options: Transfer) -> int:
     about = read_about(current(work / "models" / "taught"))
     report(
         "images", {}, (), options, [accuracy_table(rows)],
-        taught={"classes": taught, "step": about.step, "accuracy": about.accuracy},
+        taught={
+            "classes": taught, "step": about.step,
+            "accuracy": [score.model_dump() for score in about.accuracy],
+        },
         learnt=learnt, rows=[row.model_dump() for row in rows],
     )  # fmt: skip
     return 0
