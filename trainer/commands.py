@@ -60,10 +60,10 @@ def train(options: Train) -> int:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
         print(f"stopped; to go on: {again} (run {run.name})")
         return 0
-    if (epochs := trained_epochs(run)) < recipe.epochs:
+    if (epochs := trained_epochs(run)) < run.recipe.epochs:
         print(
-            f"ended after {epochs} of {recipe.epochs} epochs: {recipe.stop_after} without a lower "
-            "validation error"
+            f"ended after {epochs} of {run.recipe.epochs} epochs: {recipe.stop_after} without a "
+            "lower validation error"
         )
     best = options.publish == "best"
     checkpoint = kept_checkpoint(run, best=True) if best else outcome.checkpoint

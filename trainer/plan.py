@@ -1,5 +1,6 @@
 """What the command line asks for -> a run."""
 
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,11 @@ def make_run(
     gpu = options.device == "gpu" or (options.device == "auto" and resources.gpus > 0)
     by_itself = max(1, resources.room(gpu) if gpu else len(resources.hosts(gpu)))
     network = recipe.network.model_copy(update={"classes": len(dataset.manifest.classes)})
+    steps_an_epoch = ceil(len(dataset.train) / recipe.batch)
+    epochs = max(recipe.epochs, ceil(recipe.least_steps / steps_an_epoch))
     run = Run(
         name=options.name,
-        recipe=recipe.model_copy(update={"network": network}),
+        recipe=recipe.model_copy(update={"network": network, "epochs": epochs}),
         data=dataset.directory.absolute(),
         dataset=dataset.digest,
         runs=options.runs.absolute(),

@@ -139,7 +139,7 @@ def open_run(run: Run, resume: Resume) -> Run:
     recipe = run.recipe.model_copy(update={"folded": before.recipe.folded})
     run = run.model_copy(update={"recipe": recipe})
     for field, old in before.recipe:
-        if old != (new := getattr(run.recipe, field)) and field != "epochs":
+        if old != (new := getattr(run.recipe, field)) and field not in ("epochs", "least_steps"):
             raise RunError(
                 f"run {run.name} began with {field} = {old}, but now it is {new}; "
                 "resume it with the same recipe and options"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     assert Run.model_validate_json(run.model_dump_json()) == run
     saved = run.model_dump(mode="json")
     assert {"micro", "hw_load", "save_every_s"} < saved.keys()  # as in runs of before
+
+
+def test_few_images_get_more_epochs_until_they_make_the_least_steps(
+    photographs: Path, tmp_path: Path
+) -> None:
+    least = {"batch": 32, "set": [("least_steps", 200)]}
+    run = planned(photographs, tmp_path, PLAIN, **least)
+    steps = ceil(len(Dataset(run.data).train) / 32)
+    assert 0 <= run.recipe.epochs * steps - 200 < steps
+    assert planned(photographs, tmp_path, PLAIN, epochs=7, **least).recipe == run.recipe
+    assert planned(photographs, tmp_path, PLAIN, epochs=7, batch=32).recipe.epochs == 7
 
 
 def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ def test_a_run_goes_on_with_the_folding_that_it_began_with(tmp_path: Path) -> No
     assert open_run(a_run(tmp_path, recipe=folded), resume="yes").recipe == small()
 
 
+def test_a_run_goes_on_where_only_the_least_steps_are_others(tmp_path: Path) -> None:
+    """As where `--epochs` is given then: what counts is how many epochs that makes."""
+    tuned = resolve("finetune", {}, [])
+    open_run(a_run(tmp_path, recipe=tuned), resume="no")
+    given = resolve("finetune", {}, [("epochs", tuned.epochs + 1)])
+    assert open_run(a_run(tmp_path, recipe=given), resume="yes").recipe == given
+
+
 def test_if_any_starts_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     started = open_run(a_run(tmp_path), resume="if-any")
     assert open_run(a_run(tmp_path), resume="if-any") == started
