@@ -110,13 +110,13 @@ def test_a_killed_worker_changes_no_bit(
     assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(epochs), samples)
 
 
-def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start: Callable) -> None:
+def test_stopped_by_command_and_by_sigterm(
+    dataset: Path, tmp_path: Path, start: Callable, run_on_cluster: Callable
+) -> None:
     words = [*arguments("r", dataset, tmp_path), "--epochs", "1000"]  # it never gets to its end
     process = start(words)
     wait_for_step(process, tmp_path, "r", 1)
-    again = subprocess.run(
-        [sys.executable, "-m", *words, "--resume"], cwd=ROOT, capture_output=True, text=True
-    )
+    again = run_on_cluster(*words, "--resume")  # another cluster than that of the run
     assert again.returncode == 2
     assert "run r is being trained already" in again.stderr
     stop = [sys.executable, "-m", "trainer", "stop", "r", "--runs", str(tmp_path / "runs")]

@@ -112,6 +112,7 @@ def test_a_name_is_not_trained_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.long  # test_failure.py damages a shard, which ends a run in the same way
 def test_a_worker_that_fails_is_named(dataset: Path, run: Callable, tmp_path: Path) -> None:
     """A shard that is gone: one line, not a traceback, and not for ever."""
     broken = tmp_path / "broken"
