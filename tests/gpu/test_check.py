@@ -41,7 +41,7 @@ def hanging(setup: Setup) -> Iterator[Finding]:
 
 EXPECTED = {
     # First, for it takes all its time: the others end beside it.
-    hanging: (1, "took longer than 20 s"),
+    hanging: (1, "took longer than 15 s"),
     right: (2, ""),
     wrong: (2, ""),
     not_a_number: (1, ""),
@@ -57,7 +57,7 @@ def test_a_check_ends_by_itself(tmp_path: Path) -> None:
     setup = Setup("cpu", tmp_path)
     with ThreadPoolExecutor(2) as pool:
         outcomes = pool.map(
-            lambda function: run(Check(function, 20), setup, said[function.__name__].append),
+            lambda function: run(Check(function, 15), setup, said[function.__name__].append),
             EXPECTED,
         )
     for (function, (found, error)), outcome in zip(EXPECTED.items(), outcomes, strict=True):

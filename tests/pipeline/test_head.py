@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.head import ADDRESS, VARIABLE, ClusterError, check
+from pipeline.cluster import is_own
+from pipeline.head import ADDRESS, HERE, VARIABLE, ClusterError, check
 from tests.conftest import ROOT
-from tests.nodes import ray_nodes
 
 BOUND_S = 150
 """A command that waits for a cluster for minutes exceeds it on any machine."""
@@ -128,16 +128,13 @@ def test_a_host_may_be_a_name_or_of_either_version() -> None:
         assert ADDRESS.fullmatch(address), address
 
 
-@pytest.mark.parametrize("address", ["", "local"])
-def test_these_mean_a_cluster_of_ones_own(pack: tuple[str, ...], address: str) -> None:
-    done = command(*pack, RAY_ADDRESS=address)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_cluster_that_answers_is_used(pack: tuple[str, ...]) -> None:
-    with ray_nodes() as cluster:
-        cluster.start(cpus=1)
-        done = command(*pack, **cluster.environment)
+def test_these_mean_a_cluster_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, pack: tuple[str, ...]
+) -> None:
+    for address in HERE:
+        monkeypatch.setenv(VARIABLE, address)
+        assert is_own()
+    done = command(*pack, RAY_ADDRESS="local")
     assert done.returncode == 0, done.stderr
 
 
