@@ -163,8 +163,8 @@ def test_an_image_one_pixel_wide_stays_small() -> None:
         (b"", "empty"),
         (b"<html>not found</html>", "not-an-image"),
         (b"\xff\xd8\xff\xe0 and no more", "damaged"),
-        (encoded(Image.new("L", (MAX_PIXELS // 5000 + 1, 5000))), "too-large"),
-        (encoded(Image.new("L", (3 * MAX_PIXELS // 5000, 5000))), "too-large"),
+        (encoded(Image.new("1", (MAX_PIXELS // 5000 + 1, 5000))), "too-large"),
+        (encoded(Image.new("1", (3 * MAX_PIXELS // 5000, 5000))), "too-large"),
     ],
     ids=["empty", "html", "header", "over the limit", "three times the limit"],
 )
