@@ -1,4 +1,4 @@
-"""Three times as many requests as the server can answer, for twenty seconds."""
+"""Three times as many requests as the server can answer, for thirty seconds."""
 
 import multiprocessing
 import re
@@ -19,10 +19,10 @@ from tests.serving.conftest import Server, publish, serve
 from tests.serving.connections import LIVEZ, Connection
 
 NETWORK = AlexNetConfig(classes=7, width=0.25)
-SECONDS = 20
+SECONDS = 30
 QUEUE, BATCH = 16, 8
 """Images that may wait, and images of one forward pass."""
-WARM_S = 10
+WARM_S = 20
 """Until then memory may grow as it likes: the peaks of two batches at once meet by chance."""
 MOST_GROWTH = 64 * 2**20
 
