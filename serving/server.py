@@ -6,16 +6,20 @@ import os
 import signal
 import socket
 import tempfile
+import time
 
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from alexnet import sandbox
 from alexnet.command import UserError
 from serving.logs import configure
 from serving.protocol import Protocol
 from serving.settings import Settings
+
+RESTART_S = 300
+"""Time for a process that is to replace another: it loads torch, and then the model."""
 
 
 def serve(settings: Settings) -> int:
@@ -87,7 +91,7 @@ def check_overrides(*classes: type) -> None:
 
 class Supervisor(Multiprocess):
     """uvicorn's, but that it does not hold the port while its processes end, nor leave the gauges
-    of a dead process standing."""
+    of a dead process standing; and that it waits for a process that is to replace another."""
 
     def terminate_all(self) -> None:
         for bound in self.sockets:
@@ -99,3 +103,36 @@ class Supervisor(Multiprocess):
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid)
+
+    def restart_all(self) -> None:
+        """Replace each process once the next one serves, unless that fails or the server is to end.
+        uvicorn waits for it no longer than for the answer to a ping."""
+        for index, old in enumerate(self.processes):
+            new = Process(self.config, self.sockets)
+            new.start()
+            replaced = self._is_ready(new)
+            if replaced:
+                self.processes[index] = new
+                old.terminate()
+            else:
+                new.kill()
+            gone = old if replaced else new
+            gone.join()
+            mark_process_dead(gone.pid)
+            if not replaced:
+                if not self._is_to_end():
+                    logging.getLogger("uvicorn.error").error(
+                        f"New child process [{new.pid}] does not serve; keeping [{old.pid}]."
+                    )
+                return
+
+    def _is_ready(self, process: Process) -> bool:
+        deadline = time.monotonic() + RESTART_S
+        while process.process.is_alive() and time.monotonic() < deadline and not self._is_to_end():
+            if process.wait_until_ready(1):
+                return True
+        return False
+
+    def _is_to_end(self) -> bool:
+        """Signals wait in the queue until the processes are replaced."""
+        return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(self.signal_queue)

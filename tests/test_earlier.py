@@ -20,7 +20,9 @@ from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from pipeline.dataset import Dataset
 from serving.neighbours import Neighbours
+from tests.trainer.test_failure import last, same_bits
 from trainer.loop.state import read
+from trainer.on_ray import snapshot
 
 EARLIER = Path(__file__).parent / "earlier"
 PUBLISHED = EARLIER / "published" / "tiny"
@@ -62,15 +64,24 @@ def test_an_index_finds_each_image_itself() -> None:
 
 @pytest.mark.slow
 def test_a_stopped_run_ends_as_it_did(run: Callable, tmp_path: Path) -> None:
-    shutil.copytree(EARLIER / "stopped", tmp_path / "runs")
-    done = run(
-        "trainer", "train", "--resume", "--data", EARLIER / "dataset", "--name", "tiny",
-        "--runs", tmp_path / "runs", "--models", tmp_path / "models", "--keep", 1,
-        "--workers", 1, "--epochs", 6, "--batch", 4, "--set", "size=72", "--set", "network.crop=64",
-        "--set", "network.width=0.06", "--set", "precision=fp32", "--set", "rate=0.002",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ours, theirs = load(tmp_path / "models" / "tiny"), load(PUBLISHED)
+    """With the same bits where a kill has cut what Ray wrote of its checkpoints."""
+    for name in ("whole", "cut"):
+        folder = tmp_path / name
+        shutil.copytree(EARLIER / "stopped", folder / "runs")
+        file = folder / "runs" / "tiny" / snapshot.FILE
+        file.write_bytes(file.read_bytes()[: 200 if name == "cut" else None])
+        done = run(
+            "trainer", "train", "--resume", "--data", EARLIER / "dataset", "--name", "tiny",
+            "--runs", folder / "runs", "--models", folder / "models", "--keep", 1,
+            "--workers", 1, "--epochs", 6, "--batch", 4, "--set", "size=72",
+            "--set", "network.crop=64", "--set", "network.width=0.06", "--set", "precision=fp32",
+            "--set", "rate=0.002",
+        )  # fmt: skip
+        assert done.returncode == 0, (name, done.stderr)
+        assert ("was made again" in done.stdout) == (name == "cut"), done.stdout
+    assert last(tmp_path / "whole", "tiny").progress.step == 48
+    assert same_bits(last(tmp_path / "cut", "tiny"), last(tmp_path / "whole", "tiny"))
+    ours, theirs = load(tmp_path / "whole" / "models" / "tiny"), load(PUBLISHED)
     before = read(EARLIER / "stopped" / "tiny" / "step_00000003").weights
     for name, moved in MOVED.items():
         found = (ours.model.state_dict()[name] - before[name]).norm().item()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.head import ADDRESS
+from pipeline.cluster import is_own
+from pipeline.head import ADDRESS, HERE, VARIABLE, ClusterError, check
 from tests.conftest import ROOT
-from tests.nodes import ray_nodes
 
 BOUND_S = 150
 """A command that waits for a cluster for minutes exceeds it on any machine."""
@@ -60,49 +60,67 @@ def pack(photographs: Path, tmp_path: Path) -> tuple[str, ...]:
     return ("pipeline", "pack", str(photographs), str(tmp_path / "packed"), "--size", "64")
 
 
+def refused(monkeypatch: pytest.MonkeyPatch, address: str) -> str:
+    """What `check` says of an address, in this process."""
+    monkeypatch.setenv(VARIABLE, address)
+    with pytest.raises(ClusterError) as error:
+        check(address)
+    return str(error.value)
+
+
+NO_ADDRESS = "RAY_ADDRESS is {}: write it as HOST:6379"
+
+
 @pytest.mark.parametrize(
     "address",
     [
-        "http://127.0.0.1:8265", "https://head:8265", "127.0.0.1", "head", "127.0.0.1:", ":6379",
-        "127.0.0.1:99999", "127.0.0.1:6379/", "127.0.0.1:port", "a b:6379", "::1:6379",
+        "https://head:8265", "127.0.0.1", "head", "127.0.0.1:", ":6379", "127.0.0.1:99999",
+        "127.0.0.1:6379/", "127.0.0.1:port", "a b:6379", "::1:6379",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_refused(pack: tuple[str, ...], address: str) -> None:
-    text = refusal(command(*pack, RAY_ADDRESS=address))
-    assert f"RAY_ADDRESS is {address}: write it as HOST:6379" in text
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    assert NO_ADDRESS.format(address) in refused(monkeypatch, address)
+
+
+def test_a_command_refuses_what_is_no_address(pack: tuple[str, ...]) -> None:
+    address = "http://127.0.0.1:8265"
+    assert NO_ADDRESS.format(address) in refusal(command(*pack, RAY_ADDRESS=address))
+
+
+OTHER = "RAY_ADDRESS is {}: what listens there answers another protocol than Ray's; start it"
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "ray://127.0.0.1:{}"])
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (None, "answers nothing within 9 s"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "answers another protocol than Ray's"),
-        (b"SSH", "answers another protocol than Ray's"),
-    ],
-    ids=["silent", "http", "short"],
-)
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH"])
 def test_what_listens_but_is_no_head_is_named(
-    pack: tuple[str, ...], form: str, answer: bytes | None, text: str
+    monkeypatch: pytest.MonkeyPatch, form: str, answer: bytes
 ) -> None:
     with listening(answer) as port:
         address = form.format(port)
+        assert OTHER.format(address) in refused(monkeypatch, address)
+
+
+def test_a_command_does_not_wait_for_what_listens_in_silence(pack: tuple[str, ...]) -> None:
+    with listening(None) as port:
+        address = f"ray://127.0.0.1:{port}"
         said = refusal(command(*pack, RAY_ADDRESS=address))
-    assert f"RAY_ADDRESS is {address}: what listens there {text}; start it" in said
+    assert f"RAY_ADDRESS is {address}: what listens there answers nothing within 9 s" in said
 
 
-@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "[::1]:{}"])
-def test_a_cluster_that_is_gone_is_named(pack: tuple[str, ...], form: str) -> None:
+GONE = "RAY_ADDRESS is {}: no Ray head can be reached there ("
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_a_cluster_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     with listening(b"") as port:
         pass
     address = form.format(port)
-    said = refusal(command(*pack, RAY_ADDRESS=address))
-    assert f"RAY_ADDRESS is {address}: no Ray head can be reached there (" in said
+    assert GONE.format(address) in refused(monkeypatch, address)
 
 
-def test_a_host_without_an_address_is_named(pack: tuple[str, ...]) -> None:
-    said = refusal(command(*pack, RAY_ADDRESS="head.invalid:6379"))
-    assert "RAY_ADDRESS is head.invalid:6379: no Ray head can be reached there (" in said
+@pytest.mark.parametrize("address", ["[::1]:9", "head.invalid:6379"])
+def test_a_command_names_a_head_that_is_not_there(pack: tuple[str, ...], address: str) -> None:
+    assert GONE.format(address) in refusal(command(*pack, RAY_ADDRESS=address))
 
 
 def test_a_host_may_be_a_name_or_of_either_version() -> None:
@@ -110,16 +128,13 @@ def test_a_host_may_be_a_name_or_of_either_version() -> None:
         assert ADDRESS.fullmatch(address), address
 
 
-@pytest.mark.parametrize("address", ["", "local"])
-def test_these_mean_a_cluster_of_ones_own(pack: tuple[str, ...], address: str) -> None:
-    done = command(*pack, RAY_ADDRESS=address)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_cluster_that_answers_is_used(pack: tuple[str, ...]) -> None:
-    with ray_nodes() as cluster:
-        cluster.start(cpus=1)
-        done = command(*pack, **cluster.environment)
+def test_these_mean_a_cluster_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, pack: tuple[str, ...]
+) -> None:
+    for address in HERE:
+        monkeypatch.setenv(VARIABLE, address)
+        assert is_own()
+    done = command(*pack, RAY_ADDRESS="local")
     assert done.returncode == 0, done.stderr
 
 

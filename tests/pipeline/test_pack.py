@@ -16,7 +16,9 @@ import pytest
 import webdataset
 from PIL import Image
 
+from alexnet import console
 from alexnet.pixels import to_square, whole_image
+from pipeline.arguments import COMMANDS
 from pipeline.dataset import Dataset
 from pipeline.shard import RECORDS, ShardPlan, encode, pack_shard
 from pipeline.sources.folder import folder_source
@@ -203,11 +205,13 @@ def test_validation_images_seen_in_training_are_reported(
         ((), "Missing argument 'SOURCE'"),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_2(run: Callable, words: tuple, text: str) -> None:
-    done = run("pipeline", "pack", *words)
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_bad_usage_is_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], words: tuple, text: str
+) -> None:
+    assert console.run("alexnet", COMMANDS, arguments=["pack", *words]) == 2
+    said = capsys.readouterr().err
+    assert text in said
+    assert said.count("\n") == 1
 
 
 def test_an_existing_dataset_is_not_touched(

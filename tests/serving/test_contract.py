@@ -20,7 +20,7 @@ def test_schemathesis(server: Server, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"), "run", f"{server.url}/openapi.json",
-            "--checks", CHECKS, "--max-examples", "150", "--seed", "2012", "--no-color",
+            "--checks", CHECKS, "--max-examples", "60", "--seed", "2012", "--no-color",
             "--suppress-health-check", "all",
         ],
         cwd=tmp_path, text=True, capture_output=True, timeout=300, check=False,
@@ -29,4 +29,4 @@ def test_schemathesis(server: Server, tmp_path: Path) -> None:
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert found, done.stdout
     assert found[1] == found[2]
-    assert int(found[1]) >= 1000
+    assert int(found[1]) >= 400

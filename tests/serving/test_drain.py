@@ -1,4 +1,5 @@
-"""SIGTERM, or SIGHUP to one process: what was sent is answered, and then the server is gone."""
+"""SIGTERM, or SIGHUP to one process: what was sent is answered, and then the server is gone. SIGHUP
+to several: all is answered, and then they are others."""
 
 import os
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serving.conftest import PATIENCE_S, publish, serve, wait_for
+from tests.serving.conftest import PATIENCE_S, Server, publish, serve, wait_for
 from tests.serving.connections import LIVEZ, Connection, load, upload
 
 DRAIN_S = 2
@@ -59,6 +60,26 @@ def test_no_request_under_way_is_lost(
             assert answer.asked_at > signalled_at
         else:
             assert answer.response.status_code == 200
+
+
+@pytest.mark.slow
+def test_sighup_replaces_one_of_several_processes_after_the_other(
+    pair: Server, jpeg: bytes
+) -> None:
+    before = pair.processes()
+    digest = pair.client.get("/info").json()["model"]["sha256"]
+    with load(pair.url, jpeg) as answers:
+        wait_for(lambda: len(answers) > 10)
+        pair.process.send_signal(signal.SIGHUP)
+        assert not psutil.wait_procs(before, timeout=PATIENCE_S)[1]
+        enough = len(answers) + 10
+        wait_for(lambda: len(answers) > enough)
+    after = pair.processes()
+    assert len(after) == 2
+    assert not set(before).intersection(after)
+    assert {answer.response and answer.response.status_code for answer in answers} == {200}
+    assert {answer.response.json()["model"]["sha256"] for answer in answers} == {digest}
+    assert pair.metric("serving_model{") == 1
 
 
 def test_a_model_that_is_being_loaded_is_not_waited_for(tmp_path: Path) -> None:

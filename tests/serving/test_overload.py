@@ -1,4 +1,4 @@
-"""Three times as many requests as the server can answer, for forty seconds."""
+"""Three times as many requests as the server can answer, for thirty seconds."""
 
 import multiprocessing
 import re
@@ -19,7 +19,7 @@ from tests.serving.conftest import Server, publish, serve
 from tests.serving.connections import LIVEZ, Connection
 
 NETWORK = AlexNetConfig(classes=7, width=0.25)
-SECONDS = 40
+SECONDS = 30
 QUEUE, BATCH = 16, 8
 """Images that may wait, and images of one forward pass."""
 WARM_S = 20

@@ -110,13 +110,13 @@ def test_a_killed_worker_changes_no_bit(
     assert samples_of_each_epoch(tmp_path, "killed") == dict.fromkeys(range(epochs), samples)
 
 
-def test_stopped_by_command_and_by_sigterm(dataset: Path, tmp_path: Path, start: Callable) -> None:
+def test_stopped_by_command_and_by_sigterm(
+    dataset: Path, tmp_path: Path, start: Callable, run_on_cluster: Callable
+) -> None:
     words = [*arguments("r", dataset, tmp_path), "--epochs", "1000"]  # it never gets to its end
     process = start(words)
     wait_for_step(process, tmp_path, "r", 1)
-    again = subprocess.run(
-        [sys.executable, "-m", *words, "--resume"], cwd=ROOT, capture_output=True, text=True
-    )
+    again = run_on_cluster(*words, "--resume")  # another cluster than that of the run
     assert again.returncode == 2
     assert "run r is being trained already" in again.stderr
     stop = [sys.executable, "-m", "trainer", "stop", "r", "--runs", str(tmp_path / "runs")]
@@ -162,9 +162,7 @@ def test_nodes_come_and_go(dataset: Path, tmp_path: Path, start: Callable) -> No
     assert last(tmp_path, "elastic").progress.step == 40 * 27
 
 
-def test_damage_ends_a_run_and_the_advice_goes_on_with_it(
-    tmp_path: Path, run_on_cluster: Callable
-) -> None:
+def test_damage_ends_a_run_and_the_advice_goes_on_with_it(tmp_path: Path, run: Callable) -> None:
     copy = Path(shutil.copytree(ROOT / "tests" / "earlier" / "dataset", tmp_path / "copy"))
     _, size, offset, _ = Dataset(copy).train.index[7].tolist()
     with (copy / "train" / "00000.tar").open("r+b") as shard:
@@ -175,12 +173,12 @@ def test_damage_ends_a_run_and_the_advice_goes_on_with_it(
         *arguments("r", copy, tmp_path), "--epochs", "1", "--workers", "1",
         *(word for setting in sizes for word in ("--set", setting)),
     ]  # fmt: skip
-    done = run_on_cluster(*words)
+    done = run(*words)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "(image 7): cannot be decoded; `alexnet verify` lists all damage; " in done.stderr
     assert "the same command with --damage replace, and with --resume" in done.stderr
-    done = run_on_cluster(*words, "--damage", "replace", "--resume", "--index")
+    done = run(*words, "--damage", "replace", "--resume", "--index")
     assert done.returncode == 0, done.stderr
     assert "warning: 1 of 30 images cannot be decoded and are left out" in done.stderr
     assert (tmp_path / "models" / "r" / "00000008" / "similar" / "about.json").exists()

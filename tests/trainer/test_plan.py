@@ -82,6 +82,7 @@ def test_one_worker_for_each_gpu_or_machine(photographs: Path, tmp_path: Path) -
             r"2 worker\(s\) asked for, each with a GPU and a CPU of one machine, .* for 0; lower",
         ),
         (GPUS, {"workers": "3", "batch": 2}, "--workers is 3, more than the 2 images of a batch"),
+        (PLAIN, {"workers": "1", "parallelism": "towers"}, "an even number of --workers, not 1"),
         (GPUS, {"workers": "2:4", "parallelism": "towers"}, "give --workers one number"),
         (
             GPUS,

@@ -27,7 +27,7 @@ def test_memory_stays_where_it_is_while_models_change(run: Callable) -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_planted_leak_is_found(run: Callable) -> None:
-    done = run(*SHORT, "--plant-leak")
+    done = run(*SHORT, "--minutes", 0.2, "--plant-leak")
     assert done.returncode == 1, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["slope_mib_per_minute"] > 60

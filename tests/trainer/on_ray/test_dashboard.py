@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from trainer.on_ray import dashboard
+from trainer.run import RunError
 
 BOUND_S = 150
 PROXY = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
@@ -28,12 +30,19 @@ def status(address: str, **variables: str) -> str:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:8265", "localhost:8265", "head", "ray://head:10001", "http://", "http:head:8265",
+    ["localhost:8265", "head", "ray://head:10001", "http://", "http:head:8265",
      "http://head:port", "http://[::1:8265"],
 )  # fmt: skip
-def test_what_is_no_url_is_refused(address: str) -> None:
-    said = status(address)
-    assert f"RAY_API_SERVER_ADDRESS is {address}: write it as http://HOST:8265" in said
+def test_what_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv(dashboard.VARIABLE, address)
+    with pytest.raises(RunError) as error:
+        dashboard.address()
+    assert str(error.value) == f"{dashboard.VARIABLE} is {address}: write it as http://HOST:8265"
+
+
+def test_a_command_refuses_what_is_no_url() -> None:
+    said = status("127.0.0.1:8265")
+    assert "RAY_API_SERVER_ADDRESS is 127.0.0.1:8265: write it as http://HOST:8265" in said
 
 
 def test_a_server_that_never_answers_is_named() -> None:

@@ -17,10 +17,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from alexnet import console
 from alexnet.checkpoint import current, load
 from alexnet.similar import FOLDER, read_about
 from tests.conftest import ROOT
 from tests.nodes import Cluster, ray_nodes
+from trainer.arguments import COMMANDS
 from trainer.on_ray.dashboard import VARIABLE
 
 pytestmark = pytest.mark.slow
@@ -148,14 +150,23 @@ def test_an_index_is_built_as_a_job(
     assert "gone/manifest.json: No such file" in gone.stdout
 
 
-def test_mistakes_are_one_line(ask: Callable, train: list[str]) -> None:
+def test_what_cannot_be_sent_is_one_line(
+    train: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, text in [
+        ([*train, "--epochs", "0"], "--epochs is 0: expected more than 0"),
+        (["pack"], "only `train` and `index` with their options can"),
+    ]:
+        assert console.run("alexnet", COMMANDS, arguments=["submit", *command]) == 2
+        said = capsys.readouterr().err
+        assert text in said
+        assert said.count("\n") == 1, said
+
+
+def test_mistakes_are_one_line(ask: Callable) -> None:
     for words, environment, text in [
-        (["submit", *train, "--epochs", "0"], {}, "--epochs is 0: expected more than 0"),
-        (["submit", "pack"], {}, "only `train` and `index` with their options can"),
-        (["submit", *train, "--detach"], {}, "alexnet submit --detach train"),
         (["logs", "none"], {}, "no job of a run none"),
         (["status"], {"RAY_AUTH_TOKEN": "wrong" * 8}, "Invalid authentication token"),
-        (["status"], {VARIABLE: "http://127.0.0.1:9"}, "no answer from a Ray head"),
     ]:
         done = ask(*words, **environment)
         assert done.returncode == 2, done

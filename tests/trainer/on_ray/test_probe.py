@@ -68,8 +68,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @no_gpu
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-@pytest.mark.parametrize("device", ["auto", "gpu"])
+@pytest.mark.parametrize(("command", "device"), [("train", "auto"), ("evaluate", "gpu")])
 def test_a_gpu_that_torch_cannot_use(
     command: str, device: str, cluster: Cluster, dataset: Path, two_models: tuple[Path, Path],
     tmp_path: Path, run: Callable,
@@ -96,6 +95,7 @@ def test_a_gpu_that_torch_cannot_use(
 
 @no_gpu
 @pytest.mark.slow
+@pytest.mark.long  # test_resources.py starts both on CPUs; the tests above, both with this GPU
 def test_a_run_and_an_evaluation_on_the_cpu_instead(
     cluster: Cluster, dataset: Path, tmp_path: Path, run: Callable
 ) -> None:

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.trainer.test_failure import last, same_bits
 from trainer.on_ray import snapshot
 from trainer.on_ray.launch import kept_checkpoint
 from trainer.run import Run, RunError, find_run
@@ -105,23 +103,3 @@ def test_a_checkpoint_is_published_unless_ray_may_be_writing(stopped: Run) -> No
         kept_checkpoint(stopped, best=False)
     assert file.read_bytes() == WHOLE[:200]
     assert kept_checkpoint(stopped, best=False).name == "step_00000003"
-
-
-@pytest.mark.slow
-def test_a_run_ends_as_if_nothing_had_been_cut(run_on_cluster: Callable, tmp_path: Path) -> None:
-    cases = {"whole": WHOLE, "cut": WHOLE[:200]}
-    for name, content in cases.items():
-        folder = tmp_path / name
-        shutil.copytree(STOPPED, folder / "runs" / "tiny")
-        put(find_run(folder / "runs", "tiny"), content)
-        done = run_on_cluster(
-            "trainer", "train", "--resume", "--data", EARLIER / "dataset", "--name", "tiny",
-            "--runs", folder / "runs", "--models", folder / "models", "--keep", 1,
-            "--workers", 1, "--epochs", 6, "--batch", 4, "--set", "size=72",
-            "--set", "network.crop=64", "--set", "network.width=0.06", "--set", "precision=fp32",
-            "--set", "rate=0.002",
-        )  # fmt: skip
-        assert done.returncode == 0, (name, done.stderr)
-        assert ("was made again" in done.stdout) == (name != "whole"), done.stdout
-        assert last(folder, "tiny").progress.step == 48
-        assert same_bits(last(folder, "tiny"), last(tmp_path / "whole", "tiny")), name
