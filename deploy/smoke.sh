@@ -97,11 +97,11 @@ ENTRYPOINT ["prometheus"]
 DOCKERFILE
   docker compose build --quiet
   wait $!
-  docker images --format '{{.Repository}} {{.Size}}' | grep -E '^alexnet-(ray|api) '
+  docker images --format '{{.Repository}} {{.Size}}' | grep -E '^alexnet-(ray|api|weights) '
   for package in ray nvidia.dali; do
     says "No module named" docker run --rm alexnet-api python -c "import $package"
   done
-  for image in ray api; do bill_of_materials $image; done
+  for image in ray api weights; do bill_of_materials $image; done
 }
 
 bill_of_materials() { # bill_of_materials IMAGE

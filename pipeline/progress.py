@@ -11,10 +11,13 @@ LINE_INTERVAL_S = 5.0
 class ProgressBar:
     """Counts towards `total`. A context manager; the last state is always shown."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self._bar = tqdm(desc=what, total=total, unit=unit, disable=not sys.stderr.isatty())
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """`done` is what was there before, and is not counted in the speed."""
+        hidden = not sys.stderr.isatty()
+        self._bar = tqdm(desc=what, total=total, unit=unit, initial=done, disable=hidden)
         self._what, self._total, self._unit = what, total, unit
-        self._done, self._start, self._said = 0, time.monotonic(), time.monotonic()
+        self._before, self._done = done, done
+        self._start = self._said = time.monotonic()
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -33,10 +36,7 @@ class ProgressBar:
         if not self._bar.disable:
             return
         self._said = time.monotonic()
-        rate = self._done / max(self._said - self._start, 1e-9)
-        left_s = (self._total - self._done) / rate if rate else float("nan")
-        print(
-            f"{self._what}: {self._done:,} of {self._total:,} {self._unit}, "
-            f"{rate:,.0f} {self._unit}/s, {left_s:.0f} s left",
-            flush=True,
-        )
+        rate = max(self._done - self._before, 0) / max(self._said - self._start, 1e-9)
+        left_s = (self._total - self._done) / rate if rate else 0
+        speed = f", {rate:,.0f} {self._unit}/s, {left_s:.0f} s left" if rate else ""
+        print(f"{self._what}: {self._done:,} of {self._total:,} {self._unit}{speed}", flush=True)

@@ -46,6 +46,11 @@ MODEL = Gauge(
     "serving_model", "1 for the model that answers.", ["name", "step", "sha256"],
     multiprocess_mode="livemax",
 )  # fmt: skip
+ACCURACY = Gauge(
+    "serving_validation_accuracy", "Share of the validation images that the model that answers got "
+    "right when it was published, of all images or as the mean of the classes; NaN: not known.",
+    ["views", "mean"], multiprocess_mode="livemax",
+)  # fmt: skip
 RELOADS = Counter("serving_reloads", "Attempts to load a published model, by outcome.", ["outcome"])
 RELOAD_FAILED = Gauge(
     "serving_reload_failed", "1 where the newest published model could not be loaded.",

@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from math import inf
+from itertools import product
+from math import inf, nan
 from pathlib import Path
 
 from alexnet import checkpoint, regular
@@ -148,10 +149,23 @@ class Models:
             metrics.MODEL.labels(**_labels(self.served)).set(0)
         self.served, self.failed = served, None
         metrics.MODEL.labels(**_labels(served)).set(1)
+        for (views, mean), share in _shares(served).items():
+            metrics.ACCURACY.labels(views, mean).set(share)
         metrics.READY.set(1)
         metrics.RELOADS.labels("loaded").inc()
         metrics.RELOAD_FAILED.set(0)
         log.info("model loaded", extra={"model": _labels(served)})
+
+
+def _shares(served: Served) -> dict[tuple[int, str], float]:
+    """{(views, "images" or "classes"): top-1 accuracy}, NaN where it was not measured."""
+    shares = dict.fromkeys(product((1, 10), ("images", "classes")), nan)
+    (about, *others) = served.predictor.abouts
+    for measured in () if others else about.accuracy:
+        shares[measured.views, "images"] = measured.top1 / measured.pictures
+        if measured.macro_top1 is not None:
+            shares[measured.views, "classes"] = measured.macro_top1
+    return shares
 
 
 def _permanent(error: BaseException) -> bool:

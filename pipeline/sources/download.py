@@ -62,8 +62,10 @@ def download(remote: Remote, path: Path, pauses_s: Sequence[float] = (1, 2, 4, 8
         return
     partial = path.with_name(f"{path.name}.partial")
     pauses = iter(pauses_s)
-    with partial.open("ab") as file, ProgressBar(path.name, remote.size, "bytes") as progress:
-        progress.advance(file.tell())
+    with (
+        partial.open("ab") as file,
+        ProgressBar(path.name, remote.size, "bytes", done=file.tell()) as progress,
+    ):
         while file.tell() != remote.size:
             try:
                 _append(remote, file, progress)

@@ -106,9 +106,10 @@ export function card({ model, classes, dataset, accuracy, calibrated, trained_at
   const more = known.length - 10;
   $("knows").textContent = `This model knows ${count(known.length)} classes: `
     + known.slice(0, 10).join(", ") + (more > 0 ? ` and ${count(more)} more.` : ".");
-  $("accuracy").replaceChildren(...accuracy.map(({ views, pictures, top1, top5 }) => copy("row", {
+  $("accuracy").replaceChildren(...accuracy.map(({ views, pictures, top1, top5, macro_top1: macro }) => copy("row", {
     views: views === 1 ? "one view" : "ten views",
     top1: percent(top1 / pictures), "top1-counts": `${count(top1)} of ${count(pictures)}`,
+    "top1-macro": macro === null ? "" : `mean of the classes ${percent(macro)}`,
     top5: percent(top5 / pictures), "top5-counts": `${count(top5)} of ${count(pictures)}`,
   })));
   $("accuracy").parentElement.hidden = !accuracy.length;

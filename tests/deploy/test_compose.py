@@ -149,7 +149,7 @@ def test_the_jpeg_engines_come_with_the_gpus() -> None:
 def test_an_image_is_built_by_one_service() -> None:
     """Of several, each makes an image of its own, and `up --build` replaces what runs."""
     built = [service["image"] for service in SERVICES.values() if "build" in service]
-    assert sorted(built) == ["alexnet-api", "alexnet-ray"]
+    assert sorted(built) == ["alexnet-api", "alexnet-ray", "alexnet-weights"]
     for service in SERVICES.values():
         if service["image"] in built and "build" not in service:
             assert service["pull_policy"] == "never"

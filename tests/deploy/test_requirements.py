@@ -50,16 +50,17 @@ def test_constraints_pin_the_same_versions(name: str) -> None:
         (BASE, PYPROJECT["project"]["dependencies"]),
         (BASE | LOCKED["ray"], EXTRAS["train"] + GROUPS["tensorboard"]),
         (BASE | LOCKED["api"], EXTRAS["serve"]),
+        (BASE | LOCKED["weights"], [each for each in EXTRAS["train"] if "protobuf" in each]),
         (LOCKED["sbom"], GROUPS["sbom"]),
     ],
-    ids=["base", "ray", "api", "sbom"],
+    ids=["base", "ray", "api", "weights", "sbom"],
 )
 def test_an_image_gets_what_pyproject_asks_for(packages: dict[str, str], wanted: list[str]) -> None:
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(packages[canonicalize_name(requirement.name)])
 
 
-@pytest.mark.parametrize("image", ["ray", "api"])
+@pytest.mark.parametrize("image", ["ray", "api", "weights"])
 def test_a_package_comes_from_one_file(image: str) -> None:
     for one, other in combinations(("base", "cuda", image), 2):
         assert not LOCKED[one].keys() & LOCKED[other].keys()

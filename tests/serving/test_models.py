@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from alexnet import checkpoint
 from alexnet.calibration import Calibration, Errors
@@ -38,6 +40,20 @@ def test_a_model_is_prepared_before_it_answers(step: Path) -> None:
     asyncio.run(models.look())
     assert answering == [None]
     assert models.served
+
+
+def test_the_published_accuracy_is_a_metric(step: Path) -> None:
+    def metric(mean: str) -> float | None:
+        name, labels = "serving_validation_accuracy", {"views": "10", "mean": mean}
+        return REGISTRY.get_sample_value(name, labels)
+
+    asyncio.run(Models((step,)).look())
+    assert isnan(metric("images") or 0)
+    about = json.loads((step / ABOUT).read_bytes())
+    about["accuracy"] = [{"views": 10, "pictures": 8, "top1": 6, "top5": 8, "macro_top1": 0.5}]
+    (step / ABOUT).write_text(json.dumps(about))
+    asyncio.run(Models((step,)).look())
+    assert (metric("images"), metric("classes")) == (0.75, 0.5)
 
 
 def unreadable(path: Path) -> None:

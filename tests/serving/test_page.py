@@ -370,6 +370,23 @@ def test_the_card_the_first_layer_and_the_documentation(visit: Visit) -> None:
         expect(page.get_by_text("/classify", exact=True)).to_be_visible()
 
 
+def test_the_card_has_the_mean_of_the_classes_where_it_is_known(visit: Visit) -> None:
+    def measured(route: Route) -> None:
+        counts = {"pictures": 8, "top1": 6, "top5": 8}
+        card = route.fetch().json()
+        card["accuracy"] = [
+            counts | {"views": 1, "macro_top1": None}, counts | {"views": 10, "macro_top1": 0.5}
+        ]  # fmt: skip
+        route.fulfill(json=card)
+
+    with visit() as page:
+        page.route("**/info", measured)
+        page.reload()
+        rows = page.locator("#accuracy tr")
+        expect(rows.nth(1)).to_contain_text("75.0\u202f% 6 of 8 mean of the classes 50.0\u202f%")
+        expect(rows.nth(0)).not_to_contain_text("mean of the classes")
+
+
 def test_these_tests_see_a_breach_of_the_policy(visit: Visit) -> None:
     def breach() -> None:
         with visit() as page, page.expect_console_message():
