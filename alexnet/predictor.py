@@ -16,7 +16,7 @@ from alexnet.command import UserError
 from alexnet.model import AlexNet
 from alexnet.views import centre_input, view_probabilities
 
-BATCH_VIEWS = {"cpu": 40, "cuda": 640}
+BATCH_VIEWS = {"cpu": 20, "cuda": 640}
 """Views of one forward pass. On a CPU more of them do fewer a second, as they leave its caches."""
 
 

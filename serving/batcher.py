@@ -24,9 +24,8 @@ from serving.room import NoRoomError, Room
 
 VIEWS = 10
 """Views of one image (§4.1), the unit that the queue counts in."""
-SHARE, LAST_LANE = 1 / 4, 1 / 2
-"""Part of a batch that one client has where others wait; and on the last of several lanes, so that
-who comes next does not wait for full batches on all of them."""
+SHARE = 1 / 2
+"""Part of a batch that one client has where others wait."""
 SWITCH_S = 0.0005
 """Time after which a thread that runs Python lets others do so. A pass waits for its turn after
 each of its operations: beside a thread that is always busy, Python's own 0.005 s made passes of
@@ -134,7 +133,7 @@ class Batcher:
             while not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = self._take(thread)
+            batch = self._take()
             views = sum(entry.views for entry in batch)
             metrics.BATCH_VIEWS.observe(views)
             started = time.perf_counter()
@@ -160,16 +159,15 @@ class Batcher:
                 if not entry.answer.done():
                     entry.answer.set_result(row)
 
-    def _take(self, thread: ThreadPoolExecutor) -> list[_Entry]:
+    def _take(self) -> list[_Entry]:
         """The next in turn, and what can run with it, as far as it fits into a batch."""
-        is_last = len(self._lanes) > 1 and thread is self._lanes[-1]
-        alone = self._batch_views * (LAST_LANE if is_last else 1)
-        first, *_ = waiting = self._queue.abreast(self._batch_views * SHARE, alone)
+        most = self._batch_views
+        first, *_ = waiting = self._queue.abreast(most * SHARE, most)
         views = 0
         batch: list[_Entry] = []
         for entry in waiting:
             alike = entry.function == first.function and entry.arguments == first.arguments
-            if alike and (not batch or views + entry.views <= self._batch_views):
+            if alike and (not batch or views + entry.views <= most):
                 batch.append(entry)
                 views += entry.views
         for entry in batch:
