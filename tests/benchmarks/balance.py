@@ -1,7 +1,6 @@
 """python -m tests.benchmarks.balance: classes of very uneven size, with and without --balance."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Annotated
 from pydantic import Field
 from typer import Argument
 
-from alexnet.command import UserError
 from alexnet.console import Options
-from tests.benchmarks.harness import machine, run, table
+from tests.benchmarks.harness import machine, product, run, table
 from trainer.evaluation.results import Results
 
 WAYS = ("none", "sampling", "loss")
-RAREST = 3
+EDGE = 3
+"""Classes at either end, of which there is a column each."""
 SIZE = 96
 RECIPE = ("--set", f"size={SIZE}", "--set", "network.width=0.25", "--set", "network.crop=80")
 
@@ -49,12 +48,18 @@ def bench(options: Uneven) -> int:
     photographs, dataset = options.out / "photographs", options.out / "dataset"
     if not dataset.exists():
         thin(options.source, photographs, options.ratio)
-        _alexnet("pack", photographs, dataset, "--size", SIZE)
-    found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in WAYS}
+        product("alexnet", "pack", photographs, dataset, "--size", SIZE)
+    found: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
     for seed in range(options.seeds):
         for way, own in found.items():
             own.append(_accuracies(options, dataset, way, seed))
-    head = ("--balance", "all images", "mean of the classes", f"the {RAREST} rarest classes")
+    head = (
+        "--balance",
+        "all images",
+        "mean of the classes",
+        f"the {EDGE} rarest classes",
+        f"the {EDGE} most frequent",
+    )
     rows = [(way, *map(_spread, zip(*own, strict=True))) for way, own in found.items()]
     print(table(head, rows))
     here = {"found": found, "machine": machine(), "options": options.model_dump(mode="json")}
@@ -77,28 +82,23 @@ def thin(source: Path, out: Path, ratio: int) -> None:
     (out / "val").symlink_to((source / "val").absolute())
 
 
-def _accuracies(options: Uneven, dataset: Path, way: str, seed: int) -> tuple[float, float, float]:
-    """In percent: of all images, the mean of the classes, and that of the rarest."""
+def _accuracies(options: Uneven, dataset: Path, way: str, seed: int) -> tuple[float, ...]:
+    """In percent: of all images, and the means of the classes, the rarest and the most frequent."""
     name, models = f"{way}{seed}", options.out / "models"
     results = options.out / f"{name}.json"
     if not results.exists():
-        _alexnet(
-            "train", "--data", dataset, "--name", name, "--seed", seed, "--balance", way,
+        product(
+            "alexnet", "train", "--data", dataset, "--name", name, "--seed", seed, "--balance", way,
             "--epochs", options.epochs, "--workers", 1, "--resume-if-any",
             "--runs", options.out / "runs", "--models", models, *RECIPE,
         )  # fmt: skip
         command = ("evaluate", models / name, "--data", dataset, "--views", 10)
-        _alexnet(*command, "--workers", 1, "--json", results)
+        product("alexnet", *command, "--workers", 1, "--json", results)
     score = Results.model_validate_json(results.read_bytes()).sections[0].rows[0].scores[0]
-    rarest = mean(c.top1 / c.pictures for c in score.classes[-RAREST:])
-    assert score.macro_top1 is not None
-    return 100 * score.top1 / score.pictures, 100 * score.macro_top1, 100 * rarest
-
-
-def _alexnet(*words: object) -> None:
-    command = [sys.executable, "-m", "alexnet", *map(str, words)]
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise UserError(f"the command failed: {' '.join(command)}")
+    shares = [score.top1 / score.pictures]
+    for classes in (score.classes, score.classes[-EDGE:], score.classes[:EDGE]):
+        shares.append(mean(c.top1 / c.pictures for c in classes))
+    return tuple(100 * share for share in shares)
 
 
 def _spread(values: Sequence[float]) -> str:

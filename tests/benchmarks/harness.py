@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import psutil
 from pydantic import Field
 
+from alexnet.command import UserError
 from alexnet.config import AlexNetConfig
 from alexnet.console import Command, Commands, Options, run_one
 
@@ -62,6 +64,14 @@ def run(
     command = Command(options, f"{work.__module__}:{work.__name__}", f"{program} {example}")
     words = sys.argv[1:] if arguments is None else arguments
     return run_one(program, module, Commands("bench", {module: command}), words)
+
+
+def product(*words: object) -> None:
+    """Run `python -m` with these words, as a user does. Raises UserError where that fails."""
+    command = [sys.executable, "-m", *map(str, words)]
+    print("$ python", *command[1:], file=sys.stderr, flush=True)
+    if subprocess.run(command, stdout=sys.stderr).returncode:
+        raise UserError("the command above failed")
 
 
 def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:

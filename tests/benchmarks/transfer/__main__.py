@@ -6,7 +6,6 @@ commands. A row that is finished is kept, so that the command can be interrupted
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from alexnet import atomic
 from alexnet.checkpoint import current, read_about
 from alexnet.command import UserError
 from alexnet.console import Options
-from tests.benchmarks.harness import report, run
+from tests.benchmarks.harness import product, report, run
 from tests.benchmarks.transfer.chart import draw
 from tests.benchmarks.transfer.rows import (
     FINETUNED,
@@ -119,7 +118,7 @@ def _row(options: Transfer, train: Photographs, val: Photographs, count: int, se
         SCRATCH: _train(options, f"scratch-{name}", name, "small", seed, *words),
     }
     answers = options.work / "answers.json"
-    _command(
+    product(
         "trainer", "evaluate", *models.values(), "--data", options.work / "learnt", "--views", 10,
         "--workers", 1, "--json", answers,
     )  # fmt: skip
@@ -159,26 +158,19 @@ def _pack(options: Transfer, name: str, train: Photographs, val: Photographs) ->
     if not (dataset / "manifest.json").exists():
         listing.write_text(labels(train, val))
         words = ("--labels", listing, "--size", options.size)
-        _command("pipeline", "pack", options.folder, dataset, *words)
+        product("pipeline", "pack", options.folder, dataset, *words)
 
 
 def _train(options: Transfer, name: str, data: str, recipe: str, seed: int, *words: object) -> Path:
     """Train the network of that name, unless it has been published; returns where it is."""
     models = options.work / "models"
     if not (models / name).exists():
-        _command(
+        product(
             "trainer", "train", "--recipe", recipe, "--data", options.work / data, "--name", name,
             "--runs", options.work / "runs", "--models", models, "--workers", 1, "--seed", seed,
             "--resume-if-any", *words,
         )  # fmt: skip
     return current(models / name)
-
-
-def _command(*words: object) -> None:
-    command = [sys.executable, "-m", *map(str, words)]
-    print("$ python", *command[1:], flush=True)
-    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-        raise UserError("the command above failed")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from torch import Tensor
 
 from alexnet import atomic
@@ -167,7 +167,7 @@ def _labels(dataset: Dataset, split: Split, samples: list[int]) -> list[str]:
     return [dataset.manifest.classes[n].name for n in split.label(np.array(samples, int)).tolist()]
 
 
-def _template():  # type: ignore[no-untyped-def]
+def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
