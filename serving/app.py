@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,10 +14,9 @@ from typing import Any
 import torch
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
 
 from serving import answers, errors, health, metrics
+from serving.assets import Asset, Assets
 from serving.batcher import VIEWS
 from serving.connections import Connections
 from serving.logs import configure
@@ -85,17 +85,19 @@ def create_app(settings: Settings, models: Models | None = None) -> FastAPI:
     app.include_router(answers.router)
     app.include_router(health.router)
 
+    page = Assets(PAGE)
+
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+    async def index() -> Asset:
+        return page.files["index.html"]
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> FileResponse:
-        return FileResponse(PAGE / "docs.html")
+    async def docs() -> Asset:
+        return page.files["docs.html"]
 
+    app.mount("/page", page)
     # Swagger UI's own files; FastAPI's page would take them from a CDN.
-    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/swagger", Assets(Path(str(files("fastapi_swagger") / "resources"))))
     return app
 
 

@@ -32,7 +32,6 @@ STATUS = {
     "too-many-pixels": 413,
     "content-encoding": 415, "content-type": 415, "not-an-image": 415,
     "unsupported": 415,
-    "range": 416,
     "bad-parameter": 422, "no-file": 422, "one-picture": 422,
     "busy": 429, "queue-full": 429,
     "head-too-large": 431,

@@ -46,7 +46,6 @@ def _problem(start: Message, text: bytes) -> ASGIApp:
     status, headers = start["status"], start["headers"]
     request_id = Headers(raw=headers).get("x-request-id") or token_hex(8)
     code = next((code for code, known in STATUS.items() if known == status), "bad-request")
-    detail = text.decode(errors="replace") or "the file does not have the range that is asked for"
-    response = RefusedError(code, detail).response(request_id)
+    response = RefusedError(code, text.decode(errors="replace")).response(request_id)
     response.raw_headers += [(name, value) for name, value in headers if name not in REWRITTEN]
     return response
