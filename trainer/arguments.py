@@ -333,7 +333,7 @@ class Index(Options):
 
 
 class Paper(Options):
-    """Repeat experiments of the paper, or gather what they found into one page.
+    """Repeat experiments of the paper.
 
     Each leaves its data, a figure and a paragraph with the outcome beside the paper's. What is
     finished is kept, row by row: interrupted and run again, the same command goes on.

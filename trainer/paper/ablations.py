@@ -131,7 +131,8 @@ def _otherwise(effect: Effect) -> str | None:
     paper, found = effect.ablation.paper.get("top-1"), effect.top1
     if paper is None or (found.excludes_zero and found.low <= paper <= found.high):
         return None
-    said = f"{effect.ablation.name}: the paper's way saves {paper:g} points there"
+    name = effect.ablation.name
+    said = f"{name[0].upper()}{name[1:]}: the paper's way saves {paper:g} points there"
     if not found.excludes_zero:
         within = "and the interval does not tell it from none"
         return f"{said}, here {_points(found)}, {within}."

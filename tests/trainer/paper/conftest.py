@@ -1,9 +1,12 @@
-"""A CIFAR-10 that is drawn."""
+"""A CIFAR-10 that is drawn, and an experiment with it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from trainer.paper.figure1 import Budget, Figure1
 
 RECORDS = 300
 
@@ -18,3 +21,9 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record_NB = np.concatenate([label_N1, pixel_NP], axis=1).astype(np.uint8)
     (folder / "data_batch_1.bin").write_bytes(record_NB.tobytes())
     return folder
+
+
+@pytest.fixture
+def figure(cifar: Path) -> Figure1:
+    budget = Budget((0.001, 0.002), sweep_epochs=1, epochs=2, images=200)
+    return replace(Figure1.of(cifar, "quick", seeds=2), budget=budget, images=200)

@@ -1,6 +1,5 @@
 """The race of Figure 1: the network, a trial, when it arrives, and the ratio."""
 
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -12,14 +11,8 @@ from pipeline.sources.cifar import training_images
 from trainer.loop.optimizer import SGD2012
 from trainer.paper.cifar_trial import training_errors
 from trainer.paper.experiment import Place, Result, Row
-from trainer.paper.figure1 import Budget, Figure1, Race, epochs_to, train_four_layers
+from trainer.paper.figure1 import Figure1, Race, epochs_to, train_four_layers
 from trainer.paper.four_layers import FourLayers
-
-
-@pytest.fixture
-def figure(cifar: Path) -> Figure1:
-    budget = Budget((0.001, 0.002), sweep_epochs=1, epochs=2, images=200)
-    return replace(Figure1.of(cifar, "quick", seeds=2), budget=budget, images=200)
 
 
 def test_the_network_has_the_parameters_of_the_released_configuration() -> None:
