@@ -26,6 +26,8 @@ from trainer.run import NAME, Resume, Run
 Device = Literal["auto", "cpu", "gpu"]
 Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
+PaperExperiment = Literal["figure1", "figure3", "ablations"]
+PAPER: tuple[PaperExperiment, ...] = get_args(PaperExperiment)
 TORCHVISION = "torchvision"
 """The word for torchvision's official weights, and the name that their model has."""
 
@@ -330,6 +332,40 @@ class Index(Options):
     """What an image that cannot be decoded does: error ends the command, replace leaves it out."""
 
 
+class Paper(Options):
+    """Repeat experiments of the paper.
+
+    Each leaves its data, a figure and a paragraph with the outcome beside the paper's. What is
+    finished is kept, row by row: interrupted and run again, the same command goes on.
+    """
+
+    name: Annotated[Literal[PaperExperiment, "all", "report"], Argument()]
+    """The experiment; all of them; or report, for the page about those in --out."""
+    size: Literal["quick", "full"] = "quick"
+    """quick for minutes, which shows that all of it works; full for what there is to find."""
+    seeds: PositiveInt = 5
+    """Networks of each kind, which differ in nothing but the seed."""
+    cifar: Annotated[Path | None, Option(metavar="FOLDER")] = None
+    """CIFAR-10 in its binary version, for figure1."""
+    data: Path | None = Field(
+        None,
+        description="Photographs, a packed dataset, or the word "
+        f"{' or '.join(WORDS)}, for the other experiments.",
+    )
+    set: Annotated[tuple[Setting, ...], Option(metavar="FIELD=VALUE")] = ()
+    """Change a field of the recipe that the other experiments train by, as epochs=90; can be
+    repeated."""
+    out: Annotated[Path, Option(metavar="FOLDER")] = Path("bench/evidence")
+    """The folder to write to."""
+    work: Annotated[Path, Option(metavar="FOLDER")] = Path("bench/paper")
+    """The folder of what is kept meanwhile: finished rows, trained networks."""
+    workers: PositiveInt | None = None
+    """Rows computed at once. If not given: one for each GPU, or for each processor where there is
+    none."""
+    device: Device = "auto"
+    """auto takes GPUs where there are any that torch can use."""
+
+
 class Submit(Options):
     """Send `train` or `index` to a Ray cluster and follow it.
 
@@ -399,6 +435,11 @@ COMMANDS = Commands(
         ),
         "index": Command(
             Index, "trainer.index:index", "alexnet index models/mine --data datasets/mine"
+        ),
+        "paper": Command(
+            Paper,
+            "trainer.paper.commands:paper",
+            "alexnet paper figure1 --size full --cifar cifar-10-batches-bin",
         ),
         "submit": Command(
             Submit,

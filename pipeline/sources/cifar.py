@@ -63,7 +63,24 @@ def cifar_source(folder: Path, val_fraction: float, class_names: dict[str, str])
     return Source(classes, splits, Records())
 
 
+def training_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """All training images of a folder, in the order of the files: (N, 3, 32, 32) and (N,) labels,
+    uint8. Raises DatasetError."""
+    if not (paths := find_batches(folder)):
+        raise DatasetError(f"{folder}: there is no file {TRAIN}; name a folder of CIFAR-10")
+    record_NB = np.concatenate([_records(path) for path in paths])
+    return record_NB[:, 1:].reshape(-1, 3, SIDE, SIDE), record_NB[:, 0]
+
+
 def _samples(path: Path) -> list[Sample]:
+    return [
+        Sample(f"{CLASSES[label]}/{path.stem}_{number:05d}", label, f"{path}:{number}")
+        for number, label in enumerate(_records(path)[:, 0].tolist())
+    ]
+
+
+def _records(path: Path) -> np.ndarray:
+    """(N, RECORD_BYTES), a memory map. Raises DatasetError."""
     size = path.stat().st_size
     if not size or size % RECORD_BYTES:
         raise DatasetError(
@@ -77,7 +94,4 @@ def _samples(path: Path) -> list[Sample]:
             f"{path}: image {label_N.index(most)} has the label {most}, but CIFAR-10 has labels 0 "
             "to 9; fetch the file again, in the binary version of CIFAR-10"
         )
-    return [
-        Sample(f"{CLASSES[label]}/{path.stem}_{number:05d}", label, f"{path}:{number}")
-        for number, label in enumerate(label_N)
-    ]
+    return record_NB

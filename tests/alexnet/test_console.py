@@ -153,7 +153,7 @@ def test_asking_for_help_is_no_set_of_options(capsys: pytest.CaptureFixture) -> 
 
 def test_the_version_and_the_shells_completion() -> None:
     assert alexnet("--version").stdout.startswith("alexnet 0.")
-    completed = alexnet(_ALEXNET_COMPLETE="complete_bash", COMP_WORDS="alexnet pa", COMP_CWORD="1")
+    completed = alexnet(_ALEXNET_COMPLETE="complete_bash", COMP_WORDS="alexnet pac", COMP_CWORD="1")
     assert completed.stdout.split() == ["pack"]
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.manifest import DatasetError
 from pipeline.sources import open_source
-from pipeline.sources.cifar import CLASSES, RECORD_BYTES
+from pipeline.sources.cifar import CLASSES, RECORD_BYTES, training_images
 
 
 def batch(path: Path, images: int, seed: int) -> np.ndarray:
@@ -66,3 +66,14 @@ def test_the_official_files(test_data: Path) -> None:
     counts = np.bincount([sample.label for sample in samples.values()])
     assert counts.min() > 1900
     assert counts.max() < 2100
+
+
+def test_the_training_images_come_as_arrays(tmp_path: Path) -> None:
+    records = [batch(tmp_path / f"data_batch_{n}.bin", 20, n) for n in (1, 2)]
+    batch(tmp_path / "test_batch.bin", 10, 3)
+    image_N3HW, label_N = training_images(tmp_path)
+    record_NB = np.concatenate(records)
+    np.testing.assert_array_equal(label_N, record_NB[:, 0])
+    np.testing.assert_array_equal(image_N3HW.reshape(40, -1), record_NB[:, 1:])
+    with pytest.raises(DatasetError, match="there is no file data_batch"):
+        training_images(tmp_path.parent)

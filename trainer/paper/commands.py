@@ -1,0 +1,66 @@
+"""What `alexnet paper` does; returns its exit status."""
+
+from collections.abc import Sequence
+
+from alexnet.home import home
+from pipeline.cluster import cluster
+from trainer.arguments import PAPER, Paper
+from trainer.on_ray.probe import usable_resources
+from trainer.on_ray.workers import Workers
+from trainer.paper import evidence, page
+from trainer.paper.ablations import Ablations
+from trainer.paper.experiment import Experiment
+from trainer.paper.figure1 import Figure1
+from trainer.paper.figure3 import Figure3
+from trainer.paper.network_trial import BASE, SIZES
+from trainer.paper.photographs import packed
+from trainer.paper.rows import Rows
+from trainer.paper.tasks import finish
+from trainer.recipe import resolve
+from trainer.run import RunError
+
+
+def paper(options: Paper) -> int:
+    if options.name == "report":
+        print(page.write(options.out))
+        return 0
+    names = PAPER if options.name == "all" else (options.name,)
+    _check(names, options)
+    home()  # Ray looks for it, and says less where there is none
+    rows = Rows(options.work / "rows")
+    with cluster():
+        workers = Workers.of(usable_resources(options.device), options.workers, options.device)
+        for experiment in [_experiment(name, options) for name in names]:
+            finish(experiment, rows, options.work.absolute(), workers)
+            for path in evidence.write(
+                experiment, rows.found, options.size, options.seeds, options.out
+            ):
+                print(path, flush=True)
+    return 0
+
+
+def _check(names: Sequence[str], options: Paper) -> None:
+    """Raises UserError where the data of an experiment is not given."""
+    if Figure1.name in names and options.cifar is None:
+        raise RunError(
+            "figure1 trains on CIFAR-10; give --cifar FOLDER with its data_batch_*.bin, of the "
+            "binary version"
+        )
+    if {*names} - {Figure1.name} and options.data is None:
+        raise RunError(
+            f"{names[-1]} trains AlexNet itself; give --data with a packed dataset, or with what "
+            "`alexnet pack` takes"
+        )
+
+
+def _experiment(name: str, options: Paper) -> Experiment:
+    if name == Figure1.name:
+        assert options.cifar is not None
+        return Figure1.of(options.cifar, options.size, options.seeds)
+    assert options.data is not None
+    changes = {**SIZES[options.size], **dict(options.set)}
+    size = resolve(BASE, {}, list(changes.items())).size
+    dataset = packed(options.data, options.work, size)
+    if name == Figure3.name:
+        return Figure3(dataset, changes, options.seeds, options.work / "models")
+    return Ablations(dataset, changes, options.seeds)

@@ -1,0 +1,29 @@
+"""Rows that are finished: a file each, so that a command that was killed goes on with the others.
+
+A file holds nothing of when and how long, so that the same row gives the same bytes.
+"""
+
+import json
+from pathlib import Path
+
+from alexnet import atomic
+from trainer.paper.experiment import Result, Row
+
+
+class Rows:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, row: Row) -> Path:
+        return self._folder / f"{row.key}.json"
+
+    def found(self, row: Row) -> Result | None:
+        """The row's result, as it was kept; None where there is none."""
+        path = self.path(row)
+        return json.loads(path.read_text())["found"] if path.exists() else None
+
+    def keep(self, row: Row, found: Result) -> None:
+        path = self.path(row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps({"settings": row.settings, "found": found}, indent=1, sort_keys=True)
+        atomic.write(path, content.encode() + b"\n")
