@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from alexnet.command import UserError
-from alexnet.config import MAX_SIZE, AlexNetConfig
+from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
 from trainer.schedule import Cosine, Fixed, Schedule
@@ -25,7 +25,6 @@ VARIABLE = "ALEXNET_RECIPE_"
 
 
 Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"]
-CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 
 
 class RecipeError(UserError):
@@ -100,8 +99,11 @@ class Recipe(BaseModel):
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
                 "from an image of that size; make it smaller, or the images larger"
             )
-        if "conv6" in {*self.freeze, *self.layer_rates} and not self.network.sixth_conv:
-            raise ValueError("there is no layer conv6 in this network; leave it out")
+        there = {*self.network.convolutions, "conv", "fc6", "fc7", "fc8"}
+        # `finetune` has learning rates for all layers, also where a model has not all.
+        rates = self.layer_rates.keys() - {self.network.ablation.removed}
+        if missing := sorted({*self.freeze, *rates} - there):
+            raise ValueError(f"there is no layer {missing[0]} in this network; leave it out")
         for layer, factors in self.folded.items():
             if len(factors) not in ((1, 3) if layer == "conv1" else (1,)):
                 raise ValueError(f"folded.{layer} has {len(factors)} factors; expected 1")
@@ -110,9 +112,9 @@ class Recipe(BaseModel):
     @property
     def frozen(self) -> tuple[str, ...]:
         """The layers of `freeze`, from the image on."""
-        asked = {*self.freeze, *(CONVOLUTIONS if "conv" in self.freeze else ())}
-        there = CONVOLUTIONS if self.network.sixth_conv else CONVOLUTIONS[:5]
-        return tuple(layer for layer in (*there, "fc6", "fc7") if layer in asked)
+        convolutions = self.network.convolutions
+        asked = {*self.freeze, *(convolutions if "conv" in self.freeze else ())}
+        return tuple(layer for layer in (*convolutions, "fc6", "fc7") if layer in asked)
 
 
 class Start(NamedTuple):
@@ -129,10 +131,18 @@ class Start(NamedTuple):
     def differences(self, asked: AlexNetConfig) -> Iterator[str]:
         """The fields of `asked` that would make another network; the number of classes may differ,
         and a sixth convolution be added."""
-        for field, own in self.network:
+        wanted = _fields(asked)
+        for field, own in _fields(self.network).items():
             added = field == "sixth_conv" and not own
-            if field != "classes" and not added and getattr(asked, field) != own:
+            if field != "classes" and not added and wanted[field] != own:
                 yield field
+
+
+def _fields(network: AlexNetConfig) -> dict[str, Any]:
+    """What each field of a network is, by its dotted name."""
+    fields = dict(network)
+    ablation: Ablation = fields.pop("ablation")
+    return fields | {f"ablation.{name}": value for name, value in ablation}
 
 
 def paper() -> Recipe:
@@ -255,7 +265,7 @@ def resolve(
     except ValidationError as error:
         raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
     if start and (fields := list(start.differences(resolved.network))):
-        asked, own = resolved.network.model_dump(), start.network.model_dump()
+        asked, own = _fields(resolved.network), _fields(start.network)
         said = [
             f"{_source(f'network.{field}', sources, recipe)} is {asked[field]}, the model's "
             f"{own[field]}"
