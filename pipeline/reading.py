@@ -9,7 +9,15 @@ from torch import Tensor
 from pipeline.dataset import Dataset
 from pipeline.feed import Crops, Feed, Images, TrainFeed, WholeFeed
 from pipeline.finish import Finisher
-from pipeline.order import Shard, balanced_order, epoch_order, replacement, share, variation
+from pipeline.order import (
+    Cropping,
+    Shard,
+    balanced_order,
+    epoch_order,
+    replacement,
+    share,
+    variation,
+)
 from pipeline.split import Split
 
 
@@ -42,6 +50,8 @@ class Epoch:
         batch: int,
         balanced: bool,
         margin: int,
+        cropping: Cropping,
+        mirrors: bool,
         mean_3: np.ndarray,
         noise: bool,
         finish: Finisher | None,
@@ -49,7 +59,7 @@ class Epoch:
         self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
-        self._balanced = balanced
+        self._balanced, self._cropping, self._mirrors = balanced, cropping, mirrors
         self._mean_3, self._finish = mean_3, finish
         colour = dataset.manifest.colour
         # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py):
@@ -65,7 +75,10 @@ class Epoch:
             order_N = epoch_order(samples, self._seed, self._epoch)
         for first, stop, rows in _shares(samples, self._start, self._batch, self._shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
-            vary = variation(first, first + rows, self._seed, self._epoch, self._margin)
+            vary = variation(
+                first, first + rows, self._seed, self._epoch,
+                self._margin, self._cropping, self._mirrors,
+            )  # fmt: skip
             # The colour is added by subtracting its negative: the graph takes a mean per sample.
             offset_N3 = vary.alpha_N3 @ self._component_33.T
             yield TrainFeed(

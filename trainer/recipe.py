@@ -18,6 +18,7 @@ from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
+from pipeline.order import Cropping
 from trainer.schedule import Cosine, Fixed, Schedule
 
 VARIABLE = "ALEXNET_RECIPE_"
@@ -77,6 +78,12 @@ class Recipe(BaseModel):
     images as ever, draws each class equally often."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
+    crops: Cropping = "random"
+    """Where the crops of training images are taken: at a random place (§4.1), or all at the
+    centre."""
+    mirrors: bool = True
+    """Whether half of the training images, by chance, are mirrored (§4.1). The ten views that a
+    network is tested by are the paper's, whatever this and `crops` say."""
     colour_until: float = Field(1, ge=0, le=1)
     """Part of the run after which images keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
