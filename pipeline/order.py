@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+Ordering = Literal["random", "fixed"]
+"""Whether each epoch has an order of its own."""
 Cropping = Literal["random", "centre"]
 """Where the crops of training images are taken."""
 
@@ -42,10 +44,12 @@ class Variation(NamedTuple):
     """float64, Gaussian of deviation 0.1: how much of each principal component of RGB is added."""
 
 
-def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Position in the epoch -> sample: a permutation, (samples,) uint32."""
+def epoch_order(samples: int, seed: int, epoch: int, ordering: Ordering = "random") -> np.ndarray:
+    """Position in the epoch -> sample: a permutation, (samples,) uint32. A fixed one is that of
+    epoch 0 in every epoch."""
     order_N = np.arange(samples, dtype=np.uint32)
-    np.random.Generator(_philox(seed, epoch, 0, _ORDER)).shuffle(order_N)
+    drawn_in = 0 if ordering == "fixed" else epoch
+    np.random.Generator(_philox(seed, drawn_in, 0, _ORDER)).shuffle(order_N)
     return order_N
 
 

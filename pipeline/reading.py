@@ -11,6 +11,7 @@ from pipeline.feed import Crops, Feed, Images, TrainFeed, WholeFeed
 from pipeline.finish import Finisher
 from pipeline.order import (
     Cropping,
+    Ordering,
     Shard,
     balanced_order,
     epoch_order,
@@ -49,6 +50,7 @@ class Epoch:
         start: int,
         batch: int,
         balanced: bool,
+        ordering: Ordering,
         margin: int,
         cropping: Cropping,
         mirrors: bool,
@@ -59,7 +61,8 @@ class Epoch:
         self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
-        self._balanced, self._cropping, self._mirrors = balanced, cropping, mirrors
+        self._balanced, self._ordering = balanced, ordering
+        self._cropping, self._mirrors = cropping, mirrors
         self._mean_3, self._finish = mean_3, finish
         colour = dataset.manifest.colour
         # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py):
@@ -72,7 +75,7 @@ class Epoch:
             label_N = self.split.label(np.arange(samples))
             order_N = balanced_order(label_N, self._seed, self._epoch)
         else:
-            order_N = epoch_order(samples, self._seed, self._epoch)
+            order_N = epoch_order(samples, self._seed, self._epoch, self._ordering)
         for first, stop, rows in _shares(samples, self._start, self._batch, self._shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
             vary = variation(

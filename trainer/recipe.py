@@ -18,7 +18,7 @@ from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
-from pipeline.order import Cropping
+from pipeline.order import Cropping, Ordering
 from trainer.schedule import Cosine, Fixed, Schedule
 
 VARIABLE = "ALEXNET_RECIPE_"
@@ -78,6 +78,9 @@ class Recipe(BaseModel):
     images as ever, draws each class equally often."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
+    order: Ordering = "random"
+    """random: each epoch has the training images in an order of its own. fixed: all have them in
+    the order of the first, as in 2012, when they had been shuffled once."""
     crops: Cropping = "random"
     """Where the crops of training images are taken: at a random place (§4.1), or all at the
     centre."""
@@ -111,6 +114,11 @@ class Recipe(BaseModel):
         rates = self.layer_rates.keys() - {self.network.ablation.removed}
         if missing := sorted({*self.freeze, *rates} - there):
             raise ValueError(f"there is no layer {missing[0]} in this network; leave it out")
+        if self.order == "fixed" and self.balance == "sampling":
+            raise ValueError(
+                "order is fixed, but balance is sampling, which draws other images in each epoch; "
+                "leave one of them out"
+            )
         for layer, factors in self.folded.items():
             if len(factors) not in ((1, 3) if layer == "conv1" else (1,)):
                 raise ValueError(f"folded.{layer} has {len(factors)} factors; expected 1")

@@ -148,6 +148,36 @@ def test_another_epoch_draws_other_images(opened: Dataset) -> None:
     assert not torch.equal(first.sample_N, second.sample_N)
 
 
+@given(
+    count=st.integers(1, 5),
+    batch=st.integers(1, 60),
+    start=st.integers(0, 107),
+    epoch=st.integers(1, 9),
+)
+@settings(max_examples=8)
+def test_a_fixed_order_has_the_same_images_in_each_epoch_with_other_draws(
+    opened: Dataset, whole_epoch: Batch, count: int, batch: int, start: int, epoch: int
+) -> None:
+    """For any number of workers, from any position."""
+    (alone,) = batches(opened, epoch=epoch, batch=len(opened.train), ordering="fixed")
+    assert torch.equal(alone.sample_N, whole_epoch.sample_N)
+    assert torch.equal(alone.label_N, whole_epoch.label_N)
+    assert not torch.equal(alone.image_NCHW, whole_epoch.image_NCHW)
+    workers = [
+        batches(opened, index, count, epoch=epoch, start=start, batch=batch, ordering="fixed")
+        for index in range(count)
+    ]
+    position = start
+    for parts in zip(*workers, strict=True):
+        for part in parts:
+            real = int(part.real_N.sum())
+            for name in Batch._fields:
+                expected = getattr(alone, name)[position : position + real]
+                assert torch.equal(getattr(part, name)[part.real_N], expected), (position, name)
+            position += real
+    assert position == len(opened.train)
+
+
 @given(index=st.integers(0, 1), batch=st.integers(1, 60), start=st.integers(0, 107))
 @settings(max_examples=5)
 def test_epochs_in_a_row_are_those_that_are_begun_anew(

@@ -38,6 +38,15 @@ def test_an_epoch_is_a_permutation_that_repeats(samples: int, seed: int, epoch: 
     assert np.array_equal(order, epoch_order(samples, seed, epoch))
 
 
+@given(samples=st.integers(1, 500), seed=SEEDS, epochs=st.lists(st.integers(0, 1000)))
+def test_a_fixed_order_is_that_of_the_first_epoch(
+    samples: int, seed: int, epochs: list[int]
+) -> None:
+    first = epoch_order(samples, seed, 0)
+    for epoch in epochs:
+        assert np.array_equal(epoch_order(samples, seed, epoch, "fixed"), first)
+
+
 @given(
     labels=st.lists(st.integers(0, 9), min_size=1, max_size=300),
     seed=SEEDS,
@@ -71,6 +80,8 @@ def test_balanced_epochs_differ_in_their_images_and_in_the_classes_with_one_more
 def test_another_seed_or_epoch_is_another_order() -> None:
     orders = [tuple(epoch_order(100, *key)) for key in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len(set(orders)) == 4
+    fixed = [tuple(epoch_order(100, *key, "fixed")) for key in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert fixed == [orders[0], orders[0], orders[2], orders[2]]
 
 
 @given(

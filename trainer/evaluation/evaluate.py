@@ -81,9 +81,7 @@ def evaluate_models(
     models = [_open(directory) for directory in directories]
     about = models[0].about
     for other in models[1:]:
-        check_classes(
-            models[0].directory, about.classes, other.directory, other.about.classes
-        )
+        check_classes(models[0].directory, about.classes, other.directory, other.about.classes)
         _check_size(models[0], str(other.directory), other.about.size)
         if other.about.rule != about.rule:
             raise UserError(

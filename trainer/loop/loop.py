@@ -231,6 +231,7 @@ class Loop:
             batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
             balanced=recipe.balance == "sampling",
+            ordering=recipe.order,
             cropping=recipe.crops,
             mirrors=recipe.mirrors,
             mean=recipe.mean,
