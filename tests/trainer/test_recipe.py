@@ -254,6 +254,10 @@ def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
         ([("rate.weights", 3)], "--set rate.weights is {'weights': 3}: expected a number"),
         ([("rate", 3), ("rate.weights", 3)], "--set rate.weights: rate has no fields, its value"),
         ([("schedule.patience", 3)], "--set schedule.patience: a recipe has no field schedule.pa"),
+        (
+            [("network.towers", 1), ("network.ablation.links", False)],
+            "^--set network.ablation.links: ablation.links is false, which parts the two towers of",
+        ),
         ([("crops", "center")], "--set crops is center: expected 'random' or 'centre'"),
         ([("mirrors", "some")], "--set mirrors is some: expected true or false"),
         ([("order", "shuffled")], "--set order is shuffled: expected 'random' or 'fixed'"),
