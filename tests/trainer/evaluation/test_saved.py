@@ -13,14 +13,26 @@ import torch
 from PIL import Image
 
 from alexnet import console
-from alexnet.checkpoint import load
+from alexnet.checkpoint import current, load
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from pipeline.dataset import Dataset
+from pipeline.order import Shard
+from pipeline.photographs import index_photographs
 from pipeline.sources import builtin
+from pipeline.sources.folder import folder_source
+from pipeline.sources.source import VAL_FRACTION
 from trainer.arguments import COMMANDS
-from trainer.evaluation.probabilities import Network, Refused
-from trainer.evaluation.results import ModelName, Results
+from trainer.evaluation.ensemble import mixtures
+from trainer.evaluation.probabilities import (
+    Answers,
+    Network,
+    Refused,
+    Validation,
+    answers,
+    assemble,
+)
+from trainer.evaluation.results import ModelName, Results, section
 from trainer.evaluation.saved import Origin, Saved, evaluate_saved, read
 
 CLASSES = tuple(ClassLabel(id=f"n{n}", name=f"class {n}") for n in range(7))
@@ -66,6 +78,33 @@ def test_files_of_models_are_evaluated_as_the_models(
         assert asked.returncode == found.returncode == 0, asked.stderr + found.stderr
         assert found.stdout == asked.stdout
         assert (tmp_path / "found.json").read_bytes() == (tmp_path / "asked.json").read_bytes()
+
+
+def test_models_asked_one_by_one_are_together_what_they_are_when_asked_at_once(
+    photographs: Path, two_models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source = folder_source(photographs, VAL_FRACTION, {})
+    data = index_photographs(source, tmp_path / "listed", 128)
+    images, models = Validation(data.directory), [current(model) for model in two_models]
+    label_N = data.val.label(np.arange(len(data.val)))
+    classes = load(models[0]).about.classes
+
+    def asked(*models: Path) -> Answers:
+        parts = answers(images, models, (1, 10), Shard(0, 1, None), threads=1)
+        return assemble(parts, len(images), classes=3, models=len(models), views=2)
+
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for seed, (model, path) in enumerate(zip(models, paths, strict=True)):
+        found = dict(zip((1, 10), asked(model).probability_MVNK[0].numpy(), strict=True))
+        Saved(saved(seed).origin, classes, np.array(images.names()), label_N, found).write(path)
+    at_once, labels = asked(*models), torch.from_numpy(label_N)
+    names = ["model0, step 3", "model1, step 3"]
+    expected = section(
+        "packed", Path("d"), at_once, labels, views=(1, 10), classes=classes,
+        mixtures=mixtures(names, at_once.probability_MVNK[:, -1], labels, search=False),
+    )  # fmt: skip
+    assert len(expected.rows) == 3
+    assert evaluate_saved(paths, [1, 10], search=False).sections == (expected,)
 
 
 @pytest.mark.slow
