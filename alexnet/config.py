@@ -10,6 +10,24 @@ MAX_SIZE = 1024
 Kernels = Annotated[int, Field(ge=1, le=4096)]
 
 
+class Ablation(BaseModel):
+    """What is taken away from the paper's network, or changed in it, to see what it is good for; by
+    default nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    removed: Literal["conv3", "conv4", "conv5"] | None = None
+    """A layer that is left out (§7); what it would have seen goes on to the next one."""
+    links: bool = True
+    """False: conv3, conv6, fc6 and fc7 see their own tower alone. fc8 sees both (configuration 150
+    of the released code)."""
+    deviation: float = Field(0.03, gt=0)
+    """Standard deviation of the weights that conv3 to conv6 start with, at width 1. The paper's
+    text (§5): 0.01."""
+    inverted_dropout: bool = False
+    """Outputs are scaled up in training, as by `nn.Dropout`, instead of down at test (§4.2)."""
+
+
 class AlexNetConfig(BaseModel):
     """Options of the network: what the paper varies, what makes it smaller, and where torchvision's
     and Caffe's networks differ from it."""
@@ -46,6 +64,8 @@ class AlexNetConfig(BaseModel):
     """Factor on the kernels and hidden units of every layer."""
     crop: int = Field(224, ge=64, le=512)
     """Rows and columns of the input."""
+    ablation: Ablation = Field(Ablation(), exclude_if=lambda ablation: ablation == Ablation())
+    """Written down only where there is one: other networks are described as before there was."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -54,4 +74,16 @@ class AlexNetConfig(BaseModel):
                 "order is released, which pools after normalising; leave out one of "
                 "order and norm_after_pool"
             )
+        if not self.ablation.links and (self.towers != 2 or self.norm_across_towers):
+            raise ValueError(
+                "ablation.links is false, which parts the two towers of a network; leave it out, "
+                "or towers=1 and norm_across_towers"
+            )
         return self
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        """The names of the convolutions that this network has, from the image on."""
+        every = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
+        missing = self.ablation.removed, None if self.sixth_conv else "conv6"
+        return tuple(name for name in every if name not in missing)

@@ -63,6 +63,14 @@ class Dropout2012(nn.Module):
         return first_NH, second_NH
 
 
+class InvertedDropout(Dropout2012):
+    """Dropout as in `nn.Dropout`: what is kept is divided by 1 - p in training, and nothing is done
+    at test; with the masks of 2012's."""
+
+    def forward(self, x_NH: Tensor, mask_NH: Tensor | None = None) -> Tensor:
+        return super().forward(x_NH, mask_NH) / (1 - self.p) if self.training else x_NH
+
+
 def words(
     key: int, start: int, shape: tuple[int, int], stride: int, device: torch.device
 ) -> Tensor:

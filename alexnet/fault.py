@@ -56,6 +56,8 @@ class Fault(NamedTuple):
             return f"{name} is missing"
         if self.kind == "extra_forbidden":
             return f"there is no field {name}"
+        if self.kind == "value_error" and isinstance(self.value, dict):
+            return f"{name}: {self.reason}"  # of fields that do not go together
         value = str(self.value)
         if isinstance(self.value, str) and not re.fullmatch(r"\S+", value):
             value = repr(value)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alexnet.config import AlexNetConfig
 from alexnet.convolution import Convolution
-from alexnet.dropout import Draw, Dropout2012
+from alexnet.dropout import Draw, Dropout2012, InvertedDropout
 from alexnet.norm import LocalResponseNorm, norm_over_positions
 
 
@@ -32,18 +32,28 @@ class AlexNet(nn.Module):
         # takes the difference out of the padding, so that the last map is 6x6 again.
         self.conv1 = nn.Conv2d(3, c1, 11, stride=4)
         self.conv2 = Convolution(c1, c2, 5, padding=1 if plain else 2, groups=towers)
-        self.conv3 = Convolution(c2, c3, 3, padding=1)
-        self.conv4 = Convolution(c3, c4, 3, padding=1, groups=towers)
-        self.conv5 = Convolution(c4, c5, 3, padding=0 if plain else 1, groups=towers)
-        self.conv6 = Convolution(c5, c5, 3, padding=1) if config.sixth_conv else None
+        linked, seen = 1 if config.ablation.links else towers, c2
+
+        def convolution(name: str, kernels: int, padding: int, groups: int) -> Convolution | None:
+            nonlocal seen
+            if name not in config.convolutions:
+                return None
+            layer, seen = Convolution(seen, kernels, 3, padding=padding, groups=groups), kernels
+            return layer
+
+        self.conv3 = convolution("conv3", c3, 1, linked)
+        self.conv4 = convolution("conv4", c4, 1, towers)
+        self.conv5 = convolution("conv5", c5, 0 if plain else 1, towers)
+        self.conv6 = convolution("conv6", c5, 1, linked)
         # The last window may stick out at the right and bottom, as in the released code.
         self.pool = nn.MaxPool2d(2 if plain else 3, stride=2, ceil_mode=True)
         self.activation = nn.ReLU(inplace=True) if config.activation == "relu" else nn.Tanh()
-        self.dropout = Dropout2012(config.dropout)
+        dropout = InvertedDropout if config.ablation.inverted_dropout else Dropout2012
+        self.dropout = dropout(config.dropout)
 
         side = self._last_map_side(window=2 if plain else 3)
-        self.fc6 = nn.Linear(c5 * side * side, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
+        self.fc6 = _full(seen * side * side, hidden, linked)
+        self.fc7 = _full(hidden, hidden, linked)
         self.fc8 = nn.Linear(hidden, config.classes)
         self._initialise(side)
 
@@ -67,9 +77,11 @@ class AlexNet(nn.Module):
         else:
             x = self._norm_and_pool(self.activation(x_NCHW))  # §3.1, §3.3, §3.4
             x = self._norm_and_pool(self.activation(self.conv2(x)))
-        x = self.activation(self.conv3(x))  # sees both towers, as do the full layers (§3.2)
-        x = self.activation(self.conv4(x))
-        x = self._pool(self.activation(self.conv5(x)))
+        # conv3 sees both towers, as do the full layers (§3.2).
+        for conv in (self.conv3, self.conv4, self.conv5):
+            if conv is not None:
+                x = self.activation(conv(x))
+        x = self._pool(x)
         if self.conv6 is not None:
             x = self.activation(self.conv6(x))
         x = self.activation(self.fc6(x.flatten(1)))
@@ -110,7 +122,8 @@ class AlexNet(nn.Module):
         side = ceil((self.config.conv1_padding + self.config.crop - 11) / 4) + 1
         side = ceil((side - window) / 2) + 1
         for conv in (self.conv2, self.conv5):
-            side += 2 * int(conv.padding[0]) - conv.kernel_size[0] + 1
+            if conv is not None:
+                side += 2 * int(conv.padding[0]) - conv.kernel_size[0] + 1
             side = ceil((side - window) / 2) + 1
         return side
 
@@ -121,17 +134,37 @@ class AlexNet(nn.Module):
         At width 1, conv3 to conv6 have a standard deviation of 0.03, as in the released code: with
         the paper's 0.01 the signal almost vanishes on its way. Another width, or another size of
         the last map, changes the fan-in of every layer but conv1; the standard deviation is divided
-        by the root of that change, which keeps the signal the same.
+        by the root of that change, which keeps the signal the same. What an ablation changes in it
+        is left alone.
         """
+        middle = self.config.ablation.deviation
         gain = {"conv1": 1.0, "fc6": 6 / side / sqrt(self.config.width)}
         for name, deviation, bias in (
-            ("conv1", 0.01, 0.0), ("conv2", 0.01, 1.0), ("conv3", 0.03, 0.0),
-            ("conv4", 0.03, 1.0), ("conv5", 0.03, 1.0), ("conv6", 0.03, 1.0),
+            ("conv1", 0.01, 0.0), ("conv2", 0.01, 1.0), ("conv3", middle, 0.0),
+            ("conv4", middle, 1.0), ("conv5", middle, 1.0), ("conv6", middle, 1.0),
             ("fc6", 0.01, 1.0), ("fc7", 0.01, 1.0), ("fc8", 0.01, 0.0),
         ):  # fmt: skip
             if (layer := getattr(self, name)) is not None:
                 layer.weight.normal_(0, deviation * gain.get(name, 1 / sqrt(self.config.width)))
                 layer.bias.fill_(bias)
+
+
+class PartedLinear(nn.Linear):
+    """A full layer in which each tower's units see the same tower's inputs alone."""
+
+    def __init__(self, inputs: int, units: int, towers: int) -> None:
+        """`inputs` and `units` are those of all towers; `in_features` is what one unit sees."""
+        super().__init__(inputs // towers, units)
+        self.towers = towers
+
+    def forward(self, x_NH: Tensor) -> Tensor:
+        """(N, inputs) -> (N, units), in both tower 0's before tower 1's."""
+        parts = (part.chunk(self.towers) for part in (self.weight, self.bias))
+        return torch.cat(list(map(F.linear, x_NH.chunk(self.towers, dim=1), *parts)), dim=1)
+
+
+def _full(inputs: int, units: int, parts: int) -> nn.Linear:
+    return nn.Linear(inputs, units) if parts == 1 else PartedLinear(inputs, units, parts)
 
 
 def hidden_units(config: AlexNetConfig) -> int:

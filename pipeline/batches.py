@@ -18,7 +18,7 @@ from pipeline.feed import Feed, TrainFeed, WholeFeed
 from pipeline.finish import Finisher
 from pipeline.graph import Output, PixelRule, train_graph, whole_graph
 from pipeline.manifest import DatasetError, Mean, SplitName
-from pipeline.order import Shard
+from pipeline.order import Cropping, Ordering, Shard
 from pipeline.reading import Epoch, InOrder, Reading
 from pipeline.split import Damage, DamageError, Split, too_damaged
 
@@ -192,6 +192,9 @@ def train_batches(
     crop: int,
     epochs: int = 1,
     balanced: bool = False,
+    ordering: Ordering = "random",
+    cropping: Cropping = "random",
+    mirrors: bool = True,
     mean: Mean = "pixel",
     colour_until: float = math.inf,
     output: Output = "float32",
@@ -200,9 +203,11 @@ def train_batches(
     on, over so many `epochs`, without a pause between two.
 
     Every sample of an epoch comes once, in one shard, or where it is `balanced` every class equally
-    often (`pipeline.order.balanced_order`); a last, smaller batch is padded. Epochs from
-    `colour_until` on come without colour noise, as the last of 2012. `output` uint8 is the crop,
-    mirrored at random, with neither colour nor mean.
+    often (`pipeline.order.balanced_order`); a last, smaller batch is padded. `ordering` is that of
+    `pipeline.order.epoch_order`, for epochs that are not `balanced`. Crops are taken as `cropping`
+    says; without `mirrors` none is mirrored. Epochs from `colour_until` on come without colour
+    noise, as the last of 2012. `output` uint8 is the crop, mirrored or not, with neither colour nor
+    mean.
     """
     mean_HW3, mean_3 = None, np.zeros(3)
     if output != "uint8" and mean == "pixel":
@@ -221,6 +226,9 @@ def train_batches(
             batch=batch,
             balanced=balanced,
             margin=dataset.manifest.size - crop,
+            ordering=ordering,
+            cropping=cropping,
+            mirrors=mirrors,
             mean_3=mean_3,
             noise=number < colour_until and output != "uint8",
             finish=finish,

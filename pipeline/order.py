@@ -6,9 +6,14 @@ sees the same images: the whole state of the loader is (seed, epoch, position).
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+Ordering = Literal["random", "fixed"]
+"""Whether each epoch has an order of its own."""
+Cropping = Literal["random", "centre"]
+"""Where the crops of training images are taken."""
 
 # Streams of one key, told apart by the highest word of Philox's 256-bit counter.
 _ORDER, _VARIATION, _REPLACEMENT, _BALANCE = 0, 1, 2, 3
@@ -31,17 +36,20 @@ class Variation(NamedTuple):
     """How N samples of one epoch differ from the images on disk (§4.1)."""
 
     crop_N2: np.ndarray
-    """First row and column of the crop, int64, uniform in 0 .. size - crop inclusive."""
+    """First row and column of the crop, int64, uniform in 0 .. size - crop inclusive, or those of
+    the centre."""
     mirror_N: np.ndarray
-    """int32, 0 or 1, each with probability 1/2."""
+    """int32, 0 or 1, each with probability 1/2, or all 0."""
     alpha_N3: np.ndarray
     """float64, Gaussian of deviation 0.1: how much of each principal component of RGB is added."""
 
 
-def epoch_order(samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Position in the epoch -> sample: a permutation, (samples,) uint32."""
+def epoch_order(samples: int, seed: int, epoch: int, ordering: Ordering = "random") -> np.ndarray:
+    """Position in the epoch -> sample: a permutation, (samples,) uint32. A fixed one is that of
+    epoch 0 in every epoch."""
     order_N = np.arange(samples, dtype=np.uint32)
-    np.random.Generator(_philox(seed, epoch, 0, _ORDER)).shuffle(order_N)
+    drawn_in = 0 if ordering == "fixed" else epoch
+    np.random.Generator(_philox(seed, drawn_in, 0, _ORDER)).shuffle(order_N)
     return order_N
 
 
@@ -67,11 +75,20 @@ def balanced_order(label_N: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return order_N
 
 
-def variation(start: int, stop: int, seed: int, epoch: int, margin: int) -> Variation:
+def variation(
+    start: int,
+    stop: int,
+    seed: int,
+    epoch: int,
+    margin: int,
+    cropping: Cropping = "random",
+    mirrors: bool = True,
+) -> Variation:
     """Crops, mirrors and colours at positions start .. stop-1. `margin` is size - crop, in pixels.
 
     One counter value a position, four 64-bit words each: 16 bits a coordinate, one bit for the
-    mirror, four 32-bit uniforms for three normals.
+    mirror, four 32-bit uniforms for three normals. What is not random, as all crops with the
+    cropping `centre`, or without `mirrors` all mirrors, leaves the other draws as they are.
     """
     word_N4 = _philox(seed, epoch, start, _VARIATION).random_raw(4 * (stop - start)).reshape(-1, 4)
     half_N8 = word_N4.view(np.uint32)
@@ -81,9 +98,11 @@ def variation(start: int, stop: int, seed: int, epoch: int, margin: int) -> Vari
     normal_N3 = np.concatenate(
         [radius_N2 * np.cos(angle_N2), radius_N2[:, :1] * np.sin(angle_N2[:, :1])], axis=1
     )
+    if cropping == "centre":
+        row_column_N2 = np.full_like(row_column_N2, margin // 2)
     return Variation(
         crop_N2=row_column_N2.astype(np.int64),
-        mirror_N=(word_N4[:, 3] & np.uint64(1)).astype(np.int32),
+        mirror_N=(word_N4[:, 3] & np.uint64(mirrors)).astype(np.int32),
         alpha_N3=0.1 * normal_N3,
     )
 

@@ -9,7 +9,16 @@ from torch import Tensor
 from pipeline.dataset import Dataset
 from pipeline.feed import Crops, Feed, Images, TrainFeed, WholeFeed
 from pipeline.finish import Finisher
-from pipeline.order import Shard, balanced_order, epoch_order, replacement, share, variation
+from pipeline.order import (
+    Cropping,
+    Ordering,
+    Shard,
+    balanced_order,
+    epoch_order,
+    replacement,
+    share,
+    variation,
+)
 from pipeline.split import Split
 
 
@@ -41,7 +50,10 @@ class Epoch:
         start: int,
         batch: int,
         balanced: bool,
+        ordering: Ordering,
         margin: int,
+        cropping: Cropping,
+        mirrors: bool,
         mean_3: np.ndarray,
         noise: bool,
         finish: Finisher | None,
@@ -49,7 +61,8 @@ class Epoch:
         self.split = dataset.train
         self._shard, self._seed, self._epoch = shard, seed, epoch
         self._start, self._batch, self._margin = start, batch, margin
-        self._balanced = balanced
+        self._balanced, self._ordering = balanced, ordering
+        self._cropping, self._mirrors = cropping, mirrors
         self._mean_3, self._finish = mean_3, finish
         colour = dataset.manifest.colour
         # Columns of deviations along the principal components, in grey levels (convdata_jpeg.py):
@@ -62,10 +75,13 @@ class Epoch:
             label_N = self.split.label(np.arange(samples))
             order_N = balanced_order(label_N, self._seed, self._epoch)
         else:
-            order_N = epoch_order(samples, self._seed, self._epoch)
+            order_N = epoch_order(samples, self._seed, self._epoch, self._ordering)
         for first, stop, rows in _shares(samples, self._start, self._batch, self._shard):
             sample_N, real_N = _padded(order_N[first:stop], rows)
-            vary = variation(first, first + rows, self._seed, self._epoch, self._margin)
+            vary = variation(
+                first, first + rows, self._seed, self._epoch,
+                self._margin, self._cropping, self._mirrors,
+            )  # fmt: skip
             # The colour is added by subtracting its negative: the graph takes a mean per sample.
             offset_N3 = vary.alpha_N3 @ self._component_33.T
             yield TrainFeed(

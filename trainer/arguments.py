@@ -191,7 +191,8 @@ class Evaluate(Options):
     """Report the errors of published models, one by one and together."""
 
     models: Annotated[tuple[Path, ...], Argument(metavar="MODEL")] = Field(min_length=1)
-    """Published models, each as models/NAME or models/NAME/STEP."""
+    """Published models, each as models/NAME or models/NAME/STEP. With --probabilities, files of
+    --save-probabilities."""
     data: Path | None = None
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
@@ -216,12 +217,31 @@ class Evaluate(Options):
     """With --report: also judge the labels of the training images, by so many networks, each
     trained by the model's recipe without its part of them. Takes as long as so many runs; what is
     finished is kept in FOLDER/folds, so that the same command goes on."""
+    save_probabilities: Annotated[Path | None, Option(metavar="FILE")] = None
+    """A file for the probabilities of one model: an .npz of NumPy with the names of the images,
+    their labels, and the classes."""
+    probabilities: bool = False
+    """Take the answers of one or several models from files of --save-probabilities, in the place of
+    models; no image is looked at."""
     json_: Annotated[Path | None, Option(metavar="FILE")] = None
     """A file to write everything to."""
     workers: PositiveInt | None = None
     """Tasks at once. If not given: one for each GPU, or for each processor where there is none."""
     device: Device = "auto"
     """auto takes GPUs where there are any that torch can use."""
+
+    @model_validator(mode="after")
+    def _asks_or_reads(self) -> Self:
+        asking = (
+            "data", "originals", "calibrate", "target_precision", "report", "folds",
+            "save_probabilities",
+        )  # fmt: skip
+        if self.probabilities and (given := [name for name in asking if getattr(self, name)]):
+            raise ValueError(
+                f"--{given[0].replace('_', '-')} asks models, but with --probabilities files are "
+                "given; leave one of them out"
+            )
+        return self
 
 
 class Predict(Options):

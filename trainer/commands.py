@@ -196,26 +196,35 @@ def export_model(options: Export) -> int:
 
 
 def evaluate(options: Evaluate) -> int:
-    if options.json_ and not options.json_.absolute().parent.is_dir():
-        raise RunError(f"--json {options.json_}: there is no such folder; make it first")
-    from trainer.evaluation.evaluate import (
-        evaluate_models,  # DALI and FAISS, which the other commands need not load
-    )
+    for option, file in (
+        ("--json", options.json_),
+        ("--save-probabilities", options.save_probabilities),
+    ):
+        if file and not file.absolute().parent.is_dir():
+            raise RunError(f"{option} {file}: there is no such folder; make it first")
+    # DALI and FAISS, which the other commands need not load.
+    from trainer.evaluation.evaluate import evaluate_models
+    from trainer.evaluation.saved import evaluate_saved
     from trainer.evaluation.table import table
 
-    results = evaluate_models(
-        options.models,
-        options.data,
-        options.originals,
-        views=sorted(set(options.views)),
-        search=options.search_weights,
-        workers=options.workers,
-        device=options.device,
-        calibrated=options.calibrate,
-        target_precision=options.target_precision,
-        report=options.report,
-        folds=options.folds,
-    )
+    views = sorted(set(options.views))
+    if options.probabilities:
+        results = evaluate_saved(options.models, views, options.search_weights)
+    else:
+        results = evaluate_models(
+            options.models,
+            options.data,
+            options.originals,
+            views=views,
+            search=options.search_weights,
+            workers=options.workers,
+            device=options.device,
+            calibrated=options.calibrate,
+            target_precision=options.target_precision,
+            report=options.report,
+            folds=options.folds,
+            save=options.save_probabilities,
+        )
     print(table(results))
     if options.json_:
         atomic.write(options.json_, results.model_dump_json(indent=2).encode())

@@ -17,7 +17,7 @@ from trainer.loop import towers
 from trainer.on_ray.resources import Resources
 from trainer.publishing.imports import FOLDED
 from trainer.publishing.official import publish_official
-from trainer.recipe import CONVOLUTIONS, Recipe, Start
+from trainer.recipe import Recipe, Start
 from trainer.run import Run, RunError
 
 
@@ -157,7 +157,7 @@ def _check_workers(run: Run, resources: Resources) -> None:
                 "--parallelism towers keeps its number of workers; give --workers one number, "
                 "not a range"
             )
-        if {*run.recipe.frozen, "conv1"} >= {*CONVOLUTIONS[:5], "fc6", "fc7"}:
+        if {*run.recipe.frozen, "conv1"} >= {*run.recipe.network.convolutions, "fc6", "fc7"}:
             raise RunError(
                 "--parallelism towers has nothing for the second tower to learn where all layers "
                 "but fc8, or conv1 and fc8, are frozen; use --parallelism data"

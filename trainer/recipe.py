@@ -15,9 +15,10 @@ from pydantic import (
 )
 
 from alexnet.command import UserError
-from alexnet.config import MAX_SIZE, AlexNetConfig
+from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
 from pipeline.manifest import Mean
+from pipeline.order import Cropping, Ordering
 from trainer.schedule import Cosine, Fixed, Schedule
 
 VARIABLE = "ALEXNET_RECIPE_"
@@ -25,7 +26,6 @@ VARIABLE = "ALEXNET_RECIPE_"
 
 
 Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8"]
-CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6")
 
 
 class RecipeError(UserError):
@@ -78,6 +78,15 @@ class Recipe(BaseModel):
     images as ever, draws each class equally often."""
     mean: Mean = "pixel"
     """What is subtracted: the mean image, or the mean of each channel."""
+    order: Ordering = "random"
+    """random: each epoch has the training images in an order of its own. fixed: all have them in
+    the order of the first, as in 2012, when they had been shuffled once."""
+    crops: Cropping = "random"
+    """Where the crops of training images are taken: at a random place (§4.1), or all at the
+    centre."""
+    mirrors: bool = True
+    """Whether half of the training images, by chance, are mirrored (§4.1). The ten views that a
+    network is tested by are the paper's, whatever this and `crops` say."""
     colour_until: float = Field(1, ge=0, le=1)
     """Part of the run after which images keep their colour; off late in 2012."""
     conv1_until: float = Field(1, ge=0, le=1)
@@ -100,8 +109,16 @@ class Recipe(BaseModel):
                 f"network.crop ({self.network.crop}) exceeds size ({self.size}): the crop is taken "
                 "from an image of that size; make it smaller, or the images larger"
             )
-        if "conv6" in {*self.freeze, *self.layer_rates} and not self.network.sixth_conv:
-            raise ValueError("there is no layer conv6 in this network; leave it out")
+        there = {*self.network.convolutions, "conv", "fc6", "fc7", "fc8"}
+        # `finetune` has learning rates for all layers, also where a model has not all.
+        rates = self.layer_rates.keys() - {self.network.ablation.removed}
+        if missing := sorted({*self.freeze, *rates} - there):
+            raise ValueError(f"there is no layer {missing[0]} in this network; leave it out")
+        if self.order == "fixed" and self.balance == "sampling":
+            raise ValueError(
+                "order is fixed, but balance is sampling, which draws other images in each epoch; "
+                "leave one of them out"
+            )
         for layer, factors in self.folded.items():
             if len(factors) not in ((1, 3) if layer == "conv1" else (1,)):
                 raise ValueError(f"folded.{layer} has {len(factors)} factors; expected 1")
@@ -110,9 +127,9 @@ class Recipe(BaseModel):
     @property
     def frozen(self) -> tuple[str, ...]:
         """The layers of `freeze`, from the image on."""
-        asked = {*self.freeze, *(CONVOLUTIONS if "conv" in self.freeze else ())}
-        there = CONVOLUTIONS if self.network.sixth_conv else CONVOLUTIONS[:5]
-        return tuple(layer for layer in (*there, "fc6", "fc7") if layer in asked)
+        convolutions = self.network.convolutions
+        asked = {*self.freeze, *(convolutions if "conv" in self.freeze else ())}
+        return tuple(layer for layer in (*convolutions, "fc6", "fc7") if layer in asked)
 
 
 class Start(NamedTuple):
@@ -129,10 +146,18 @@ class Start(NamedTuple):
     def differences(self, asked: AlexNetConfig) -> Iterator[str]:
         """The fields of `asked` that would make another network; the number of classes may differ,
         and a sixth convolution be added."""
-        for field, own in self.network:
+        wanted = _fields(asked)
+        for field, own in _fields(self.network).items():
             added = field == "sixth_conv" and not own
-            if field != "classes" and not added and getattr(asked, field) != own:
+            if field != "classes" and not added and wanted[field] != own:
                 yield field
+
+
+def _fields(network: AlexNetConfig) -> dict[str, Any]:
+    """What each field of a network is, by its dotted name."""
+    fields = dict(network)
+    ablation: Ablation = fields.pop("ablation")
+    return fields | {f"ablation.{name}": value for name, value in ablation}
 
 
 def paper() -> Recipe:
@@ -255,7 +280,7 @@ def resolve(
     except ValidationError as error:
         raise RecipeError(_line(_reason(fault(error), sources, recipe))) from None
     if start and (fields := list(start.differences(resolved.network))):
-        asked, own = resolved.network.model_dump(), start.network.model_dump()
+        asked, own = _fields(resolved.network), _fields(start.network)
         said = [
             f"{_source(f'network.{field}', sources, recipe)} is {asked[field]}, the model's "
             f"{own[field]}"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet.dropout import Draw, Dropout2012, words
+from alexnet.dropout import Draw, Dropout2012, InvertedDropout, words
 
 CPU = torch.device("cpu")
 KEYS = [int(key) for key in np.random.SeedSequence(7).generate_state(20, np.uint64)]
@@ -101,3 +101,20 @@ def test_without_a_draw_masks_are_those_of_torchs_own_generator() -> None:
     expected = 3 * torch.empty(100, 1000).bernoulli_(0.5)
     torch.manual_seed(5)
     assert torch.equal(dropout.train()(x_NH), expected)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 0.5, 0.9])
+def test_inverted_dropout_is_torchs_of_the_same_mask(p: float) -> None:
+    """In training 1 / (1 - p) times 2012's, so that its mean is the input; at test the input."""
+    inverted, plain = InvertedDropout(p), Dropout2012(p)
+    x_NH = torch.rand(400, 500) + 1
+    assert torch.equal(inverted.eval()(x_NH), x_NH)
+    torch.manual_seed(3)
+    found = inverted.train()(x_NH)
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, torch.nn.Dropout(p)(x_NH))
+    assert found.mean().item() == pytest.approx(x_NH.mean().item(), rel=0.02)
+    for key in KEYS[:4]:
+        mask_NH, _ = plain.masks(x_NH, Draw(key, 0))
+        assert torch.equal(mask_NH, inverted.masks(x_NH, Draw(key, 0))[0])
+        torch.testing.assert_close(inverted(x_NH, mask_NH), plain(x_NH, mask_NH) / (1 - p))

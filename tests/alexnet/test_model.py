@@ -1,9 +1,13 @@
 """The network against the paper's numbers and against slow references written out."""
 
+from itertools import product
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from alexnet.checkpoint import parameters
+from alexnet.config import Ablation
 from alexnet.model import AlexNet, AlexNetConfig, Dropout2012
 from alexnet.norm import LocalResponseNorm, norm_over_positions
 
@@ -185,3 +189,176 @@ def test_dropout_acts_on_the_outputs_of_fc6_and_fc7() -> None:
     assert zeros["fc6"] < 0.9
     assert 0.4 < zeros["fc7"] < 0.6
     assert 0.4 < zeros["fc8"] < 0.6
+
+
+def test_only_an_ablation_is_written_down() -> None:
+    """A network without one is described as it always was, to the byte."""
+    ordinary = AlexNetConfig(classes=7, width=0.5)
+    assert "ablation" not in ordinary.model_dump()
+    assert "ablation" not in ordinary.model_dump_json()
+    assert AlexNetConfig(classes=7, width=0.5, ablation=Ablation()) == ordinary
+    assert AlexNetConfig.model_validate_json(ordinary.model_dump_json()) == ordinary
+    ablated = AlexNetConfig(ablation=Ablation(removed="conv4", links=False))
+    assert AlexNetConfig.model_validate_json(ablated.model_dump_json()) == ablated
+
+
+@pytest.mark.parametrize(
+    ("ablation", "difference"),
+    [
+        ({"removed": "conv3"}, -885_120 - 9 * 64 * 384),  # and conv4 sees 128 maps, not 192
+        ({"removed": "conv4"}, -663_936),
+        ({"removed": "conv5"}, -442_624 + 36 * 128 * 4096),  # and fc6 sees 384 maps, not 256
+        ({"links": False}, -9 * 128 * 384 - 36 * 128 * 4096 - 2048 * 4096),
+        ({"deviation": 0.01, "inverted_dropout": True}, 0),
+    ],
+)
+def test_parameters_of_an_ablated_network(ablation: dict, difference: int) -> None:
+    assert parameters(AlexNetConfig(ablation=Ablation(**ablation))) == 60_965_224 + difference
+
+
+class Scaled(nn.Module):
+    """2012's dropout at test."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+def by_hand(model: AlexNet, tower: int | None = None) -> nn.Sequential:
+    """Up to fc7, of torch's own layers; or `tower` of two that see nothing of each other."""
+    config, plain = model.config, model.config.pooling == "plain"
+    window, act = 2 if plain else 3, nn.ReLU if config.activation == "relu" else nn.Tanh
+
+    def mine(whole: Tensor) -> Tensor:
+        return whole if tower is None else whole.chunk(2)[tower]
+
+    def convolution(name: str, padding: int = 1, stride: int = 1) -> list[nn.Module]:
+        weight, bias = (mine(part) for part in getattr(model, name).parameters())
+        groups = config.towers if tower is None and name in ("conv2", "conv4", "conv5") else 1
+        layer = nn.Conv2d(
+            weight.shape[1] * groups, len(weight), weight.shape[-1], stride, padding, groups=groups
+        )
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return [layer, act()]
+
+    def full(name: str) -> list[nn.Module]:
+        weight, bias = (mine(part) for part in getattr(model, name).parameters())
+        layer = nn.Linear(weight.shape[1], len(weight))
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        return [layer, act(), Scaled(1 - config.dropout)]
+
+    pool = [nn.MaxPool2d(window, 2, ceil_mode=True)]
+    missing, middle = -(config.crop - 11) % 4, []
+    for name in ("conv3", "conv4", "conv5"):
+        if name != config.ablation.removed:
+            middle += convolution(name, 0 if plain and name == "conv5" else 1)
+    return nn.Sequential(
+        nn.ZeroPad2d((0, missing, 0, missing)), *convolution("conv1", 0, 4), *pool,
+        *convolution("conv2", 1 if plain else 2), *pool, *middle, *pool,
+        *(convolution("conv6") if config.sixth_conv else ()), nn.Flatten(),
+        *full("fc6"), *full("fc7"),
+    )  # fmt: skip
+
+
+ORDINARY = [
+    {"towers": towers, "pooling": pooling, "activation": activation, "sixth_conv": sixth}
+    for towers, pooling, activation, sixth in product(
+        (1, 2), ("overlapping", "plain"), ("relu", "tanh"), (False, True)
+    )
+]
+
+
+def small(options: dict, ablation: Ablation) -> tuple[AlexNet, Tensor]:
+    """A network without normalisation whose units differ from each other, and images for it."""
+    torch.manual_seed(7)
+    config = AlexNetConfig(
+        width=0.1, crop=96, classes=5, local_response_norm=False, ablation=ablation, **options
+    )
+    model = AlexNet(config).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter)
+    return model, torch.randn(2, 3, 96, 96)
+
+
+@pytest.mark.parametrize("removed", [None, "conv3", "conv4", "conv5"])
+@pytest.mark.parametrize(
+    "options", ORDINARY, ids=lambda options: "-".join(map(str, options.values()))
+)
+@torch.no_grad()
+def test_without_a_layer_it_is_what_torch_makes_of_the_others(
+    options: dict, removed: str | None
+) -> None:
+    model, image = small(options, Ablation(removed=removed))
+    torch.testing.assert_close(model.features(image), by_hand(model)(image))
+
+
+@pytest.mark.parametrize("removed", [None, "conv3", "conv4", "conv5"])
+@pytest.mark.parametrize("options", [o for o in ORDINARY if o["towers"] == 2])
+@torch.no_grad()
+def test_without_links_the_towers_are_two_networks_until_fc8(
+    options: dict, removed: str | None
+) -> None:
+    model, image = small(options, Ablation(removed=removed, links=False))
+    before = model.features(image)
+    halves = [by_hand(model, tower)(image) for tower in range(2)]
+    torch.testing.assert_close(before, torch.cat(halves, dim=1))
+    logits = model(image)
+    for parameter in model.parameters():  # of the second tower, and of fc8
+        parameter[len(parameter) // 2 :] += 0.01
+    after = model.features(image)
+    half = before.shape[1] // 2
+    assert torch.equal(before[:, :half], after[:, :half])
+    assert not torch.isclose(before[:, half:], after[:, half:]).all(dim=1).any()
+    assert not torch.equal(logits, model(image))
+
+
+def test_links_join_two_towers() -> None:
+    for options in ({"towers": 1}, {"norm_across_towers": True}):
+        with pytest.raises(ValueError, match=r"ablation.links is false, which parts the two"):
+            AlexNetConfig(ablation=Ablation(links=False), **options)
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+@pytest.mark.parametrize("deviation", [0.03, 0.01])
+def test_the_middle_layers_start_with_the_deviation_that_is_asked_for(
+    deviation: float, width: float
+) -> None:
+    """conv1, and all the rest at another width, as they do without it."""
+    models = []
+    for each in (0.03, deviation):
+        torch.manual_seed(9)
+        config = AlexNetConfig(
+            width=width, crop=64, classes=5, sixth_conv=True, ablation=Ablation(deviation=each)
+        )
+        models.append(AlexNet(config).state_dict())
+    middle = {f"conv{n}.weight" for n in (3, 4, 5, 6)}
+    for name, tensor in models[1].items():
+        factor = deviation / 0.03 if name in middle else 1
+        torch.testing.assert_close(tensor, factor * models[0][name])
+        if name in middle:
+            expected = deviation / width**0.5
+            assert tensor.std().item() == pytest.approx(expected, rel=0.02), name
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5])
+def test_inverted_dropout_is_torchs(p: float) -> None:
+    """Of the same masks; and at test it does nothing."""
+    torch.manual_seed(10)
+    config = AlexNetConfig(
+        width=0.1, crop=64, classes=5, dropout=p, ablation=Ablation(inverted_dropout=True)
+    )
+    model, image = AlexNet(config), 70 * torch.randn(8, 3, 64, 64)
+    seen: list[Tensor] = []
+    model.fc6.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for training in (True, False):
+        torch.manual_seed(11)
+        found = model.train(training)(image)
+        torch.manual_seed(11)
+        theirs = nn.Dropout(p).train(training)
+        six = theirs(torch.relu(model.fc6(seen[-1])))
+        seven = theirs(torch.relu(model.fc7(six)))
+        torch.testing.assert_close(found, model.fc8(seven))

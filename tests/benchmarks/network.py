@@ -43,13 +43,13 @@ def plain(model: AlexNet) -> nn.Sequential:
     def dropout() -> nn.Module:
         return nn.Dropout(config.dropout)
 
+    convolutions = [conv for conv in (model.conv3, model.conv4, model.conv5) if conv is not None]
+    middle = [layer for conv in convolutions for layer in (_convolution(conv), relu())]
     return nn.Sequential(
         nn.ZeroPad2d((0, missing, 0, missing)),
         _convolution(model.conv1), relu(), TowerNorm(config.towers), pool(),
         _convolution(model.conv2), relu(), TowerNorm(config.towers), pool(),
-        _convolution(model.conv3), relu(),
-        _convolution(model.conv4), relu(),
-        _convolution(model.conv5), relu(), pool(),
+        *middle, pool(),
         nn.Flatten(),
         _linear(model.fc6, 1), relu(), dropout(),
         _linear(model.fc7, kept), relu(), dropout(),

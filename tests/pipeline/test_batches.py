@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from alexnet.views import one_view
 from pipeline.batches import Batch, Decoding, train_batches, whole_batches
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
-from pipeline.order import Shard, epoch_order, variation
+from pipeline.order import Cropping, Shard, epoch_order, variation
 
 CROP, BATCH, SEED = 112, 24, 5
 DECODING = Decoding(threads=1)
@@ -61,22 +62,26 @@ def decoded(dataset: Dataset, sample: int) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(dataset.train.jpeg(sample).tobytes())))
 
 
-def test_a_batch_is_what_pillow_and_numpy_make_of_it(opened: Dataset) -> None:
+@pytest.mark.parametrize("mirrors", [True, False])
+@pytest.mark.parametrize("cropping", ["random", "centre"])
+def test_a_batch_is_what_pillow_and_numpy_make_of_it(
+    opened: Dataset, cropping: Cropping, mirrors: bool
+) -> None:
     """Crop, mirror, colour and mean, each written out; the decoded crop to the last bit."""
     order = epoch_order(len(opened.train), SEED, 3)
     colour = opened.manifest.colour
     vector, deviation = np.array(colour.eigenvectors), np.sqrt(colour.eigenvalues)
     mean = opened.mean_SS3[8:120, 8:120]
     position = 0
-    for batch in batches(opened, epoch=3):
+    for batch in batches(opened, epoch=3, cropping=cropping, mirrors=mirrors):
         for row in range(BATCH):
             if not batch.real_N[row]:
                 continue
             sample = order[position]
             vary = variation(position, position + 1, SEED, 3, margin=128 - CROP)
-            y, x = vary.crop_N2[0]
+            y, x = vary.crop_N2[0] if cropping == "random" else (8, 8)
             crop = decoded(opened, sample)[y : y + CROP, x : x + CROP]
-            if vary.mirror_N[0]:
+            if mirrors and vary.mirror_N[0]:
                 crop = crop[:, ::-1]
             offset = vector @ (vary.alpha_N3[0] * deviation)
             assert batch.sample_N[row] == sample
@@ -107,6 +112,19 @@ def test_channels_last_without_a_copy(opened: Dataset) -> None:
     assert image.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("crop", [1, 64, 97, 111, 127, 128])
+def test_the_centre_is_that_of_one_view(opened: Dataset, crop: int) -> None:
+    """For margins that are even, odd and none."""
+    size = len(opened.train)
+    (batch,) = train_batches(
+        opened, Shard(0, 1, None), DECODING, seed=SEED, epoch=0, start=0, batch=size, crop=crop,
+        cropping="centre", mirrors=False, output="uint8",
+    )  # fmt: skip
+    for row in range(0, size, 9):
+        whole = torch.tensor(decoded(opened, int(batch.sample_N[row]))).permute(2, 0, 1)[None]
+        assert torch.equal(batch.image_NCHW[row], one_view(whole, crop)[0, 0])
+
+
 @given(count=st.integers(1, 5), batch=st.integers(1, 60), start=st.integers(0, 107))
 @settings(max_examples=15)
 def test_any_number_of_workers_from_any_position_sees_the_same(
@@ -128,6 +146,36 @@ def test_any_number_of_workers_from_any_position_sees_the_same(
 def test_another_epoch_draws_other_images(opened: Dataset) -> None:
     first, second = batches(opened)[0], batches(opened, epoch=1)[0]
     assert not torch.equal(first.sample_N, second.sample_N)
+
+
+@given(
+    count=st.integers(1, 5),
+    batch=st.integers(1, 60),
+    start=st.integers(0, 107),
+    epoch=st.integers(1, 9),
+)
+@settings(max_examples=8)
+def test_a_fixed_order_has_the_same_images_in_each_epoch_with_other_draws(
+    opened: Dataset, whole_epoch: Batch, count: int, batch: int, start: int, epoch: int
+) -> None:
+    """For any number of workers, from any position."""
+    (alone,) = batches(opened, epoch=epoch, batch=len(opened.train), ordering="fixed")
+    assert torch.equal(alone.sample_N, whole_epoch.sample_N)
+    assert torch.equal(alone.label_N, whole_epoch.label_N)
+    assert not torch.equal(alone.image_NCHW, whole_epoch.image_NCHW)
+    workers = [
+        batches(opened, index, count, epoch=epoch, start=start, batch=batch, ordering="fixed")
+        for index in range(count)
+    ]
+    position = start
+    for parts in zip(*workers, strict=True):
+        for part in parts:
+            real = int(part.real_N.sum())
+            for name in Batch._fields:
+                expected = getattr(alone, name)[position : position + real]
+                assert torch.equal(getattr(part, name)[part.real_N], expected), (position, name)
+            position += real
+    assert position == len(opened.train)
 
 
 @given(index=st.integers(0, 1), batch=st.integers(1, 60), start=st.integers(0, 107))

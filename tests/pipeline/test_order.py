@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.order import Shard, balanced_order, epoch_order, share, variation
+from alexnet.views import centre
+from pipeline.order import Cropping, Shard, balanced_order, epoch_order, share, variation
 
 SEEDS = st.integers(0, 2**63 - 1)
 
@@ -35,6 +36,15 @@ def test_an_epoch_is_a_permutation_that_repeats(samples: int, seed: int, epoch: 
     order = epoch_order(samples, seed, epoch)
     assert sorted(order) == list(range(samples))
     assert np.array_equal(order, epoch_order(samples, seed, epoch))
+
+
+@given(samples=st.integers(1, 500), seed=SEEDS, epochs=st.lists(st.integers(0, 1000)))
+def test_a_fixed_order_is_that_of_the_first_epoch(
+    samples: int, seed: int, epochs: list[int]
+) -> None:
+    first = epoch_order(samples, seed, 0)
+    for epoch in epochs:
+        assert np.array_equal(epoch_order(samples, seed, epoch, "fixed"), first)
 
 
 @given(
@@ -70,6 +80,8 @@ def test_balanced_epochs_differ_in_their_images_and_in_the_classes_with_one_more
 def test_another_seed_or_epoch_is_another_order() -> None:
     orders = [tuple(epoch_order(100, *key)) for key in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len(set(orders)) == 4
+    fixed = [tuple(epoch_order(100, *key, "fixed")) for key in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert fixed == [orders[0], orders[0], orders[2], orders[2]]
 
 
 @given(
@@ -99,6 +111,27 @@ def test_crops_reach_every_offset_and_no_other() -> None:
     assert abs(draws.mirror_N.mean() - 0.5) < 0.005
     pairs = np.corrcoef(np.column_stack([draws.crop_N2, draws.mirror_N, draws.alpha_N3]).T)
     assert np.abs(pairs - np.eye(6)).max() < 0.01
+
+
+@given(
+    seed=SEEDS,
+    epoch=st.integers(0, 100),
+    start=st.integers(0, 2**40),
+    rows=st.integers(1, 50),
+    margin=st.integers(0, 800),
+    mirrors=st.booleans(),
+    cropping=st.sampled_from(["random", "centre"]),
+)
+def test_what_is_not_random_leaves_the_other_draws(
+    seed: int, epoch: int, start: int, rows: int, margin: int, mirrors: bool, cropping: Cropping
+) -> None:
+    drawn = variation(start, start + rows, seed, epoch, margin)
+    found = variation(start, start + rows, seed, epoch, margin, cropping, mirrors)
+    crop_N2 = drawn.crop_N2 if cropping == "random" else np.full((rows, 2), centre(margin, 0))
+    expected = drawn._replace(crop_N2=crop_N2, mirror_N=drawn.mirror_N * mirrors)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
 
 
 def test_colour_offsets_have_the_covariance_of_the_paper() -> None:

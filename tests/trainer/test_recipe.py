@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from math import log
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from alexnet.config import AlexNetConfig
+from alexnet.config import Ablation, AlexNetConfig
 from trainer.loop.optimizer import SGD2012
 from trainer.recipe import (
     RECIPES,
@@ -163,6 +164,45 @@ def test_layers_that_are_frozen() -> None:
         frozen("fc8")
 
 
+def test_an_ablated_network_and_its_layers(tmp_path: Path) -> None:
+    def changed(*changes: tuple[str, object], recipe: str = "small") -> Recipe:
+        return resolve(recipe, {}, [(f"network.ablation.{field}", v) for field, v in changes])
+
+    assert changed(("removed", "conv4")).network.ablation == Ablation(removed="conv4")
+    assert changed(("removed", None), ("links", True)) == small()
+    assert changed(("deviation", 0.01)).network.ablation.deviation == 0.01
+    frozen = resolve("small", {}, [("network.ablation.removed", "conv3"), ("freeze", "conv")])
+    assert frozen.frozen == ("conv1", "conv2", "conv4", "conv5")
+    without = ("network.ablation.removed", "conv5")
+    for field in ("freeze", "layer_rates.conv6"):
+        with pytest.raises(RecipeError, match=r"there is no layer conv[56] in this network"):
+            resolve("small", {}, [without, (field, "conv5" if field == "freeze" else 1)])
+    for field, value, text in (
+        ("removed", "conv2", "network.ablation.removed is conv2: expected 'conv3', 'conv4' or"),
+        ("removal", "conv3", "a recipe has no field network.ablation.removal"),
+        ("deviation", 0, "network.ablation.deviation is 0: expected more than 0"),
+    ):
+        with pytest.raises(RecipeError, match=text):
+            changed((field, value))
+
+    model = Start(
+        tmp_path, small().network.model_copy(update={"ablation": Ablation(links=False)}), 160
+    )
+    started = resolve("finetune", {}, [], model)
+    assert started.network.ablation == Ablation(links=False)
+    with pytest.raises(RecipeError) as error:
+        resolve(
+            "small",
+            {},
+            [("network.ablation.links", True), ("network.ablation.removed", "conv3")],
+            model,
+        )
+    assert "--set network.ablation.removed is conv3, the model's None; --set" in str(error.value)
+    assert "network.ablation.links is True, the model's False" in str(error.value)
+    shorter = model._replace(network=AlexNetConfig(ablation=Ablation(removed="conv4")), size=256)
+    assert resolve("finetune", {}, [], shorter).network == shorter.network
+
+
 def test_a_schedule_of_another_kind_is_taken_whole() -> None:
     recipe = resolve("paper", {}, [("schedule", {"kind": "plateau"}), ("schedule.patience", 7)])
     assert recipe.schedule.model_dump() == {
@@ -214,6 +254,17 @@ def test_the_rate_goes_with_the_batch_unless_it_is_given() -> None:
         ([("rate.weights", 3)], "--set rate.weights is {'weights': 3}: expected a number"),
         ([("rate", 3), ("rate.weights", 3)], "--set rate.weights: rate has no fields, its value"),
         ([("schedule.patience", 3)], "--set schedule.patience: a recipe has no field schedule.pa"),
+        (
+            [("network.towers", 1), ("network.ablation.links", False)],
+            "^--set network.ablation.links: ablation.links is false, which parts the two towers of",
+        ),
+        ([("crops", "center")], "--set crops is center: expected 'random' or 'centre'"),
+        ([("mirrors", "some")], "--set mirrors is some: expected true or false"),
+        ([("order", "shuffled")], "--set order is shuffled: expected 'random' or 'fixed'"),
+        (
+            [("order", "fixed"), ("balance", "sampling")],
+            "order is fixed, but balance is sampling, which draws other images in each epoch; lea",
+        ),
         ([("network.crop", 300)], r"network.crop \(300\) exceeds size \(256\)"),
     ],
 )
@@ -359,16 +410,21 @@ def test_each_field_of_another_network_is_refused(network: AlexNetConfig) -> Non
         "norm_after_pool": not network.norm_after_pool, "order": "released",
         "pooling": "plain", "activation": "tanh",
         "dropout": 0.25, "width": 0.3, "crop": 100,
+        "ablation.removed": "conv4", "ablation.deviation": 0.01, "ablation.inverted_dropout": True,
     }  # fmt: skip
-    assert AlexNetConfig.model_fields.keys() - others.keys() == {"classes", "sixth_conv"}
+    if network.towers == 2 and not network.norm_across_towers:
+        others["ablation.links"] = False
+    named = {field.split(".")[0] for field in others}
+    assert AlexNetConfig.model_fields.keys() - named == {"classes", "sixth_conv"}
     if network.norm_after_pool:
         del others["order"]  # refused before
     for field, value in others.items():
         with pytest.raises(RecipeError) as caught:
             resolve("paper", {}, [(f"network.{field}", value)], started(network))
+        own = attrgetter(field)(network)
         assert str(caught.value) == (
             "models/m/00000007: a run that starts from this model has its network, but another is "
-            f"asked for (--set network.{field} is {value}, the model's {getattr(network, field)}); "
+            f"asked for (--set network.{field} is {value}, the model's {own}); "
             "leave that out"
         )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from alexnet.command import UserError
 from trainer.evaluation.scores import ranks
 
 START = 0.5
@@ -37,6 +38,17 @@ def mixtures(
         weights = search_weights(probability_MNK, label_N)
         found.append(Mixture(f"{count} CNNs, weights searched", weights, True))
     return found
+
+
+def check_search(asked: bool, models: int, classes: int) -> None:
+    """Refuse, with UserError, a search of weights that cannot find any."""
+    if asked and models < 2:
+        raise UserError("--search-weights needs several models, but one is given; name more")
+    if asked and classes <= 5:
+        raise UserError(
+            "--search-weights lowers the top-5 error, which is always 0 with "
+            f"{classes} classes; leave it out"
+        )
 
 
 def mixed(probability_MNK: Tensor, weight_M: Sequence[float]) -> Tensor:

@@ -6,7 +6,6 @@ the same bits; other numbers of threads may move the last of them.
 """
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +19,8 @@ from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
 from trainer.arguments import Device
 from trainer.evaluation.calibration import Asked, Fit, answers, calibrate
-from trainer.evaluation.ensemble import mixtures
-from trainer.evaluation.labels import labels_of
+from trainer.evaluation.ensemble import check_search, mixtures
+from trainer.evaluation.labels import check_classes, labels_of
 from trainer.evaluation.originals import list_originals
 from trainer.evaluation.probabilities import (
     Answers,
@@ -33,6 +32,7 @@ from trainer.evaluation.probabilities import (
 from trainer.evaluation.report import page
 from trainer.evaluation.report.cross_validation import out_of_sample, recipe_of
 from trainer.evaluation.results import Kind, ModelName, Results, section
+from trainer.evaluation.saved import Origin, Saved
 from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
 
@@ -67,32 +67,28 @@ def evaluate_models(
     target_precision: float | None = None,
     report: Path | None = None,
     folds: int | None = None,
+    save: Path | None = None,
 ) -> Results:
     """Ask each model about the validation images of `data`, about `originals`, or both.
 
     Where they are to be calibrated, each is by its answers about the validation images, for each
     number of views, and keeps what is found before the rest is asked. A `report` is a folder for a
     page about one model and the validation images; with `folds` also about the training images, as
-    so many networks see them that are trained without a part of them. Raises UserError where
-    models, dataset and folder do not belong together.
+    so many networks see them that are trained without a part of them. `save` is a file for what
+    one model says of one set of images. Raises UserError where models, dataset and folder do not
+    belong together.
     """
     models = [_open(directory) for directory in directories]
     about = models[0].about
     for other in models[1:]:
-        _check_classes(models[0], other)
+        check_classes(models[0].directory, about.classes, other.directory, other.about.classes)
         _check_size(models[0], str(other.directory), other.about.size)
         if other.about.rule != about.rule:
             raise UserError(
                 f"{models[0].directory} and {other.directory} resize photographs differently "
                 f"({about.rule}; {other.about.rule}); evaluate them one at a time"
             )
-    if search and len(models) < 2:
-        raise UserError("--search-weights needs several models, but one is given; name more")
-    if search and len(about.classes) <= 5:
-        raise UserError(
-            "--search-weights lowers the top-5 error, which is always 0 with "
-            f"{len(about.classes)} classes; leave it out"
-        )
+    check_search(search, len(models), len(about.classes))
     dataset = Dataset(data) if data else None
     if target_precision and not calibrated:
         raise UserError("--target-precision is found by --calibrate; give that as well")
@@ -103,6 +99,11 @@ def evaluate_models(
         )
     _check_report(models, dataset, report, folds)
     test_sets = _test_sets(models[0], dataset, originals)
+    if save and (len(models) > 1 or len(test_sets) > 1):
+        raise UserError(
+            "--save-probabilities is about one model and one set of images; give one MODEL, and "
+            "either --data or --originals"
+        )
     fits: tuple[Fit, ...] = ()
     found: list[Answers] = []
     with cluster():
@@ -126,18 +127,11 @@ def evaluate_models(
 
     # The search of 2012 read what `--test-out` wrote: ten views, where they were asked for.
     label_N, probability_MNK = test_sets[0].label_N, found[0].probability_MVNK[:, -1]
-    rows = mixtures(list(map(_name, models)), probability_MNK, torch.from_numpy(label_N), search)
+    named = tuple(map(_named, models))
+    titles = [each.title for each in named]
+    rows = mixtures(titles, probability_MNK, torch.from_numpy(label_N), search)
     results = Results(
-        models=tuple(
-            ModelName(
-                name=model.about.name,
-                step=model.about.step,
-                sha256=model.about.weights_sha256,
-                directory=model.directory,
-                trained_on=model.about.dataset,
-            )
-            for model in models
-        ),
+        models=named,
         views=tuple(views),
         dataset=dataset.digest if dataset else None,
         duplicates=dataset.manifest.duplicates if dataset else None,
@@ -158,6 +152,8 @@ def evaluate_models(
         ),
         calibrations=fits,
     )
+    if save:
+        _saved(models[0], test_sets[0], found[0], views, dataset).write(save)
     if report and dataset:
         (model,) = models
         page.write(
@@ -200,19 +196,14 @@ def _open(directory: Path) -> Model:
     return Model(step, checkpoint.load(step).about)
 
 
-def _name(model: Model) -> str:
-    return f"{model.about.name}, step {model.about.step}"
-
-
-def _check_classes(model: Model, other: Model) -> None:
-    ours, theirs = ([label.id for label in each.about.classes] for each in (model, other))
-    for number, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue="missing")):
-        if our != their:
-            raise UserError(
-                f"{model.directory} and {other.directory} have different classes: class {number} "
-                f"is {our} in the first, {their} in the second; both must come from the same class "
-                "folders"
-            )
+def _named(model: Model) -> ModelName:
+    return ModelName(
+        name=model.about.name,
+        step=model.about.step,
+        sha256=model.about.weights_sha256,
+        directory=model.directory,
+        trained_on=model.about.dataset,
+    )
 
 
 def _check_size(model: Model, what: str, size: int) -> None:
@@ -239,6 +230,29 @@ def _test_sets(model: Model, dataset: Dataset | None, originals: Path | None) ->
             "there is nothing to evaluate on; give --data DATASET, --originals FOLDER, or both"
         )
     return test_sets
+
+
+def _saved(
+    model: Model,
+    test_set: TestSet,
+    answers: Answers,
+    views: Sequence[int],
+    dataset: Dataset | None,
+) -> Saved:
+    return Saved(
+        Origin(
+            model=_named(model),
+            kind=test_set.kind,
+            place=test_set.place,
+            dataset=dataset.digest if dataset else None,
+            duplicates=dataset.manifest.duplicates if dataset else None,
+            refused=answers.refused,
+        ),
+        model.about.classes,
+        np.array(test_set.images.names()),
+        test_set.label_N,
+        dict(zip(views, answers.probability_MVNK[0].numpy(), strict=True)),
+    )
 
 
 def _asked(
@@ -274,7 +288,7 @@ def _calibrated(
         models, _asked(models, test_set, views, team, logits=True).probability_MVNK, strict=True
     ):
         asked = [Asked(logit_VNK, label_N).by(count) for count in views]
-        found = [calibrate(_name(model), each, dataset, target) for each in asked]
+        found = [calibrate(_named(model).title, each, dataset, target) for each in asked]
         checkpoint.calibrate(model.directory, [fit.kept for fit in found])
         fits += found
         probability_MVNK.append(

@@ -1,7 +1,8 @@
-"""Which of a model's classes the classes of a folder or of a dataset are."""
+"""Which of a model's classes the classes of a folder, of a dataset or of another model are."""
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -25,3 +26,17 @@ def labels_of(ids: Sequence[str], place: Path, known: Sequence[ClassLabel]) -> n
             f"their ids or names: {known[0].id} and so on"
         )
     return np.array([label[name] for name in ids], np.int64)
+
+
+def check_classes(
+    place: Path, classes: Sequence[ClassLabel], other: Path, others: Sequence[ClassLabel]
+) -> None:
+    """Refuse, with UserError, classes of two models that are not the same in the same order."""
+    ours, theirs = ([label.id for label in each] for each in (classes, others))
+    for number, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue="missing")):
+        if our != their:
+            raise UserError(
+                f"{place} and {other} have different classes: class {number} "
+                f"is {our} in the first, {their} in the second; both must come from the same class "
+                "folders"
+            )

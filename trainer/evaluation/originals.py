@@ -37,6 +37,9 @@ class Originals:
     def __len__(self) -> int:
         return len(self.files)
 
+    def names(self) -> list[str]:
+        return [*self.files]
+
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """What cannot be read or decoded is refused, with the words that the server has for it."""
         batch = shard.count * rows

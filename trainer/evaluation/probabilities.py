@@ -71,6 +71,9 @@ class EvaluationImages(Protocol):
 
     def __len__(self) -> int: ...
 
+    def names(self) -> list[str]:
+        """What each is called."""
+
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """This shard's images, up to `rows` at once; which ones are together depends on `rows`
         alone."""
@@ -85,6 +88,10 @@ class Validation:
 
     def __len__(self) -> int:
         return len(Dataset(self.directory).val)
+
+    def names(self) -> list[str]:
+        val = Dataset(self.directory).val
+        return val.names(np.arange(len(val)))
 
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """This shard's images, decoded by DALI. Raises DatasetError where one cannot be."""

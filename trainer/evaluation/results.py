@@ -36,6 +36,10 @@ class ModelName(Frozen):
     trained_on: str | None
     """Digest of the dataset; None for an imported model."""
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}, step {self.step}"
+
 
 class Row(Frozen):
     """One model, or several as one."""

@@ -231,6 +231,9 @@ class Loop:
             batch=min(recipe.batch, len(self.dataset.train)),
             crop=recipe.network.crop,
             balanced=recipe.balance == "sampling",
+            ordering=recipe.order,
+            cropping=recipe.crops,
+            mirrors=recipe.mirrors,
             mean=recipe.mean,
             colour_until=self.run.colour_until,
             # On a CPU converting to 16 bits takes longer than it saves.

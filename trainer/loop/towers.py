@@ -20,7 +20,7 @@ from trainer.run import RunError
 PAIR = 2
 """The number of workers that hold one network."""
 BOTH = ("conv3", "conv6", "fc6", "fc7")
-"""Layers that see both towers, where the network has them; the sixth as in config 146."""
+"""Layers that see both towers, where the network has them and links; the sixth as in config 146."""
 LAST = "fc8"
 """The layer that is whole, on tower 0."""
 
@@ -217,7 +217,7 @@ class Tower(AlexNet):
         self.load_state_dict({name: t.clone() for name, t in shares.items()}, assign=True)
         self.config = whole.config.model_copy(update={"towers": 1})  # as its LRN sees it
         self.dropout.tower = (link.tower, PAIR)
-        for name in BOTH:
+        for name in BOTH if whole.config.ablation.links else ():
             if (layer := getattr(self, name)) is not None:
                 layer.register_forward_pre_hook(
                     lambda _, inputs, name=name: BothTowers.apply(inputs[0], link, name)

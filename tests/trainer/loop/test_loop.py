@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from pipeline.dataset import Dataset
-from pipeline.order import balanced_order
+from pipeline.order import balanced_order, epoch_order
 from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import VAL_FRACTION
@@ -314,6 +314,28 @@ def test_balanced_runs_resume_bit_for_bit(uneven: Path, tmp_path: Path, balance:
     train(plain, stop=1)
     train(whole_again := a_run(uneven, tmp_path, "again", ("balance", balance)), stop=1)
     assert not torch.equal(last(plain).weights["fc8.bias"], last(whole_again).weights["fc8.bias"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("order", "fixed")],
+        [("crops", "centre"), ("mirrors", False)],
+        [("network.ablation.removed", "conv4"), ("network.ablation.inverted_dropout", True)],
+        [("network.ablation.links", False), ("freeze", "conv1,conv3")],
+    ],
+)
+def test_what_an_experiment_changes_resumes_bit_for_bit(
+    data: Path, tmp_path: Path, whole: tuple[Run, Seen], changes: list
+) -> None:
+    run, parted = (a_run(data, tmp_path, name, *changes) for name in ("run", "parted"))
+    orders = [list(samples) for samples in train(run).samples.values()]
+    first, second = (epoch_order(TRAIN, 0, epoch).tolist() for epoch in range(EPOCHS))
+    assert orders == [first, first if ("order", "fixed") in changes else second]
+    assert not train(parted, stop=STEPS + 2).finished
+    assert train(parted).finished
+    assert_same_bits(parted, run)
+    assert not torch.equal(last(run).weights["fc8.bias"], last(whole[0]).weights["fc8.bias"])
 
 
 def test_class_weights_are_inverse_to_the_sizes_and_1_in_the_mean(uneven: Path) -> None:

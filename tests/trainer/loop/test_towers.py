@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
+from alexnet.config import Ablation
 from alexnet.model import AlexNet, AlexNetConfig
 from pipeline.batches import Batch
 from trainer.loop.optimizer import SGD2012
@@ -45,6 +46,17 @@ CASES = {
         network=TINY.model_copy(update={"sixth_conv": True, "activation": "tanh"}),
         memory_format=torch.contiguous_format,
     ),
+    "no links": Case(
+        network=TINY.model_copy(update={"ablation": Ablation(links=False), "sixth_conv": True})
+    ),
+    **{
+        f"without {name}": Case(network=TINY.model_copy(update={"ablation": ablation}))
+        for name, ablation in (
+            ("conv3", Ablation(removed="conv3", inverted_dropout=True)),
+            ("conv4", Ablation(removed="conv4")),
+            ("conv5 and links", Ablation(removed="conv5", links=False)),
+        )
+    },
     "bf16": Case(dtype=torch.float32, precision="bf16"),
     "two pairs": Case(pairs=2),
     "two pairs, small parts": Case(pairs=2, micro_batch=4),
@@ -199,7 +211,8 @@ def test_bytes_are_those_of_the_links(name: str, learnt: dict[str, list[Learnt]]
     case = CASES[name]
     sizes: dict[str, int] = {}
     model, image_NCHW = network(case), batch(case, 0).image_NCHW
-    for layer in ("conv3", "conv6", "fc6", "fc7", "fc8"):
+    linked = ("conv3", "conv6", "fc6", "fc7") if case.network.ablation.links else ()
+    for layer in (*linked, "fc8"):
         if (module := getattr(model, layer)) is not None:
             module.register_forward_pre_hook(
                 lambda _, inputs, layer=layer: sizes.update({layer: inputs[0].numel()})

@@ -16,6 +16,7 @@ from alexnet.calibration import Calibration, Errors
 from alexnet.checkpoint import About, Checkpoint, load, now, save
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.config import Ablation
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import ImageRule
 from alexnet.views import probabilities
@@ -23,6 +24,11 @@ from trainer.publishing.exports import export, traced
 
 BATCHES = (1, 3, 10)
 NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
+ABLATIONS = [
+    Ablation(removed="conv3"),
+    Ablation(removed="conv4", links=False),
+    Ablation(removed="conv5", inverted_dropout=True),
+]
 IMAGE_N3HW = torch.randint(
     0, 256, (10, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
 )
@@ -144,13 +150,26 @@ print([name for name in ("alexnet", "trainer") if name in sys.modules], about["a
         {"towers": 1, "conv1_padding": 2, "local_response_norm": False},
         {"order": "released"},
         {"towers": 1, "pooling": "plain", "activation": "tanh", "sixth_conv": True},
+        *({"ablation": ablation} for ablation in ABLATIONS),
     ],
-    ids=["caffe", "caffenet", "torchvision", "released", "other"],
 )
 def test_every_option_is_in_the_graph(options: dict) -> None:
     model = checkpoint(NETWORK.model_copy(update=options))
     found_NK = traced(model).module()(IMAGE_N3HW)
     torch.testing.assert_close(found_NK, expected(model), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_onnxruntime_gives_the_answers_of_an_ablated_network(
+    ablation: Ablation, tmp_path: Path
+) -> None:
+    model = checkpoint(NETWORK.model_copy(update={"ablation": ablation}))
+    save(*model[:3], tmp_path)
+    out = tmp_path / "tiny.onnx"
+    export(tmp_path / "tiny", out)
+    (found_NK,) = onnxruntime.InferenceSession(out).run(None, {"image_N3HW": IMAGE_N3HW.numpy()})
+    np.testing.assert_allclose(found_NK, expected(load(tmp_path / "tiny")), rtol=0, atol=1e-6)
 
 
 @pytest.mark.slow
