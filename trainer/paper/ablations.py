@@ -38,7 +38,20 @@ ABLATIONS = (
         "one tower of half the kernels (§3.2)", {"network.towers": 1}, {"top-1": 1.7, "top-5": 1.2}
     ),
     Ablation("no colour noise (§4.1)", {"colour_until": 0}, {"top-1": 1.0}),
+    Ablation("no mirrors (§4.1)", {"mirrors": False}, {}),
+    Ablation("crops of the centre alone (§4.1)", {"crops": "centre"}, {}),
     Ablation("no dropout (§4.2)", {"network.dropout": 0}, {}),
+    Ablation("dropout as torch has it (§4.2)", {"network.ablation.inverted_dropout": True}, {}),
+    *(
+        Ablation(f"without {layer} (§7)", {"network.ablation.removed": layer}, {"top-1": 2.0})
+        for layer in ("conv3", "conv4", "conv5")
+    ),
+    Ablation("no links between the towers (§3.2)", {"network.ablation.links": False}, {}),
+    Ablation(
+        "conv3 to conv5 start with 0.01, as in the text (§5)",
+        {"network.ablation.deviation": 0.01},
+        {},
+    ),
     Ablation("order of layers as in the released code", {"network.order": "released"}, {}),
 )
 VIEWS = Ablation("one view instead of ten (§6.1)", {}, {"top-1": 1.5, "top-5": 1.3})
