@@ -11,7 +11,7 @@ Shapes: M models, V numbers of views, N images, K classes.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -68,8 +68,12 @@ class Saved(NamedTuple):
 def read(path: Path) -> Saved:
     """The file that `Saved.write` left at `path`. Raises UserError where it is none."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            content = dict(arrays)
+        with path.open("rb") as file:
+            if not is_zipfile(file):
+                raise ValueError("it is no .npz, or cut off")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                content = dict(arrays)
         saved = Saved(
             Origin.model_validate_json(str(content["about"])),
             tuple(
