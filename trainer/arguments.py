@@ -192,7 +192,7 @@ class Evaluate(Options):
 
     models: Annotated[tuple[Path, ...], Argument(metavar="MODEL")] = Field(min_length=1)
     """Published models, each as models/NAME or models/NAME/STEP. With --probabilities, files of
-    --save-probabilities."""
+    saved probabilities."""
     data: Path | None = None
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
