@@ -23,7 +23,12 @@ MAX_SEGMENTS = 500
 """Segments of a JPEG, which Pillow reads in Python; a large colour profile takes 255."""
 MAX_JUNK = 1 << 20
 """Bytes between them, of which Pillow looks at each."""
+CHUNKS, CHUNK_BYTES = 1000, 256
+"""Chunks of a PNG of any size, and the mean size of all beyond them: Pillow takes some
+microseconds, and for a text some hundred bytes of memory, for each, however empty. Encoders write
+pieces of 8 KiB or more."""
 
+PNG = b"\x89PNG\r\n\x1a\n"
 START, END = b"\xff\xd8", 0xD9
 SCAN, SCAN_MARKER = 0xDA, b"\xff\xda"
 SEQUENTIAL = {0xC0, 0xC1, 0xC9}
@@ -64,7 +69,9 @@ def memory_bounded(more: int) -> Iterator[None]:
 def excess(data: bytes | mmap) -> str:
     """What of a photograph is more than a decoder is given, in words; empty where nothing is. Most
     files are only looked at where they begin."""
-    return too_long(len(data)) or (_jpeg_excess(data) if data[: len(START)] == START else "")
+    if data[: len(START)] == START:
+        return too_long(len(data)) or _jpeg_excess(data)
+    return too_long(len(data)) or (_png_excess(data) if data[: len(PNG)] == PNG else "")
 
 
 def too_long(size: int) -> str:
@@ -102,6 +109,18 @@ def _jpeg_excess(data: bytes | mmap) -> str:
             break  # it has all components, and no other scan is read
         if marker == SCAN and not _holds(data, at, limit + 1 - scans):
             break
+    return ""
+
+
+def _png_excess(data: bytes | mmap) -> str:
+    """Walks from chunk to chunk (PNG specification, 5.3)."""
+    at, chunks, limit = len(PNG), 0, CHUNKS + len(data) // CHUNK_BYTES
+    while at < len(data) and data[at + 4 : at + 8] != b"IEND":
+        chunks += 1
+        if chunks > limit:
+            found = f"{limit:,} chunks in {len(data):,} bytes"
+            return f"the PNG has more than {found}; that is the limit"
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
     return ""
 
 

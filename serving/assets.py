@@ -5,6 +5,7 @@ import hashlib
 import mimetypes
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -27,8 +28,8 @@ class Asset(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
-        seen = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
-        known = {tag.strip().removeprefix("W/") for tag in seen.decode("latin-1").split(",")}
+        seen = ",".join(Headers(scope=scope).getlist("if-none-match"))
+        known = {tag.strip().removeprefix("W/") for tag in seen.split(",")}
         if known & {"*", self.headers["etag"]}:
             headers = [pair for pair in self.raw_headers if pair[0] == b"etag"]
             await send({"type": "http.response.start", "status": 304, "headers": headers})

@@ -2,6 +2,8 @@
 
 import logging
 import resource
+import socket
+import struct
 import time
 from asyncio import Transport
 from collections import defaultdict
@@ -108,7 +110,14 @@ class Connections:
 
     def _end(self, member: Member) -> None:
         self.leave(member)
-        member.transport.abort()
+        cut(member.transport)
+
+
+def cut(transport: Transport) -> None:
+    """End a connection at once, and drop what the system still holds for its client."""
+    if connected := transport.get_extra_info("socket"):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def address_of(host: str) -> str:

@@ -1,6 +1,7 @@
 """One connection: its requests, answers and deadlines. All that we know of uvicorn's protocol."""
 
 import secrets
+import socket
 import sys
 from asyncio import TimerHandle
 from enum import Enum, auto
@@ -10,7 +11,7 @@ import h11
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from serving.connections import PATIENCE_S, Connections, address_of
+from serving.connections import PATIENCE_S, Connections, address_of, cut
 from serving.errors import RefusedError
 from serving.middleware import QUIET
 from serving.parser import Parser, ParserError, head_too_large
@@ -18,6 +19,9 @@ from serving.parser import Parser, ParserError, head_too_large
 LINGER_S = 2.0
 """Time for which what a refused client still sends is read and thrown away: where unread bytes are
 left at its end, TCP may drop the refusal."""
+KERNEL_BYTES = 2**17
+"""Of an answer that the system may hold until the client reads it, of which it takes twice as many;
+of itself it lets that grow to some megabytes, which no deadline sees."""
 
 
 class Phase(Enum):
@@ -64,6 +68,8 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if connected := transport.get_extra_info("socket"):
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         self.address = address_of(self.client[0] if self.client else "")
         if not self.members.admit(self):
             self.app = _Crowded(self, self.app)
@@ -161,7 +167,7 @@ class Protocol(H11Protocol):
             case Phase.NEXT if not self.transport.get_write_buffer_size():
                 self.transport.close()
             case _:
-                self.transport.abort()
+                cut(self.transport)
 
     def _refuse(self, error: RefusedError) -> None:
         """Answers, unless an answer has begun, and ends the connection."""

@@ -47,6 +47,7 @@ def serve(settings: Settings) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # by which clients would choose the address that bounds them
     )
     if settings.workers == 1:
         # After its graceful shutdown uvicorn raises the signal again: an orderly end is status 0.

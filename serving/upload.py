@@ -16,7 +16,7 @@ from multipart import (
 )
 from pydantic import ValidationError
 
-from alexnet.fault import fault
+from alexnet.fault import LONGEST, fault
 from serving.errors import RefusedError
 from serving.schemas import Base64Image
 
@@ -187,7 +187,7 @@ async def _from_json(body: bytes) -> Upload:
         image = await _from_base64(sent.inputs)
     except ValidationError as error:
         first = fault(error)
-        place = first.field or "body"
+        place = first.field[:LONGEST] or "body"  # the sender chose its name, up to all of the body
         raise RefusedError("bad-parameter", f"{place}: {first.reason}") from None
     except (binascii.Error, ValueError):
         raise RefusedError(

@@ -6,6 +6,7 @@ import struct
 import threading
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -57,6 +58,18 @@ def with_segments(segment: bytes, count: int) -> bytes:
     return data[:2] + segment * count + data[2:]
 
 
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+
+def with_chunks(piece: bytes, count: int) -> bytes:
+    """A PNG with so many more chunks before its image."""
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    data, at = file.getvalue(), 33  # behind the signature and IHDR
+    return data[:at] + piece * count + data[at:]
+
+
 LARGE = (7000, 7000)
 LARGE_SCANS = MAX_SCANNED // (LARGE[0] * LARGE[1])
 
@@ -77,6 +90,10 @@ LARGE_SCANS = MAX_SCANNED // (LARGE[0] * LARGE[1])
         b"\xff\xd8\xff",
         b"\xff\xd8\xff\xe0\0",
         b"\x89PNG" + b"\xff\xda\0\x08" * 5000,
+        with_chunks(chunk(b"tEXt", b"a\0b"), 900),
+        with_chunks(chunk(b"abCd", bytes(500)), 5000),
+        with_chunks(b"", 0) + chunk(b"abCd") * 5000,  # behind the end
+        b"\x89PNG\r\n\x1a\n" + b"\0" * 1000,
     ],
 )
 def test_what_encoders_write_is_taken(data: bytes) -> None:
@@ -98,6 +115,11 @@ def test_what_encoders_write_is_taken(data: bytes) -> None:
         (with_segments(b"\xff\xd8\0\xff", MAX_SEGMENTS + 1), "more than 500 segments"),
         (with_segments(b"\xff", MAX_JUNK + 2), "1,048,576 bytes between them"),
         (with_segments(b"\xff\0", MAX_JUNK), "1,048,576 bytes between them"),
+        *(
+            (with_chunks(chunk(kind), 20_000), "more than 1,937 chunks in 240,")
+            for kind in (b"abCd", b"tEXt", b"IDAT", b"gAMA")
+        ),
+        (with_chunks(chunk(b"tEXt", b"a\0b"), 20_000), "chunks in 300,"),
     ],
 )
 def test_what_takes_a_decoder_long_is_refused(data: bytes, text: str) -> None:

@@ -98,12 +98,13 @@ def test_an_answer_before_the_end_of_the_body_leaves_no_connection_behind(narrow
         assert whole.answer().status == 200
 
 
-def test_those_who_do_not_read_their_answers_are_closed(narrow: Server) -> None:
+@pytest.mark.parametrize("answers", [1, 20])
+def test_those_who_do_not_read_their_answers_are_closed(narrow: Server, answers: int) -> None:
     process = psutil.Process(narrow.process.pid)
     assert is_alive(narrow)
     before = process.num_fds()
     request = b"GET /swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: server\r\n\r\n"
-    with opened(narrow, 3, 20 * request):
+    with opened(narrow, 3, answers * request):
         wait_for(lambda: process.num_fds() > before)
         wait_for(lambda: process.num_fds() <= before)
 

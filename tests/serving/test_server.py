@@ -2,6 +2,7 @@
 under way stands in test_slow_clients.py, test_drain.py and test_chaos.py."""
 
 import asyncio
+import re
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from serving.settings import Settings
 from tests.conftest import ROOT
 from tests.serving.conftest import PATIENCE_S, Server, serve
 from tests.serving.connections import LIVEZ, Connection
+
+RUNNING = re.compile(r"running on (http://\S+)")
 
 
 def test_this_uvicorn_has_what_is_overridden_and_another_is_refused() -> None:
@@ -79,6 +82,23 @@ def test_a_port_that_is_taken_is_one_line(model: Path) -> None:
     assert done.returncode == 2
     assert "Address already in use" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_no_header_says_who_asks(model: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving", "--model", str(model), "--port", "0"],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        url = next(found[1] for line in process.stderr if (found := RUNNING.search(line)))
+        names = "X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Forwarded-Proto", "X-Forwarded-Host"
+        httpx.get(f"{url}/nowhere", headers=dict.fromkeys(names, "192.0.2.77"), timeout=PATIENCE_S)
+        logged = next(line for line in process.stderr if "/nowhere" in line)
+    finally:
+        process.kill()
+        process.communicate()
+    assert "127.0.0.1" in logged
+    assert "192.0.2.77" not in logged
 
 
 def test_head_leaves_the_connection_to_the_next_request(server: Server) -> None:

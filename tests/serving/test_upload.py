@@ -141,6 +141,10 @@ async def _starlette(body: bytes) -> list[bytes] | None:
         (b'{"inputs": 1}', "application/json", 422, "inputs: expected text"),
         (b'{"inputs": "", "parameters": {"top_k": 0}}', "application/json", 422, "top_k"),
         (b'{"inputs": "", "parameters": {"topk": 1}}', "application/json", 422, "topk"),
+        *(
+            (body % (b"k" * 10_000), "application/json", 422, "k" * 40)
+            for body in (b'{"inputs": "", "%s": 1}', b'{"inputs": "", "parameters": {"%s": 1}}')
+        ),
     ],
 )
 def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
@@ -148,6 +152,7 @@ def test_refusals(body: bytes, kind: str, status: int, text: str) -> None:
         upload(body, kind, max_files=3)
     assert refused.value.problem.status == status
     assert text in refused.value.problem.detail
+    assert len(refused.value.problem.detail) < 500  # whatever the body has in it
 
 
 @pytest.mark.parametrize(
