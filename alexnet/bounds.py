@@ -23,7 +23,7 @@ MAX_SEGMENTS = 500
 """Segments of a JPEG, which Pillow reads in Python; a large colour profile takes 255."""
 MAX_JUNK = 1 << 20
 """Bytes between them, of which Pillow looks at each."""
-CHUNKS, CHUNK_BYTES = 1000, 256
+CHUNKS, CHUNK_BYTES = 10_000, 256
 """Chunks of a PNG of any size, and the mean size of all beyond them: Pillow takes some
 microseconds, and for a text some hundred bytes of memory, for each, however empty. Encoders write
 pieces of 8 KiB or more."""

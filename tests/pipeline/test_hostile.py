@@ -123,7 +123,7 @@ def test_what_would_take_long_or_fill_the_memory_is_quarantined(
         "scans.jpg": "too-large", "chunks.png": "too-large", "hole.jpg": "too-large",
     }  # fmt: skip
     assert "more than 81 scans of 49,000,000 pixels" in found["scans.jpg"][1]
-    assert "more than 10 seconds of processor time" in found["chunks.png"][1]
+    assert "chunks in" in found["chunks.png"][1]
     assert "100,000,000,000 bytes; the limit is 1,073,741,824" in found["hole.jpg"][1]
     assert Dataset(packed).manifest.quarantined == 3
 
