@@ -67,7 +67,9 @@ def test_finetune_gives_all_layers_that_are_taken_over_the_same_rate() -> None:
     """0.005, and fc8 less, of which two classes bear no more."""
     recipe = finetune()
     rates = {layer: recipe.rate * factor for layer, factor in recipe.layer_rates.items()}
-    assert rates == dict.fromkeys((*AlexNetConfig().convolutions, "fc6", "fc7"), pytest.approx(0.005))
+    assert rates == dict.fromkeys(
+        (*AlexNetConfig().convolutions, "fc6", "fc7"), pytest.approx(0.005)
+    )
     assert recipe.rate < 0.004
     tenth = resolve("finetune", {}, [("layer_rates.fc6", 1), ("freeze", "conv")])
     assert tenth.layer_rates == recipe.layer_rates | {"fc6": 1}
