@@ -6,6 +6,7 @@ import math
 import os
 import resource
 import signal
+import time
 import warnings
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -26,6 +27,8 @@ from serving.formats import named
 from serving.settings import Settings
 from serving.turns import Turns, Work
 
+EFFORT_PER_S = 2**25
+"""Pixels of a PNG that a processor decodes in a second, on the safe side."""
 SMALL = 2**22
 """Effort, in pixels of a PNG, up to which an image is small: about a tenth of a second."""
 USUAL_PIXELS = 2**24
@@ -176,11 +179,13 @@ class Decoder:
         await self.turns.take(work, client)  # waiting for a process is not decoding
 
         async def decode() -> np.ndarray:
+            started_s = time.perf_counter()
             try:
                 with anyio.fail_after(self._timeout_s):
                     return await _run(_decode, *arguments)
             finally:
-                self.turns.end(work)
+                # A header says little of what makes a decoder slow.
+                self.turns.end(work, EFFORT_PER_S * (time.perf_counter() - started_s))
 
         decoding = asyncio.ensure_future(decode())
         try:

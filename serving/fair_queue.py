@@ -39,6 +39,13 @@ class FairQueue(Generic[T]):
         self._clients[item] = client
         self._ends[client] = start + cost
 
+    def charge(self, client: Hashable, cost: float) -> None:
+        """What it was given has cost so much more than was said: its turns come later by that."""
+        self._ends[client] = max(self._now, self._ends.get(client, 0.0)) + cost
+        for item, own in self._clients.items():
+            if own == client:
+                self._starts[item] += cost
+
     def take(self, item: T) -> None:
         """It waits no more: it has its turn."""
         self._now = max(self._now, self._starts[item])

@@ -7,9 +7,11 @@ from serving.fair_queue import FairQueue
 
 
 class Work:
-    """One image to be decoded: its effort, in pixels, and the memory that it takes."""
+    """One image to be decoded: its effort, in pixels, and the memory that it takes, both as its
+    header has them."""
 
     def __init__(self, effort: int, memory_bytes: int, is_large: bool) -> None:
+        self.client: Hashable = None
         self.effort, self.memory_bytes, self.is_large = effort, memory_bytes, is_large
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -30,6 +32,7 @@ class Turns:
 
     async def take(self, work: Work, client: Hashable) -> None:
         """Wait for a turn, which lasts until `end`."""
+        work.client = client
         self._waiting.put(work, client, work.effort)
         self._begin()
         try:
@@ -41,7 +44,9 @@ class Turns:
             self._begin()
             raise
 
-    def end(self, work: Work) -> None:
+    def end(self, work: Work, effort: float = 0) -> None:
+        """`effort` is what it has taken: its client is charged for what is more than was said."""
+        self._waiting.charge(work.client, max(0, effort - work.effort))
         self._free += 1
         self._free_for_large += work.is_large
         self._taken_bytes -= work.memory_bytes

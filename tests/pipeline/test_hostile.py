@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.dataset import Dataset
-from tests.alexnet.test_bounds import with_scans
-from tests.pipeline.test_decoder import slow_png
+from tests.alexnet.test_bounds import chunk, with_chunks, with_scans
+from tests.pipeline.test_decoder import slow_gif
 
 
 def test_bad_files_are_quarantined_up_to_a_share(
@@ -108,8 +108,10 @@ def test_what_would_take_long_or_fill_the_memory_is_quarantined(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     (source / "disc" / "scans.jpg").write_bytes(with_scans(3000, 7000, 7000))
-    (source / "disc" / "chunks.png").write_bytes(slow_png(4_000_000))
-    (source / "disc" / "sound.png").write_bytes(slow_png(4))
+    (source / "disc" / "chunks.png").write_bytes(with_chunks(chunk(b"abCd"), 1_000_000))
+    (source / "disc" / "sound.png").write_bytes(with_chunks(chunk(b"abCd"), 4))
+    (source / "disc" / "slow.gif").write_bytes(slow_gif(60_000_000))
+    (source / "disc" / "sound.gif").write_bytes(slow_gif(4))
     (source / "ring" / "hole.jpg").write_bytes(b"\xff\xd8\xff")
     os.truncate(source / "ring" / "hole.jpg", 10**11)
     packed = tmp_path / "packed"
@@ -120,12 +122,14 @@ def test_what_would_take_long_or_fill_the_memory_is_quarantined(
     rows = map(json.loads, (packed / "quarantine.jsonl").read_text().splitlines())
     found = {Path(row["file"]).name: (row["kind"], row["reason"]) for row in rows}
     assert {name: kind for name, (kind, _) in found.items()} == {
-        "scans.jpg": "too-large", "chunks.png": "too-large", "hole.jpg": "too-large",
+        "scans.jpg": "too-large", "chunks.png": "too-large", "slow.gif": "too-large",
+        "hole.jpg": "too-large",
     }  # fmt: skip
     assert "more than 81 scans of 49,000,000 pixels" in found["scans.jpg"][1]
-    assert "chunks in" in found["chunks.png"][1]
+    assert "more than 56,875 chunks in 12,000,069 bytes" in found["chunks.png"][1]
+    assert "more than 10 seconds of processor time" in found["slow.gif"][1]
     assert "100,000,000,000 bytes; the limit is 1,073,741,824" in found["hole.jpg"][1]
-    assert Dataset(packed).manifest.quarantined == 3
+    assert Dataset(packed).manifest.quarantined == 4
 
 
 def declared_jpeg(width: int, height: int) -> bytes:

@@ -24,6 +24,35 @@ def test_one_client_is_served_in_its_order() -> None:
     assert drained(queue) == list("abcd")
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 9), st.integers(0, 9)), max_size=30)
+)
+def test_a_cost_that_is_known_late_is_as_one_that_was_known(
+    works: list[tuple[str, int, int]],
+) -> None:
+    """Of those that wait behind it; `more` is what each first turned out to cost."""
+    late: FairQueue[int] = FairQueue()
+    known: FairQueue[int] = FairQueue()
+    for client in "ab":
+        late.charge(client, 0)
+    extra = dict.fromkeys("ab", 0)
+    for number, (client, cost, more) in enumerate(works):
+        late.put(number, client, cost)
+        first = all(other != client for other, _, _ in works[:number])
+        extra[client] += more if first else 0
+        known.put(number, client, cost + (more if first else 0))
+    firsts = {
+        client: next((n for n, w in enumerate(works) if w[0] == client), None) for client in "ab"
+    }
+    for queue in (late, known):
+        for number in firsts.values():
+            if number is not None:
+                queue.take(number)
+    for client in "ab":
+        late.charge(client, extra[client])
+    assert drained(late) == drained(known)
+
+
 def test_clients_alternate_however_many_one_of_them_sends() -> None:
     queue: FairQueue[str] = FairQueue()
     for number in range(100):

@@ -55,6 +55,24 @@ def test_large_work_leaves_a_place_to_small_work() -> None:
     run(test)
 
 
+def test_who_takes_more_than_was_said_waits_for_it() -> None:
+    async def test() -> None:
+        waiting = Waiting(Turns(1, 1000))
+        for number in range(1, 4):
+            await waiting.add(f"bad {number}", SMALL)
+        for number in range(1, 4):
+            await waiting.add(f"good {number}", SMALL)
+        waiting.turns.end(waiting.works.pop("bad 1"), 2.5 * SMALL)
+        order = []
+        for _ in range(5):
+            (name,) = await waiting.begun() - {"bad 1"}
+            order.append(name)
+            await waiting.end(name)
+        assert order == ["good 1", "good 2", "good 3", "bad 2", "bad 3"]
+
+    run(test)
+
+
 def test_one_place_takes_either() -> None:
     async def test() -> None:
         waiting = Waiting(Turns(1, 1000))
