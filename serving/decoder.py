@@ -20,7 +20,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter
 from PIL import Image
 
 from alexnet import sandbox
-from alexnet.formats import recognise
+from alexnet.formats import FORMATS, NEVER, recognise
 from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
 from serving.declared import Declared, bytes_per_pixel, declared
 from serving.formats import named
@@ -79,8 +79,8 @@ class Decoder:
         """Start all processes, so that the first images do not wait for them."""
 
         async def start_one() -> None:
-            work = Work(0, 0, is_large=False)
-            await self.turns.take(work, None)  # or else a first image would start one more
+            work = Work(None, 0, 0, is_large=False)
+            await self.turns.take(work)  # or else a first image would start one more
             try:
                 await _run(_confine, *self._bounds)
             finally:
@@ -89,9 +89,12 @@ class Decoder:
         await asyncio.gather(*(start_one() for _ in range(self._processes)), return_exceptions=True)
 
     def pixels(self, data: bytes) -> int:
-        """Of a file's image by its header. Raises ImageError where they are more than allowed."""
+        """Of a file's image by its header; none where it is refused without being decoded. Raises
+        ImageError where they are more than allowed."""
         if not (header := declared(data)):
-            return USUAL_PIXELS
+            allowed = self._settings.formats
+            told = {*allowed} <= {*FORMATS, *NEVER}
+            return 0 if told and recognise(data) not in allowed else USUAL_PIXELS
         if header.pixels > self._settings.pixels_of(header.format):
             raise self._too_large(header.format, header.pixels)
         return header.pixels
@@ -108,10 +111,10 @@ class Decoder:
         formats = self._settings.formats
         for _ in range(ATTEMPTS):
             self._check_deaths(data)
-            work = self._work(data, size, form, header)
+            work = self._work(client, data, size, form, header)
             try:
                 image_SS3 = await self._attempt(
-                    work, client, data, size, formats, rule, limits, self._bounds
+                    work, data, size, formats, rule, limits, self._bounds
                 )
             except ImageError as error:
                 if error.what == "pixels" and error.seen:
@@ -147,7 +150,9 @@ class Decoder:
         text = f"the image has {seen:,} pixels; the limit{of} is {limit:,}"
         return ImageError("too-large", text, what, limit, seen)
 
-    def _work(self, data: bytes, size: int, form: str, header: Declared | None) -> Work:
+    def _work(
+        self, client: Hashable, data: bytes, size: int, form: str, header: Declared | None
+    ) -> Work:
         """What it takes to decode an image. Raises ImageError where there is not so much."""
         if header:
             effort, need = header.effort, header.decoded_bytes(size)
@@ -161,7 +166,7 @@ class Decoder:
                 f"{limit / 1e6:,.0f} MB for it; send a smaller image"
             )
             raise ImageError("too-large", text, "memory", limit, need)
-        return Work(effort, need, is_large=effort > SMALL)
+        return Work(client, effort, need, is_large=effort > SMALL)
 
     def _check_deaths(self, data: bytes) -> None:
         if self._deaths and self._deaths.get(_digest(data), 0) >= DEATHS:
@@ -173,10 +178,10 @@ class Decoder:
         if len(self._deaths) > REMEMBERED:
             del self._deaths[next(iter(self._deaths))]
 
-    async def _attempt(self, work: Work, client: Hashable, *arguments: Any) -> np.ndarray:
+    async def _attempt(self, work: Work, *arguments: Any) -> np.ndarray:
         """Decode in a free process. Where nobody waits for it any more, what has begun goes on for
         LEFT_S, in its place among the processes."""
-        await self.turns.take(work, client)  # waiting for a process is not decoding
+        await self.turns.take(work)  # waiting for a process is not decoding
 
         async def decode() -> np.ndarray:
             started_s = time.perf_counter()

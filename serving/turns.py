@@ -7,11 +7,11 @@ from serving.fair_queue import FairQueue
 
 
 class Work:
-    """One image to be decoded: its effort, in pixels, and the memory that it takes, both as its
-    header has them."""
+    """One image to be decoded, for a client: its effort, in pixels, and the memory that it takes,
+    both as its header has them."""
 
-    def __init__(self, effort: int, memory_bytes: int, is_large: bool) -> None:
-        self.client: Hashable = None
+    def __init__(self, client: Hashable, effort: int, memory_bytes: int, is_large: bool) -> None:
+        self.client = client
         self.effort, self.memory_bytes, self.is_large = effort, memory_bytes, is_large
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -30,10 +30,9 @@ class Turns:
         self._taken_bytes = 0
         self._waiting: FairQueue[Work] = FairQueue()
 
-    async def take(self, work: Work, client: Hashable) -> None:
+    async def take(self, work: Work) -> None:
         """Wait for a turn, which lasts until `end`."""
-        work.client = client
-        self._waiting.put(work, client, work.effort)
+        self._waiting.put(work, work.client, work.effort)
         self._begin()
         try:
             await work.turn

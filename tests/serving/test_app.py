@@ -143,6 +143,14 @@ def test_the_pixels_of_a_request_are_counted_before_any_is_decoded(client: TestC
     assert {result["problem"]["code"] for result in one_by_one["results"]} == {"unsupported"}
 
 
+@pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"BM" + bytes(99)])
+def test_what_is_no_image_has_no_pixels(client: TestClient, jpeg: bytes, data: bytes) -> None:
+    files = [("file", ("photo", file)) for file in (*[data] * 31, jpeg)]
+    *refused, taken = client.post("/classify", files=files).raise_for_status().json()["results"]
+    assert {result["problem"]["status"] for result in refused} <= {400, 415}
+    assert taken["guesses"]
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

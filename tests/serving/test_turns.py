@@ -27,8 +27,10 @@ class Waiting:
         self.tasks: dict[str, asyncio.Task] = {}
 
     async def add(self, name: str, effort: int, memory_bytes: int = 10) -> None:
-        work = self.works[name] = Work(effort, memory_bytes, is_large=effort == LARGE)
-        self.tasks[name] = asyncio.create_task(self.turns.take(work, name.split()[0]))
+        work = self.works[name] = Work(
+            name.split()[0], effort, memory_bytes, is_large=effort == LARGE
+        )
+        self.tasks[name] = asyncio.create_task(self.turns.take(work))
         await asyncio.sleep(0)
 
     async def begun(self) -> set[str]:

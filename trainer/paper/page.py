@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-
 from alexnet import atomic
+from trainer import pages
 from trainer.arguments import PAPER
 from trainer.evaluation.report.album import data_uri
 from trainer.paper.evidence import Evidence, described
@@ -29,10 +28,7 @@ def write(folder: Path) -> Path:
             f"{folder}: there is no evidence of an experiment here; run `alexnet paper all` first, "
             "or name its --out"
         )
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
+    template = pages.environment(Path(__file__).parent).get_template("page.html")
     atomic.write(folder / PAGE, template.render(parts=parts).encode())
     return folder / PAGE
 

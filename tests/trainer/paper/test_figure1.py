@@ -1,6 +1,5 @@
 """The race of Figure 1: the network, a trial, when it arrives, and the ratio."""
 
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from pipeline.sources.cifar import training_images
 from trainer.loop.optimizer import SGD2012
 from trainer.paper.cifar_trial import training_errors
 from trainer.paper.experiment import Place, Result, Row
-from trainer.paper.figure1 import Figure1, Race, epochs_to, train_four_layers
+from trainer.paper.figure1 import Figure1, train_four_layers
 from trainer.paper.four_layers import FourLayers
 
 
@@ -70,19 +69,6 @@ def test_the_learning_rates_are_chosen_for_each_and_by_another_seed(figure: Figu
         ("relu", 1), ("tanh", 1), ("relu", 2), ("tanh", 2),
     ]  # fmt: skip
     assert all(row.settings["rate"] == best[row.settings["activation"]] for row in measured)
-
-
-def test_arrival_is_between_the_middles_of_epochs() -> None:
-    assert epochs_to(0.25, [0.5, 0.3, 0.2]) == pytest.approx(2.0)
-    assert epochs_to(0.25, [0.5, 0.25]) == pytest.approx(1.5)
-    assert epochs_to(0.25, [0.2]) == 0.5
-    assert epochs_to(0.25, [0.5, 0.26]) == inf
-
-
-def test_the_ratio_is_of_each_seed_and_more_where_tanh_has_not_arrived() -> None:
-    assert Race.of([2, 4], [8, 8], 10) == (3, 2, 4, False)
-    assert Race.of([2, 4], [inf, 8], 10) == (3.5, 2, 5, True)
-    assert Race.of([2, inf], [8, 8], 10) == (None, None, None, False)
 
 
 def test_the_outcome_says_what_was_found(figure: Figure1) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from torch import Tensor
 
 from alexnet import atomic
@@ -14,6 +14,7 @@ from alexnet.classes import ClassLabel
 from alexnet.command import UserError
 from pipeline.dataset import Dataset
 from pipeline.split import Split
+from trainer import pages
 from trainer.evaluation.report import drawings
 from trainer.evaluation.report.album import Thumbnail, data_uri, thumbnails
 from trainer.evaluation.report.duplicates import DISTANCE, SIDE, find_duplicates
@@ -168,10 +169,8 @@ def _labels(dataset: Dataset, split: Split, samples: list[int]) -> list[str]:
 
 
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.2%}"
-    environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["shortened"] = drawings.shortened
-    return environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
+    templates = pages.environment(Path(__file__).parent)
+    templates.filters["percent"] = lambda share: "–" if share is None else f"{share:.2%}"
+    templates.filters["count"] = lambda number: f"{number:,}"
+    templates.filters["shortened"] = drawings.shortened
+    return templates.get_template("page.html")
