@@ -25,7 +25,8 @@ from serving.room import NoRoomError, Room
 VIEWS = 10
 """Views of one image (§4.1), the unit that the queue counts in."""
 SHARE = 1 / 2
-"""Part of a batch that one client has where others wait."""
+"""Part of a batch that is run at once where several clients wait: who has the next turn waits less
+for it."""
 SWITCH_S = 0.0005
 """Time after which a thread that runs Python lets others do so. A pass waits for its turn after
 each of its operations: beside a thread that is always busy, Python's own 0.005 s made passes of
@@ -83,6 +84,12 @@ class Batcher:
         """Run `function` in every thread, each after the batch that it has under way."""
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(lane, function) for lane in self._lanes))
+
+    def charge(self, client: Hashable, seconds: float) -> None:
+        """What is answered for the client has taken so long elsewhere: its turns come later by the
+        views that could have been run meanwhile."""
+        if self._view_s:
+            self._queue.charge(client, seconds / self._view_s)
 
     def check_room(self, client: Hashable) -> None:
         """Refuse, with QueueFullError, where the client would not be given one more view."""
@@ -161,8 +168,8 @@ class Batcher:
 
     def _take(self) -> list[_Entry]:
         """The next in turn, and what can run with it, as far as it fits into a batch."""
-        most = self._batch_views
-        first, *_ = waiting = self._queue.abreast(most * SHARE, most)
+        most = self._batch_views * (SHARE if self._queue.is_shared else 1)
+        first, *_ = waiting = self._queue.abreast(most)
         views = 0
         batch: list[_Entry] = []
         for entry in waiting:

@@ -6,9 +6,11 @@ import math
 import os
 import resource
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ from alexnet.formats import FORMATS, NEVER, recognise
 from alexnet.pixels import ImageError, ImageRule, Limits, whole_image
 from serving.declared import Declared, bytes_per_pixel, declared
 from serving.formats import named
+from serving.memory import share_heap
 from serving.settings import Settings
 from serving.turns import Turns, Work
 
@@ -48,8 +51,8 @@ LEFT_S = 1
 another in its place, costs more than most images do."""
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
-NICENESS = 5
-"""So that large images take the processors from the model's passes last."""
+NICENESS, NICENESS_OF_LARGE = 5, 15
+"""So that images, and large ones more so, take the processors from the model's passes last."""
 
 T = TypeVar("T")
 
@@ -66,8 +69,11 @@ class Decoder:
     may have ended it.
     """
 
-    def __init__(self, settings: Settings, memory_bytes: int) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, memory_bytes: int, charge: Callable[[Hashable, float], None]
+    ) -> None:
+        """`charge` is told for how many seconds a client's image was decoded."""
+        self._settings, self._charge = settings, charge
         self._processes, self._timeout_s = settings.decoder_processes, settings.decode_s
         self.turns = Turns(self._processes, memory_bytes)
         self._bounds = settings.max_pixels, _most_bytes(settings)
@@ -114,7 +120,7 @@ class Decoder:
             work = self._work(client, data, size, form, header)
             try:
                 image_SS3 = await self._attempt(
-                    work, data, size, formats, rule, limits, self._bounds
+                    work, data, size, formats, rule, limits, self._bounds, work.is_large
                 )
             except ImageError as error:
                 if error.what == "pixels" and error.seen:
@@ -190,7 +196,9 @@ class Decoder:
                     return await _run(_decode, *arguments)
             finally:
                 # A header says little of what makes a decoder slow.
-                self.turns.end(work, EFFORT_PER_S * (time.perf_counter() - started_s))
+                took_s = time.perf_counter() - started_s
+                self.turns.end(work, EFFORT_PER_S * took_s)
+                self._charge(work.client, took_s)
 
         decoding = asyncio.ensure_future(decode())
         try:
@@ -227,10 +235,14 @@ def _decode(
     rule: ImageRule,
     limits: Limits,
     bounds: tuple[int, int],
+    is_large: bool,
 ) -> np.ndarray:
-    _confine(*bounds)
+    behind = _confine(*bounds)
+    arguments = data, size, formats, rule, limits
     try:
-        return whole_image(data, size, formats, rule, limits)
+        if is_large:
+            return behind.submit(whole_image, *arguments).result()
+        return whole_image(*arguments)
     except ImageError as error:
         if error.kind == "not-an-image":
             raise named(error, data, formats) from None
@@ -238,7 +250,8 @@ def _decode(
 
 
 @cache
-def _confine(max_pixels: int, memory_bytes: int) -> None:
+def _confine(max_pixels: int, memory_bytes: int) -> ThreadPoolExecutor:
+    """Give up what decoding does not need. Returns the thread for large images."""
     # Ctrl-C, systemd and a terminal that closes signal all processes; the server is the one that
     # ends its decoders.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -251,4 +264,13 @@ def _confine(max_pixels: int, memory_bytes: int) -> None:
     # Some of Pillow's decoders allocate before `Limits` sees the size.
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    share_heap()
+    behind = ThreadPoolExecutor(1, initializer=_stand_back)
+    behind.submit(int).result()  # the sandbox lets no thread change its niceness
     sandbox.enter()
+    return behind
+
+
+def _stand_back() -> None:
+    """This thread alone: to Linux, niceness is a thread's own."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS_OF_LARGE)

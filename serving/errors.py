@@ -154,7 +154,7 @@ def _refusal(request: Request, error: Exception) -> RefusedError:
             )
         case HTTPException():
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-            place = f"{request.method} {request.url.path[:128]}"
+            place = f"{request.method[:16]} {request.url.path[:128]}"
             headers = dict(error.headers or {})
             if "Allow" in headers:
                 methods = set(headers["Allow"].split(", "))

@@ -23,12 +23,16 @@ class FairQueue(Generic[T]):
         """In the order in which they are to be taken."""
         return iter(sorted(self._starts, key=self._starts.__getitem__))
 
-    def abreast(self, share: float, alone: float) -> list[T]:
-        """The first of them, in their order: what costs each client `share`, or `alone` where no
-        other waits, and no less than one for each that has its turn."""
+    def abreast(self, cost: float) -> list[T]:
+        """The first of them, in their order: what costs each client so much, and no less than one
+        for each that has its turn."""
         order = list(self)
-        wide = share if len({self._clients[item] for item in order}) > 1 else alone
-        return [item for item in order if self._starts[item] < self._starts[order[0]] + wide]
+        return [item for item in order if self._starts[item] < self._starts[order[0]] + cost]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several clients wait."""
+        return len(set(self._clients.values())) > 1
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -6,12 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-OPTIONS = {
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD
-    -3: 2**31 - 1,  # M_MMAP_THRESHOLD
-    -8: 1,  # M_ARENA_MAX
-}
-"""Options of glibc's mallopt, by its numbers for them."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Options of glibc's mallopt."""
 
 
 def keep_freed() -> None:
@@ -20,9 +16,20 @@ def keep_freed() -> None:
     glibc would hand every large array of a forward pass back to the kernel and fault it in again.
     To be called before any thread is started. Other C libraries are left as they are.
     """
+    share_heap()
+    _set(M_TRIM_THRESHOLD, 2**31 - 1)
+    _set(M_MMAP_THRESHOLD, 2**31 - 1)
+
+
+def share_heap() -> None:
+    """Have all threads take their memory from one heap, where what one has freed is there for the
+    others. To be called before any thread is started."""
+    _set(M_ARENA_MAX, 1)
+
+
+def _set(option: int, value: int) -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        for option, value in OPTIONS.items():
-            mallopt(option, value)
+        mallopt(option, value)
 
 
 class _Heap(ctypes.Structure):

@@ -19,6 +19,8 @@ from serving.parser import Parser, ParserError, head_too_large
 LINGER_S = 2.0
 """Time for which what a refused client still sends is read and thrown away: where unread bytes are
 left at its end, TCP may drop the refusal."""
+LINGER_PAUSE_S = 0.01
+"""Time between two reads of it: who sends in small pieces would keep the event loop busy."""
 KERNEL_BYTES = 2**17
 """Of an answer that the system may hold until the client reads it, of which it takes twice as many;
 of itself it lets that grow to some megabytes, which no deadline sees."""
@@ -83,6 +85,8 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self.flow.pause_reading()
+            self.loop.call_later(LINGER_PAUSE_S, self._read_on)
             return
         self._unset_keepalive_if_required()
         if self.conn.their_state is h11.IDLE:
@@ -122,6 +126,9 @@ class Protocol(H11Protocol):
                 self._refuse(head_too_large().refusal)
             case _:
                 self._refuse(RefusedError("bad-request", msg))
+
+    def _should_upgrade(self) -> bool:
+        return False  # nor would it, but it would log two lines for each proposal
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
@@ -186,6 +193,10 @@ class Protocol(H11Protocol):
             self.transport.write_eof()
         self.flow.resume_reading()
         self._watch()
+
+    def _read_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _discarding(self) -> bool:
         """A request has been answered before its body has arrived."""

@@ -86,7 +86,7 @@ class Service:
             "too many large images are waiting",
         )
         """Of images that wait or are being decoded, as their files declare them."""
-        self.decoder = Decoder(settings, self.budget.decoding(()))
+        self.decoder = Decoder(settings, self.budget.decoding(()), self.batcher.charge)
 
     def alive(self) -> bool:
         """Whether the model's queue and the watch for new models still run."""

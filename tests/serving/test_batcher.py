@@ -220,6 +220,32 @@ def test_where_several_clients_wait_each_has_its_part_of_a_batch() -> None:
         await asyncio.sleep(0.01)
         model.go.set()
         await asyncio.gather(first, *tasks)
-        assert model.batches == [[0], [1, 7, 8, 2, 3, 4], [5, 6]]
+        assert model.batches == [
+            [0],
+            [1, 7, 8, 2],
+            [3, 4, 5, 6],
+        ]  # half of one, while they share it
+
+    run(test)
+
+
+def test_what_a_client_took_elsewhere_delays_its_turns() -> None:
+    async def test(batcher: Batcher) -> None:
+        model = Model()
+        model.go.set()
+        await batcher(model, image(0), "other", 5)  # it knows then what a view takes
+        model.go.clear()
+        first = asyncio.create_task(batcher(model, image(1), "other", 5))
+        await until(lambda: len(model.batches) == 2)
+        batcher.charge("dear", 3600)
+        sent = [("dear", 5), ("cheap", 5), ("cheap", 5), ("cheap", 40)]
+        tasks = [
+            asyncio.create_task(batcher(model, image(n), client, views))
+            for n, (client, views) in enumerate(sent, 2)
+        ]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        await asyncio.gather(first, *tasks)
+        assert model.batches == [[0], [1], [3, 4], [5], [2]]
 
     run(test)

@@ -168,3 +168,16 @@ def test_more_connections_than_files_leave_health_within_reach(model: Path) -> N
 )
 def test_an_ipv6_network_is_one_address(host: str, address: str) -> None:
     assert address_of(host) == address
+
+
+def test_what_a_refused_client_goes_on_sending_is_read_at_leisure(hardy: Server) -> None:
+    """Read as fast as it comes, it would be gigabytes within the time that the client is given."""
+    piece, sent = bytes(2**16), 0
+    with Connection(hardy.url) as connection:
+        connection.send(b"no HTTP\r\n\r\n")
+        assert connection.answer().status == 400
+        with suppress(ConnectionError):
+            while sent < 2**28:
+                connection.send(piece)
+                sent += len(piece)
+    assert sent < 2**28

@@ -120,3 +120,11 @@ def test_an_empty_line_after_a_body_is_passed_over(server: Server, jpeg: bytes) 
         assert connection.answer().status == 200
         connection.send(b"\r\n" + upload(jpeg))
         assert connection.answer().status == 200
+
+
+def test_a_method_of_any_length_is_refused_in_few_words(server: Server) -> None:
+    with Connection(server.url) as connection:
+        connection.send(LIVEZ.replace(b"GET", b"GE" + 30_000 * b"T", 1))
+        answer = connection.answer()
+    assert answer.status == 405
+    assert len(answer.body) < 1000
