@@ -12,7 +12,6 @@ from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 2**16
 """Between which the server waits for a client that is slower."""
-NEVER = ("__init__.py",)
 
 
 class Asset(Response):
@@ -44,10 +43,11 @@ class Asset(Response):
 
 
 class Assets:
-    """The files of a folder by their names; 404 for all else."""
+    """The files of a folder by their names; 404 for all else, what makes it a package among it."""
 
     def __init__(self, folder: Path) -> None:
-        self.files = {file.name: Asset(file) for file in folder.iterdir() if file.name not in NEVER}
+        files = (path for path in folder.iterdir() if path.is_file() and path.suffix != ".py")
+        self.files = {file.name: Asset(file) for file in files}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path"].removeprefix(scope["root_path"]).removeprefix("/")

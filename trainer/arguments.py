@@ -376,9 +376,9 @@ class Paper(Options):
     """Change a field of the recipe that the other experiments train by, as epochs=90; can be
     repeated."""
     out: Annotated[Path, Option(metavar="FOLDER")] = Path("bench/evidence")
-    """The folder to write to."""
+    """The folder to write to, and to keep finished rows in."""
     work: Annotated[Path, Option(metavar="FOLDER")] = Path("bench/paper")
-    """The folder of what is kept meanwhile: finished rows, trained networks."""
+    """The folder of what rows leave behind: packed photographs, trained networks."""
     workers: PositiveInt | None = None
     """Rows computed at once. If not given: one for each GPU, or for each processor where there is
     none."""

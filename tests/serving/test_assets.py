@@ -21,6 +21,8 @@ def client(tmp_path: Path) -> TestClient:
     (folder / "page.html").write_text("<p>é</p>", encoding="utf-8")
     (folder / "draw.js").write_text("draw()")
     (folder / "__init__.py").touch()
+    (folder / "__pycache__").mkdir()  # as where a package was compiled
+    (folder / "__pycache__" / "__init__.cpython-311.pyc").touch()
     (tmp_path / "secret").write_text("secret")
     return TestClient(Starlette(routes=[Mount("/page", Assets(folder))]))
 
@@ -51,7 +53,17 @@ def test_what_the_client_has_is_not_sent_again(client: TestClient) -> None:
         assert client.get("/page/draw.js", headers={"if-none-match": seen}).content == b"draw()"
 
 
-ELSEWHERE = "", "/", "/no", "/__init__.py", "/../secret", "/%2e%2e/secret", "//etc/hosts", "/a%00b"
+ELSEWHERE = (
+    "",
+    "/",
+    "/no",
+    "/__init__.py",
+    "/__pycache__",
+    "/../secret",
+    "/%2e%2e/secret",
+    "//etc/hosts",
+    "/a%00b",
+)
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)

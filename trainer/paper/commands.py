@@ -27,7 +27,7 @@ def paper(options: Paper) -> int:
     names = PAPER if options.name == "all" else (options.name,)
     _check(names, options)
     home()  # Ray looks for it, and says less where there is none
-    rows = Rows(options.work / "rows")
+    rows = Rows(options.out / "rows")
     with cluster():
         workers = Workers.of(usable_resources(options.device), options.workers, options.device)
         for experiment in [_experiment(name, options) for name in names]:

@@ -35,11 +35,11 @@ def test_what_an_experiment_lacks_is_said_at_once(
 def test_killed_and_run_again_it_keeps_the_rows_that_are_finished(
     cifar: Path, tmp_path: Path, run_on_cluster: Run
 ) -> None:
-    words = ["paper", "figure1", "--seeds", "1", "--cifar", cifar, "--out", tmp_path / "out",
-             "--work", tmp_path / "work"]  # fmt: skip
+    words = ["paper", "figure1", "--seeds", "1", "--cifar", cifar, "--work", tmp_path / "work",
+             "--out", tmp_path / "out"]  # fmt: skip
     command = [sys.executable, "-m", "trainer", *map(str, words), "--workers", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    rows = tmp_path / "work" / "rows"
+    rows = tmp_path / "out" / "rows"
     while process.poll() is None and not list(rows.glob("*/*.json")):
         time.sleep(0.02)
     process.kill()
@@ -55,7 +55,7 @@ def test_killed_and_run_again_it_keeps_the_rows_that_are_finished(
     again = run_on_cluster("trainer", *words[:-1], other)
     assert again.returncode == 0, again.stderr
     for path in found:
-        assert (other / path.relative_to(tmp_path / "work")).read_bytes() == path.read_bytes()
+        assert (other / path.relative_to(tmp_path / "out")).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pipeline.dataset import Dataset
 from trainer.paper.experiment import Result, Row
 from trainer.paper.figure3 import Figure3
 from trainer.paper.network_trial import SIZES
+from trainer.run import RunError
 
 
 def coloured(row: Row, apart: float) -> Result:
@@ -37,3 +38,10 @@ def test_it_says_whether_towers_turn_to_colour(dataset: Path, indexed: Path, apa
         assert max(separations) < 0.06
         assert "not further apart" in outcome.paragraphs[1]
     assert outcome.numbers["more"]["mean"] == pytest.approx(apart, abs=0.06)
+
+
+def test_a_network_that_is_on_another_machine_is_asked_for(dataset: Path, tmp_path: Path) -> None:
+    figure = Figure3(Dataset(dataset), SIZES["full"], 1, tmp_path)
+    (row, _) = figure.rows(lambda row: None)
+    with pytest.raises(RunError, match=f"delete rows/{row.key}.json"):
+        figure.outcome(lambda row: coloured(row, 0.5))
