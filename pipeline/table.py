@@ -43,8 +43,8 @@ def uneven(dataset: Dataset) -> list[str]:
     names = [label.name for label in dataset.manifest.classes]
     return [
         f"the classes are uneven: {names[large]} has {count_K[large]:,} training images, "
-        f"{names[small]} {count_K[small]:,}; `alexnet train --balance loss` or "
-        "`--balance sampling` gives all classes the same weight"
+        f"{names[small]} {count_K[small]:,}; `alexnet train --balance sampling` gives all "
+        "classes the same weight"
     ]
 
 

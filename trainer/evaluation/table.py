@@ -10,6 +10,8 @@ from trainer.evaluation.scores import Score
 WORST = 5
 """Classes, and pairs of them, shown below the table."""
 
+ENOUGH = 100
+"""Answers: the share of them that is right has a standard error of three points at 90 %."""
 HALVES = ("even images", "odd images"), ("odd images", "even images")
 """Of a calibration: which it was fitted to, and which it is judged by."""
 
@@ -66,11 +68,21 @@ def _fit(fit: Fit) -> Iterator[str]:
             half.before, half.after
         )
     yield f"{'both, each judged by the other':<40}" + _change(kept.before, kept.after)
+    if kept.after.nll >= kept.before.nll:
+        yield (
+            f"warning: on images that it was not fitted to, the temperature does not help; "
+            f"{kept.pictures:,} are too few to fit one, or none is needed"
+        )
     if (found := kept.threshold) is not None:
         yield (
             f"answers of at least {found.min_probability:.1%}: {_answered(found, kept.pictures)}, "
             f"where {found.target:.1%} were asked for"
         )
+        if found.answered < ENOUGH:
+            yield (
+                f"warning: {found.answered:,} answered images say little about others; hold out "
+                f"more images, so that {ENOUGH} or more are answered"
+            )
         for half, (fitted, judge) in zip(fit.halves, HALVES, strict=True):
             if half.threshold:
                 at_least = f"{half.threshold.min_probability:.1%}"

@@ -63,3 +63,19 @@ def test_a_list_of_any_size_is_refused(tmp_path: Path) -> None:
         text = f"{path}: the class names cannot be read .it has {size} bytes; the limit is 16,000,0"
         with pytest.raises(UserError, match=text):
             read_class_names(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Label, Latin Name            , Common Name              , Train Images",
+        "n0   , alouatta_palliata\t, mantled_howler           , 131",
+        "n0,barn spider",
+        "n0;Common name",
+        "0 | cat | 12",
+    ],
+)
+def test_a_line_of_a_table_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / "names.txt").write_text(f"a1 ant\n{line}\n")
+    with pytest.raises(UserError, match=r"names.txt, line 2: .* is not `ID name`"):
+        read_class_names(tmp_path / "names.txt")

@@ -15,6 +15,7 @@ from trainer.evaluation.calibration import (
     fit_temperature,
 )
 from trainer.evaluation.scores import calibration_error, likelihood_loss, ranks
+from trainer.evaluation.table import _fit
 
 IMAGES = 6000
 
@@ -110,3 +111,14 @@ def test_one_view_of_ten_is_the_centre() -> None:
     alone: Tensor = asked.by(1).logit_VNK
     assert torch.equal(alone, asked.logit_VNK[2:3])
     assert asked.by(10) is asked
+
+
+def test_too_few_images_are_warned_of() -> None:
+    asked = honest(1)
+    few = Asked(asked.logit_VNK[:, 200:260], asked.label_N[200:260])
+    fit = calibrate("any", few, "d" * 64, target=0.5)
+    assert fit.kept.after.nll > fit.kept.before.nll
+    told = " ".join(_fit(fit))
+    assert "warning: on images that it was not fitted to, the temperature does not help" in told
+    assert "answered images say little about others" in told
+    assert "warning" not in " ".join(_fit(calibrate("any", honest(1, heat=3.0), "d" * 64, 0.9)))

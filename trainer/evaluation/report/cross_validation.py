@@ -40,7 +40,8 @@ def recipe_of(about: About) -> Recipe:
     if recipe is None or recipe.name == "finetune" or recipe.folded or recipe.freeze:
         how = "was imported" if recipe is None else "was trained on from another model's weights"
         raise UserError(
-            f"--folds trains networks as {about.name} was, but this {how}; leave --folds out"
+            f"--folds trains networks as {about.name} was, but this {how}; give a model "
+            "that `alexnet train --recipe small` made of the same dataset, or leave --folds out"
         )
     return recipe
 

@@ -50,9 +50,9 @@ def thresholds(probability_NK: np.ndarray, label_N: np.ndarray) -> np.ndarray:
 
 def suspects(probability_NK: np.ndarray, label_N: np.ndarray, most: int) -> Suspects:
     """The images whose label has a probability below its class's threshold while another class
-    reaches its own; of several such classes the most probable is meant. Up to `most` of them, the
-    widest margin between the two probabilities first. Only numbers of doubtful images are kept, so
-    `probability_NK` may be a memory map of any length."""
+    reaches its own and is more probable; of several such classes the most probable is meant. Up to
+    `most` of them, the widest margin between the two probabilities first. Only numbers of doubtful
+    images are kept, so `probability_NK` may be a memory map of any length."""
     threshold_K = thresholds(probability_NK, label_N)
     rows: list[np.ndarray] = [np.empty((0, 4))]
     for row_P in _rows(len(label_N)):
@@ -62,7 +62,9 @@ def suspects(probability_NK: np.ndarray, label_N: np.ndarray, most: int) -> Susp
         sure_PK = np.where(found_PK >= threshold_K, found_PK, -1)  # NaN is never reached
         other_P = sure_PK.argmax(axis=1)
         of_other_P = sure_PK[at_P, other_P]
-        doubtful_P = (own_P < threshold_K[label_P]) & (of_other_P >= 0)
+        # The paper counts those too that are called by the label all the same: nobody would look
+        # for a mistake in them, and cleanlab leaves them out.
+        doubtful_P = (own_P < threshold_K[label_P]) & (of_other_P > own_P)
         rows.append(np.stack([row_P, other_P, own_P, of_other_P], 1)[doubtful_P])
     found = np.concatenate(rows)
     order = np.argsort(found[:, 2] - found[:, 3], kind="stable")[:most]

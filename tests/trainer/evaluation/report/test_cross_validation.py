@@ -61,8 +61,8 @@ def test_models_of_another_origin_are_refused(two_models: tuple[Path, Path]) -> 
 
     small = RECIPES["small"]()
     assert recipe_of(trained_by(small.model_dump(mode="json"))) == small
-    with pytest.raises(UserError, match="wide was, but this was imported; leave --folds out"):
+    with pytest.raises(UserError, match="wide was, but this was imported; give a model"):
         recipe_of(trained_by({"imported": "torchvision"}))
     finetuned = RECIPES["finetune"]().model_dump(mode="json")
-    with pytest.raises(UserError, match="this was trained on from another model's weights; leave"):
+    with pytest.raises(UserError, match="this was trained on from another model's weights; give"):
         recipe_of(trained_by(finetuned))

@@ -20,7 +20,8 @@ def slow(probability_NK: np.ndarray, label_N: np.ndarray) -> list[Suspect]:
         sure = [other for other in classes if p[other] >= threshold[other]]
         if p[label] < threshold[label] and sure:
             other = max(sure, key=lambda each: (p[each], -each))
-            found.append(Suspect(sample, int(label), other, p[label], p[other]))
+            if p[other] > p[label]:
+                found.append(Suspect(sample, int(label), other, p[label], p[other]))
     return sorted(found, key=lambda s: s.of_label - s.probability)
 
 
