@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from alexnet import atomic, console
+from alexnet.checkpoint import read_about
 from alexnet.home import home
 from pipeline.cluster import cluster
 from pipeline.split import Damage
@@ -160,7 +161,12 @@ def publish_run(options: Publish) -> int:
 
 def _published(directory: Path, new: bool = True) -> int:
     done = "published" if new else "already published:"
-    print(f"{done} {directory}; to serve it: alexnet serve --model {directory.parent}", flush=True)
+    told = ""
+    if accuracy := read_about(directory).accuracy:
+        views = "1 view" if accuracy[-1].views == 1 else f"{accuracy[-1].views} views"
+        told = f", top-1 {accuracy[-1].top1 / accuracy[-1].pictures:.2%} by {views}"
+    serve = f"alexnet serve --model {directory.parent}"
+    print(f"{done} {directory}{told}; to serve it: {serve}", flush=True)
     return 0
 
 

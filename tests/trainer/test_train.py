@@ -1,6 +1,7 @@
 """Whole runs as a user starts them: real Ray, two worker processes."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory, run: Callab
     assert done.returncode == 0, done.stderr
     assert "validation accuracy top-1" in done.stdout
     published, index = done.stdout.splitlines()[-3::2]
-    assert published.startswith(f"published {folder}/models/whole/00000081; ")
+    assert re.match(
+        rf"published {folder}/models/whole/00000081, top-1 [\d.]+% by 10 views; to serve", published
+    )
     assert index == f"{folder}/models/whole/00000081/similar"
     return folder
 
