@@ -109,6 +109,11 @@ class About(BaseModel):
         found = self.calibration(views)
         return found.temperature if found else 1.0
 
+    def min_probability(self, views: int) -> float | None:
+        """The least probability of an answer by so many views; None where none was published."""
+        found = self.calibration(views)
+        return found.threshold.min_probability if found and found.threshold else None
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if len(self.classes) != self.network.classes:

@@ -20,6 +20,12 @@ class Guess(BaseModel):
         return f"{self.probability:7.2%}  {self.label}"
 
 
+def none_of_these(probability: float, min_probability: float | None) -> bool | None:
+    """Whether a best guess of `probability` is too improbable to be an answer; None where there is
+    no least probability. Both are Python's floats: an array would round the latter to float32."""
+    return None if min_probability is None else probability < min_probability
+
+
 def guesses(probability_K: Tensor, classes: tuple[ClassLabel, ...], top_k: int) -> list[Guess]:
     """The `top_k` most probable, or as many as there are, best first."""
     best = probability_K.topk(min(top_k, len(probability_K)))

@@ -109,8 +109,7 @@ class Predictor:
     def min_probability(self, views: int) -> float | None:
         """The least probability of an answer that was published with the model; None where none
         was for so many views, or several models answer together."""
-        found = self.about.calibration(views) if len(self.abouts) == 1 else None
-        return found.threshold.min_probability if found and found.threshold else None
+        return self.about.min_probability(views) if len(self.abouts) == 1 else None
 
     @property
     def device_name(self) -> str:

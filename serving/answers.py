@@ -9,7 +9,7 @@ from fastapi import Path as InPath
 from pydantic import BaseModel
 from torch import Tensor
 
-from alexnet.guess import guesses
+from alexnet.guess import guesses, none_of_these
 from alexnet.pixels import ImageError
 from alexnet.predictor import Predictor
 from alexnet.similar import COMMAND
@@ -230,9 +230,8 @@ def _result(
         return Result(index=index, problem=of_image(vote_VK).problem)
     size, crop, classes = predictor.about.size, predictor.crop, predictor.about.classes
     best = guesses(vote_VK.mean(0), classes, top_k)
-    result = Result(index=index, guesses=best)
-    if min_probability is not None:
-        result.none_of_these = best[0].probability < min_probability
+    none = none_of_these(best[0].probability, min_probability)
+    result = Result(index=index, guesses=best, none_of_these=none)
     if votes:
         places = (one_place if len(vote_VK) == Views.ONE else five_places)(size, crop)
         twins = [(mirrored, y, x) for mirrored in (False, True) for y, x in places]

@@ -261,6 +261,10 @@ class Predict(Options):
     """10 for the ten views of the paper, 1 for the centre alone."""
     top: PositiveInt = 5
     """Labels for each photograph."""
+    min_probability: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    """The least probability of an answer: a photograph whose best guess has less is marked as none
+    of the classes. If not given, what was published with the model for so many views, if anything
+    was; 0 marks nothing."""
     workers: PositiveInt | None = None
     """Processes at once. If not given: one for each GPU, or for each processor where there is
     none."""

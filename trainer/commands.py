@@ -248,6 +248,7 @@ def predict(options: Predict) -> int:
         options.out,
         views=options.views,
         top=options.top,
+        min_probability=options.min_probability,
         workers=options.workers,
         device=options.device,
     )

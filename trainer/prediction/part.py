@@ -24,6 +24,7 @@ from pyarrow import parquet
 
 from alexnet import atomic, checkpoint
 from alexnet.checkpoint import About
+from alexnet.guess import none_of_these
 from alexnet.pixels import MAX_PIXELS, ImageError, Limits, pillow_takes
 from alexnet.predictor import BATCH_VIEWS, Predictor
 from pipeline.decoder import Decoder
@@ -31,8 +32,8 @@ from pipeline.sources.unlabelled import Photograph
 from trainer.prediction.table import table
 
 PART_PHOTOGRAPHS = 256
-RULES = 1
-"""Part of every fingerprint. Raise it when the same photograph gives other answers."""
+RULES = 2
+"""Part of every fingerprint. Raise it when the same photograph gives other rows."""
 FINGERPRINT = b"fingerprint"
 
 
@@ -82,12 +83,21 @@ class Question:
     top: int
     """Labels of an answer; no more than there are classes."""
     gpu: bool
+    asked: float | None = None
+    """The least probability of an answer, in the place of the published one."""
+
+    @property
+    def min_probability(self) -> float | None:
+        """The least probability of an answer: as asked, or else as published, as in the server."""
+        return self.about.min_probability(self.views) if self.asked is None else self.asked
 
     @property
     def identity(self) -> str:
-        """All that decides an answer, besides the photograph. GPUs round as CPUs do not."""
+        """All that decides an answer, besides the photograph. GPUs round as CPUs do not. Of what
+        the model was calibrated by, only what is used: other views may be calibrated meanwhile."""
         about = self.about.model_dump_json(include={"weights_sha256", "classes", "size", "rule"})
-        return f"{RULES} {self.views} {self.top} {'gpu' if self.gpu else 'cpu'} {about}"
+        used = f"{self.about.temperature(self.views)} {self.min_probability}"
+        return f"{RULES} {self.views} {self.top} {'gpu' if self.gpu else 'cpu'} {used} {about}"
 
 
 class Done(NamedTuple):
@@ -145,7 +155,8 @@ class Answerer:
         torch.set_num_threads(1)
         torch.backends.cudnn.allow_tf32 = False  # as in the server
         loaded = checkpoint.load(self._question.model)
-        return Predictor([loaded], "cuda" if self._question.gpu else "cpu")
+        asked = loaded._replace(about=self._question.about)  # it may be calibrated meanwhile
+        return Predictor([asked], "cuda" if self._question.gpu else "cpu")
 
     def _answered(self, photographs: list[Photograph]) -> pa.Table:
         predictor, views, top = self._predictor, self._question.views, self._question.top
@@ -172,7 +183,9 @@ class Answerer:
                     answer()
             if waiting:
                 answer()
-        return table(photographs, errors, self._question.about.classes, label_NT, probability_NT)
+        least, classes = self._question.min_probability, self._question.about.classes
+        none_N = [none_of_these(best, least) for best in probability_NT[:, 0].tolist()]
+        return table(photographs, errors, classes, label_NT, probability_NT, none_N)
 
     def _image(self, photograph: Photograph) -> np.ndarray | str:
         """(S, S, 3) uint8, or why there is none."""

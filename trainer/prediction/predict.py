@@ -41,6 +41,7 @@ def predict(
     *,
     views: int,
     top: int,
+    min_probability: float | None,
     workers: int | None,
     device: str,
 ) -> Prediction:
@@ -67,7 +68,8 @@ def predict(
             print(f"{parts}: an earlier run was interrupted; what still holds of it is kept")
         with cluster():
             team = Workers.of(usable_resources(device), workers, device)
-            question = Question(step, about, views, min(top, len(about.classes)), team.gpu)
+            top = min(top, len(about.classes))
+            question = Question(step, about, views, top, team.gpu, min_probability)
             done = list(_answered(question, plans, parts, team))
         for partial in out.absolute().parent.glob(f".{out.name}.*{atomic.PARTIAL}"):
             partial.unlink(missing_ok=True)  # of a run that was killed

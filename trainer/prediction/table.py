@@ -19,6 +19,7 @@ from pipeline.sources.unlabelled import Photograph
 
 ROW_GROUP = 2**16
 """Rows of a Parquet file that are written, and read, at once."""
+NONE = "none_of_these"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How a cell begins that a spreadsheet would compute: https://owasp.org/www-community/attacks/CSV_Injection"""
 
@@ -29,8 +30,15 @@ def schema(top: int) -> pa.Schema:
         ((f"id{n}", pa.string()), (f"label{n}", pa.string()), (f"probability{n}", pa.float32()))
         for n in range(1, top + 1)
     )
-    ends = ("path", pa.string()), ("member", pa.string()), ("error", pa.string())
-    return pa.schema([*ends[:2], *chain(*guesses), ends[2]])
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("member", pa.string()),
+            *chain(*guesses),
+            (NONE, pa.bool_()),
+            ("error", pa.string()),
+        ]
+    )
 
 
 def table(
@@ -39,8 +47,10 @@ def table(
     classes: Sequence[ClassLabel],
     label_NT: np.ndarray,
     probability_NT: np.ndarray,
+    none_N: Sequence[bool | None],
 ) -> pa.Table:
-    """N photographs, each with T labels and their probabilities, best first, or with an error."""
+    """N photographs, each with T labels and their probabilities, best first, and whether it shows
+    none of the classes where that is known; or with an error."""
     wrong_N = np.array([error is not None for error in errors], bool)
 
     def guess(column_N: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -57,6 +67,7 @@ def table(
             guess([label.name for label in chosen], pa.string()),
             guess(probability_N, pa.float32()),
         )
+    columns.append(guess(none_N, pa.bool_()))
     columns.append(pa.array([_text(error) for error in errors], pa.string()))
     return pa.table(columns, schema(label_NT.shape[1]))
 
@@ -109,11 +120,13 @@ def _taken(lines: io.StringIO) -> bytes:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as the page's table has it
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def write_jsonl(file: BinaryIO, of: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """An object a line; `guesses` as in an answer of the server."""
+    """An object a line; `guesses` and `none_of_these` as in an answer of the server."""
     top = sum(name.startswith("probability") for name in of.names)
     for rows in tables:
         lines = []
@@ -124,7 +137,8 @@ def write_jsonl(file: BinaryIO, of: pa.Schema, tables: Iterable[pa.Table]) -> No
                 if row["error"] is None
             ]
             line = {"path": row["path"], "member": row["member"], "guesses": guesses}
-            lines.append(json.dumps(line | {"error": row["error"]}, ensure_ascii=False) + "\n")
+            line |= {NONE: row[NONE], "error": row["error"]}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         file.write("".join(lines).encode())
 
 

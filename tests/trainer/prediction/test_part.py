@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from alexnet.guess import guesses
 from alexnet.pixels import whole_image
 from alexnet.predictor import Predictor
 from pipeline.sources.unlabelled import FILES, Photograph, photographs
+from tests.alexnet.test_predictor import calibrated
 from trainer.prediction.part import (
     PART_PHOTOGRAPHS,
     Answerer,
@@ -65,6 +67,7 @@ def test_answers_are_those_of_the_predictor(tmp_path: Path, plan: Plan, question
     assert errors["./empty.jpg"] == "the file is empty (0 bytes)"
     assert errors["./gone.jpg"] == "No such file or directory"
     assert rows[4]["id1"] is rows[4]["probability2"] is None
+    assert {row["none_of_these"] for row in rows} == {None}
 
 
 def test_the_bytes_depend_on_neither_threads_nor_company(
@@ -97,6 +100,8 @@ def test_a_part_is_kept_until_something_changes(
     for changed in (
         replace(question, views=1),
         replace(question, top=1),
+        replace(question, asked=0.5),
+        replace(question, asked=0.0),
         replace(question, model=other, about=checkpoint.read_about(other)),
     ):
         assert not kept(question=changed)
@@ -108,6 +113,51 @@ def test_a_part_is_kept_until_something_changes(
         (tmp_path / plan.file).write_bytes(content)
         assert not kept()
         assert (tmp_path / plan.file).read_bytes() == before
+
+
+def test_another_least_probability_makes_the_part_again(
+    tmp_path: Path, plan: Plan, question: Question
+) -> None:
+    def rows(**asked: object) -> list[dict]:
+        assert not answered(replace(question, **asked), tmp_path, plan).kept
+        assert answered(replace(question, **asked), tmp_path, plan).kept
+        return read_part(tmp_path / plan.file).to_pylist()
+
+    def none(least: float) -> list[bool | None]:
+        return [None if best is None else best < least for best in best_N]
+
+    best_N = [row["probability1"] for row in rows()]
+    exact = sorted(filter(None, best_N))[5]
+    for least in (0.0, exact, np.nextafter(exact, 1).item(), 1.0):
+        found = rows(asked=least)
+        assert [row["none_of_these"] for row in found] == none(least)
+        assert [row["probability1"] for row in found] == best_N
+
+
+def test_a_calibration_makes_the_parts_again_that_it_is_for(
+    tmp_path: Path, plan: Plan, question: Question
+) -> None:
+    """Its temperature changes probabilities, and its threshold is the default."""
+    loaded = checkpoint.load(question.model)
+
+    def asked(*calibration: float, views: int = 10, asked: float | None = None) -> Question:
+        about = calibrated(loaded, *calibration, views=views).about
+        return replace(question, about=about, asked=asked)
+
+    def kept(question: Question) -> bool:
+        return answered(question, tmp_path, plan).kept
+
+    assert not kept(question)
+    before = read_part(tmp_path / plan.file)
+    assert kept(asked(3.0, 0.9, views=1))
+    assert not kept(asked(3.0))
+    hot = read_part(tmp_path / plan.file)
+    assert not hot.column("probability1").equals(before.column("probability1"))
+    assert hot.column("none_of_these").null_count == 14
+    assert not kept(asked(3.0, 0.9))
+    assert read_part(tmp_path / plan.file).column("none_of_these").null_count == 3
+    assert kept(asked(3.0, 0.9, asked=0.9))
+    assert not kept(asked(3.0, 0.9, asked=0.8))
 
 
 def test_plans_are_compact_and_lose_nothing(tmp_path: Path) -> None:

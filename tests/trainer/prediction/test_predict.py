@@ -1,5 +1,6 @@
 """The command: the same file by any number of processes, and after it was killed."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from alexnet import console
+from alexnet import checkpoint, console
+from pipeline.sources.unlabelled import photographs as found_in
 from tests.conftest import ROOT
 from trainer.arguments import COMMANDS
+from trainer.prediction.part import Answerer, Question, plan_parts
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,41 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(
 
     assert command(*words("killed.parquet", 2)[2:]) == 2
     assert "the file is there already; remove it, or name another" in capsys.readouterr().err
+
+
+def test_parts_of_another_least_probability_are_made_again(
+    photographs: Path, small_models: tuple[Path, Path], tmp_path: Path, run_on_cluster: Callable
+) -> None:
+    step = checkpoint.current(small_models[0])
+    about, folder = checkpoint.read_about(step), photographs / "disc"
+    for ending, earlier, said in (("jsonl", 0.0, "answer\n"), ("csv", 1.0, "interruption\n")):
+        out = tmp_path / f"answers.{ending}"
+        parts = tmp_path / f"answers.{ending}.parts"
+        parts.mkdir()
+        question = Question(step, about, views=1, top=3, gpu=False, asked=earlier)
+        with Answerer(question, parts, 1) as answerer:
+            for plan in plan_parts(found_in([str(folder)])):
+                answerer.answer(plan)
+        done = run_on_cluster(
+            "alexnet", "predict", small_models[0], folder, "--out", out, "--views", 1,
+            "--min-probability", 1, "--workers", 1, "--device", "cpu",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(said)
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["none_of_these"] for line in lines] == [True] * 40
+    head, *cells = (tmp_path / "answers.csv").read_text().splitlines()
+    assert head.endswith(",probability3,none_of_these,error")
+    assert [cell.endswith(",true,") for cell in cells] == [True] * 40
+
+
+@pytest.mark.parametrize("least", ["-0.1", "1.1", "nan", "x"])
+def test_a_least_probability_is_0_to_1(
+    least: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--out", tmp_path / "a.csv", f"--min-probability={least}")
+    assert command(tmp_path, photographs, *words) == 2
+    assert "--min-probability" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def rows() -> pa.Table:
         Photograph("Ä.tar", "@b/1.jpg", MEMBERS, ""),
     ]
     label_NT = np.array([[1, 0], [0, 0], [0, 1]])
-    return table(photographs, [None, ERROR, None], CLASSES, label_NT, PROBABILITY_NT)
+    errors, none_N = [None, ERROR, None], [False, True, True]
+    return table(photographs, errors, CLASSES, label_NT, PROBABILITY_NT, none_N)
 
 
 def test_parquet_has_them_in_types_and_few_groups(rows: pa.Table) -> None:
@@ -58,6 +59,7 @@ def test_parquet_has_them_in_types_and_few_groups(rows: pa.Table) -> None:
         None,
         PROBABILITY_NT[2, 0],
     ]
+    assert rows.column("none_of_these").to_pylist() == [False, None, True]
     assert rows.column("error").to_pylist() == [None, ERROR, None]
 
 
@@ -66,7 +68,8 @@ def test_csv_holds_nothing_that_a_spreadsheet_would_compute(rows: pa.Table) -> N
     write_csv(file, schema(2), [rows, rows])
     lines = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
     assert lines[0] == [
-        "path", "member", "id1", "label1", "probability1", "id2", "label2", "probability2", "error",
+        "path", "member", "id1", "label1", "probability1", "id2", "label2", "probability2",
+        "none_of_these", "error",
     ]  # fmt: skip
     assert lines[1:4] == lines[4:]
     assert lines[1] == [
@@ -78,9 +81,11 @@ def test_csv_holds_nothing_that_a_spreadsheet_would_compute(rows: pa.Table) -> N
         "n0",
         "'=tench, Tinca",
         "0.1",
+        "false",
         "",
     ]
-    assert lines[2] == ["'=cmd().tar", "'-1.jpg", *[""] * 6, ERROR]
+    assert lines[2] == ["'=cmd().tar", "'-1.jpg", *[""] * 7, ERROR]
+    assert lines[3][8:] == ["true", ""]
     assert lines[3][:2] == ["Ä.tar", "'@b/1.jpg"]
     assert [np.float32(lines[3][n]) for n in (4, 7)] == PROBABILITY_NT[2].tolist()
 
@@ -96,10 +101,31 @@ def test_json_lines_answer_as_the_server_does(rows: pa.Table) -> None:
             {"id": "n1", "label": 'a "quoted" ä', "probability": 0.9},
             {"id": "n0", "label": "=tench, Tinca", "probability": 0.1},
         ],
+        "none_of_these": False,
         "error": None,
     }
-    assert second == {"path": "=cmd().tar", "member": "-1.jpg", "guesses": [], "error": ERROR}
+    assert second == {
+        "path": "=cmd().tar",
+        "member": "-1.jpg",
+        "guesses": [],
+        "none_of_these": None,
+        "error": ERROR,
+    }
+    assert third["none_of_these"] is True
     assert np.float32(third["guesses"][1]["probability"]) == PROBABILITY_NT[2, 1]
+
+
+def test_without_a_least_probability_nothing_is_said_of_it(rows: pa.Table) -> None:
+    photograph = Photograph("1.jpg", None, FILES, "")
+    label_NT = np.array([[1, 0]])
+    plain = table([photograph], [None], CLASSES, label_NT, PROBABILITY_NT[:1], [None])
+    assert plain.schema.equals(rows.schema)
+    files = [io.BytesIO() for _ in range(3)]
+    for write, file in zip((write_parquet, write_csv, write_jsonl), files, strict=True):
+        write(file, schema(2), [plain])
+    assert parquet.read_table(files[0]).column("none_of_these").to_pylist() == [None]
+    assert files[1].getvalue().endswith(b",0.1,,\r\n")
+    assert json.loads(files[2].getvalue())["none_of_these"] is None
 
 
 def test_nothing_is_a_table_too() -> None:
@@ -121,7 +147,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, ending: str)
         files = [Photograph(f"{n * 7919 ** 9:x}.jpg", None, FILES, "") for n in range(20_000)]
         errors = [photograph.path for photograph in files]
         zero_NT = np.zeros((len(files), 1), int)
-        rows = table(files, errors, (), zero_NT[:, :0], zero_NT[:, :0])
+        rows = table(files, errors, (), zero_NT[:, :0], zero_NT[:, :0], [None] * len(files))
         try:
             with atomic.writing(out) as file:
                 writer(out)(file, schema(0), [rows] * 4)
