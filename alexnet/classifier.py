@@ -19,7 +19,7 @@ from alexnet.bounds import MAX_BYTES, read_at_most
 from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
-from alexnet.guess import Guess, guesses
+from alexnet.guess import Guess, guesses, none_of_these
 from alexnet.model import AlexNet
 from alexnet.pixels import ImageError, whole_image
 from alexnet.predictor import BATCH_VIEWS, Predictor
@@ -134,9 +134,9 @@ class Classifier:
         if not 0 <= min_probability <= 1:
             raise UserError(f"min_probability is {min_probability}; expected 0 to 1")
         answers = [
-            guesses(probability_K, self.classes, top_k)
-            if probability_K.max() >= min_probability
-            else []
+            []
+            if none_of_these(float(probability_K.max()), min_probability)
+            else guesses(probability_K, self.classes, top_k)
             for probability_NK in self._probabilities(photographs, views)
             for probability_K in probability_NK
         ]

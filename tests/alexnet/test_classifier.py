@@ -145,7 +145,7 @@ def test_no_guess_is_given_where_the_best_is_too_improbable(
     plain = classifier(photographs[0])
     best = plain[0].probability
     assert classifier(photographs[0], min_probability=best) == plain
-    assert classifier(photographs[:1], min_probability=min(1, best + 1e-3)) == [[]]
+    assert classifier(photographs[:1], min_probability=min(1, best + 1e-12)) == [[]]
     assert (classifier.calibrated, classifier.min_probability()) == ((), None)
 
 
