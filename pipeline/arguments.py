@@ -14,6 +14,23 @@ from pipeline.sources.ilsvrc import TRAIN, VAL
 from pipeline.sources.label_table import FILE_COLUMNS, LABEL_COLUMNS
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 
+FileColumn = Annotated[
+    str | None,
+    Option(metavar="NAME"),
+    Field(
+        description="The column with the names of the photographs. If not given: the one called "
+        f"{', '.join(FILE_COLUMNS)}."
+    ),
+]
+LabelColumn = Annotated[
+    str | None,
+    Option(metavar="NAME"),
+    Field(
+        description="The column with the labels. If not given: the one called "
+        f"{', '.join(LABEL_COLUMNS)}."
+    ),
+]
+
 
 class Pack(Options):
     """Pack photographs into a dataset that training can read fast."""
@@ -37,16 +54,8 @@ class Pack(Options):
     labels: Path | None = None
     """A table with the names of photographs in SOURCE and their labels, as CSV or JSON Lines, or a
     folder of such tables. Without it a metadata.csv or metadata.jsonl in SOURCE is taken."""
-    file_column: Annotated[str | None, Option(metavar="NAME")] = Field(
-        None,
-        description="The column with the names of the photographs. If not given: the one called "
-        f"{', '.join(FILE_COLUMNS)}.",
-    )
-    label_column: Annotated[str | None, Option(metavar="NAME")] = Field(
-        None,
-        description="The column with the labels. If not given: the one called "
-        f"{', '.join(LABEL_COLUMNS)}.",
-    )
+    file_column: FileColumn = None
+    label_column: LabelColumn = None
     max_quarantined: float = Field(MAX_QUARANTINED, ge=0, le=1)
     """Fail if more than this share of all files cannot be used."""
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MOST_PIXELS)

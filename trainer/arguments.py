@@ -15,6 +15,7 @@ from pydantic import (
 from typer import Argument, Option
 
 from alexnet.console import Command, Commands, Options
+from pipeline.arguments import FileColumn, LabelColumn
 from pipeline.manifest import Mean
 from pipeline.sources import WORDS
 from pipeline.split import Damage
@@ -196,8 +197,15 @@ class Evaluate(Options):
     data: Path | None = None
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
-    """A folder of class folders, or with val/ of them: photographs that are decoded as the server
-    does. With --data, only those that the validation images were packed from."""
+    """A folder of class folders, or with val/ of them, or with --labels of any photographs, which
+    are decoded as the server does. With --data, only those that the validation images were packed
+    from."""
+    labels: Path | None = None
+    """A table with the names of photographs in --originals and their labels, as CSV or JSON Lines,
+    or a folder of such tables, in the place of class folders. Labels are ids or names of the
+    model's classes. If it tells splits, those of val count, else those of test."""
+    file_column: FileColumn = None
+    label_column: LabelColumn = None
     views: tuple[Annotated[int, AfterValidator(_views)], ...] = (1, 10)
     """1 for the centre alone, 10 for the ten views of the paper; can be repeated."""
     search_weights: bool = False
@@ -233,14 +241,24 @@ class Evaluate(Options):
     @model_validator(mode="after")
     def _asks_or_reads(self) -> Self:
         asking = (
-            "data", "originals", "calibrate", "target_precision", "report", "folds",
-            "save_probabilities",
+            "data", "originals", "labels", "file_column", "label_column", "calibrate",
+            "target_precision", "report", "folds", "save_probabilities",
         )  # fmt: skip
         if self.probabilities and (given := [name for name in asking if getattr(self, name)]):
             raise ValueError(
                 f"--{given[0].replace('_', '-')} asks models, but with --probabilities files are "
                 "given; leave one of them out"
             )
+        if self.labels and not self.originals:
+            raise ValueError(
+                "--labels says what photographs are of; give their folder with --originals FOLDER"
+            )
+        for option, column in (
+            ("--file-column", self.file_column),
+            ("--label-column", self.label_column),
+        ):
+            if column and not self.labels:
+                raise ValueError(f"{option} names a column of a table; give it with --labels TABLE")
         return self
 
 

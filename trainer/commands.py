@@ -11,6 +11,7 @@ import yaml
 from alexnet import atomic, console
 from alexnet.home import home
 from pipeline.cluster import cluster
+from pipeline.sources import Columns
 from pipeline.split import Damage
 from trainer.arguments import (
     COMMANDS,
@@ -204,10 +205,12 @@ def evaluate(options: Evaluate) -> int:
             raise RunError(f"{option} {file}: there is no such folder; make it first")
     # DALI and FAISS, which the other commands need not load.
     from trainer.evaluation.evaluate import evaluate_models
+    from trainer.evaluation.originals import Labels
     from trainer.evaluation.saved import evaluate_saved
     from trainer.evaluation.table import table
 
     views = sorted(set(options.views))
+    columns = Columns(options.file_column, options.label_column)
     if options.probabilities:
         results = evaluate_saved(options.models, views, options.search_weights)
     else:
@@ -224,6 +227,7 @@ def evaluate(options: Evaluate) -> int:
             report=options.report,
             folds=options.folds,
             save=options.save_probabilities,
+            labels=Labels(options.labels, columns) if options.labels else None,
         )
     print(table(results))
     if options.json_:

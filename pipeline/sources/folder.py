@@ -44,7 +44,8 @@ def class_images(folder: Path) -> tuple[tuple[str, ...], list[Sample]]:
     if not list_entries(folder).folders:
         raise DatasetError(
             f"{folder}: there is no class folder in it; put the photographs into one named as "
-            "their class, and give the folder that holds it"
+            "their class, and give the folder that holds it, or give the table that says their "
+            "labels with --labels TABLE"
         )
     (files,) = _class_folders(folder, fewest=1)
     return tuple(files), sorted(_samples(folder, files))
@@ -96,7 +97,9 @@ def _two_readings(folder: Path, named: Sequence[Path], others: Sequence[Path]) -
     return (
         f"{folder}: {names}{beside} may mean splits or classes. If splits: put a folder for each "
         f"class into {folder / 'train'}, and into {folder / 'val'} unless a share of each class is "
-        f"to be held out. If classes: move all class folders into {folder / 'train'}"
+        f"to be held out. If classes: move all class folders into {folder / 'train'}. If a "
+        "table says the labels: give it with --labels TABLE, and in the place of this folder that "
+        "of the photographs"
     )
 
 

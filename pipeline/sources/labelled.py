@@ -15,7 +15,7 @@ from pipeline.manifest import DatasetError
 from pipeline.sources.folder import unique_keys
 from pipeline.sources.label_table import ENDINGS, Columns, Row, read_table, shown, tells_labels
 from pipeline.sources.source import Files, Sample, Source, hold_out, ordered
-from pipeline.sources.splits import Split, find_splits, say_held_out
+from pipeline.sources.splits import Split, find_splits, say_held_out, split_of
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """What Hugging Face's ImageFolder calls them."""
@@ -75,9 +75,7 @@ def labelled_source(
     out, and a test split is left out. Raises UserError, which names the row.
     """
     root = Path(os.path.normpath(folder))
-    rows = (row for path in tables for row in read_table(path, columns))
-    photographs = _once(root, (_Photograph(row, _place(row, root)) for row in rows))
-    _say_unnamed(root, tables, photographs)
+    photographs = _named(root, tables, columns)
     splits = _splits(root, photographs)
     classes = sorted({each.row.label for split in ("train", "val") for each in splits[split]})
     if len(classes) < 2:
@@ -93,6 +91,63 @@ def labelled_source(
         ordered(train, val) if val else hold_out(train, val_fraction),
         Files(),
     )
+
+
+class Images(NamedTuple):
+    """Photographs to be asked about."""
+
+    classes: dict[str, str]
+    """{label: which row of which table has it first, for people}, in label order."""
+    samples: list[Sample]
+    """In order of their keys."""
+
+
+def labelled_images(
+    folder: Path, tables: Sequence[Path], columns: Columns, *, packed: bool
+) -> Images:
+    """The photographs that tables name, of one class or more, to measure a model on.
+
+    Where splits are told, by a column or by folders, those of val count, else those of test, and
+    one line on stderr says which are left out; else all count. If they are to be found in a dataset
+    that was `packed` by the same tables, those of train take the place of test's: it has a share of
+    them for validation. Keys are those of the dataset. Raises UserError, which names the row.
+    """
+    root = Path(os.path.normpath(folder))
+    photographs = _asked(root, _named(root, tables, columns), "train" if packed else "test")
+    first = {each.row.label: each.row.place for each in reversed(photographs)}
+    classes = {label: first[label] for label in sorted(first)}
+    return Images(classes, sorted(_samples(root, photographs, [*classes])))
+
+
+def _named(root: Path, tables: Sequence[Path], columns: Columns) -> dict[str, _Photograph]:
+    """{place: photograph} of all rows; also says which files they leave out."""
+    rows = (row for path in tables for row in read_table(path, columns))
+    photographs = _once(root, (_Photograph(row, _place(row, root)) for row in rows))
+    _say_unnamed(root, tables, photographs)
+    return photographs
+
+
+def _asked(root: Path, photographs: dict[str, _Photograph], second: Split) -> list[_Photograph]:
+    """Those of the split val, else of `second`, else all."""
+    found: dict[Split | None, list[_Photograph]] = {}
+    in_column = any(each.row.split for each in photographs.values())
+    tops = {place.partition("/")[0]: None for place in photographs}
+    in_folders = not in_column and not find_splits(root / top for top in tops).others
+    for place, each in photographs.items():
+        split = split_of(place.partition("/")[0]) if in_folders else each.row.split
+        found.setdefault(split, []).append(each)
+    taken = next((split for split in ("val", second) if split in found), None)
+    if taken is None:
+        if "train" in found:
+            _say(f"{root}: no photograph is of the split val or test, so those of train count")
+        return [*photographs.values()]
+    others = [split for split in found if split != taken]
+    if left := [f"{split or 'no split'} ({len(found[split]):,})" for split in others]:
+        _say(
+            f"{root}: left out: photographs of other splits than {taken}: "
+            f"{', '.join(sorted(left))}; to measure on them, give a table of their rows alone"
+        )
+    return found[taken]
 
 
 def _once(root: Path, photographs: Iterator[_Photograph]) -> dict[str, _Photograph]:

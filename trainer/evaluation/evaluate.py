@@ -21,7 +21,7 @@ from trainer.arguments import Device
 from trainer.evaluation.calibration import Asked, Fit, answers, calibrate
 from trainer.evaluation.ensemble import check_search, mixtures
 from trainer.evaluation.labels import check_classes, labels_of
-from trainer.evaluation.originals import list_originals
+from trainer.evaluation.originals import Labels, list_originals
 from trainer.evaluation.probabilities import (
     Answers,
     EvaluationImages,
@@ -68,8 +68,10 @@ def evaluate_models(
     report: Path | None = None,
     folds: int | None = None,
     save: Path | None = None,
+    labels: Labels | None = None,
 ) -> Results:
-    """Ask each model about the validation images of `data`, about `originals`, or both.
+    """Ask each model about the validation images of `data`, about `originals`, or both; what
+    these are of, `labels` may say.
 
     Where they are to be calibrated, each is by its answers about the validation images, for each
     number of views, and keeps what is found before the rest is asked. A `report` is a folder for a
@@ -98,7 +100,7 @@ def evaluate_models(
             "more; give --data DATASET"
         )
     _check_report(models, dataset, report, folds)
-    test_sets = _test_sets(models[0], dataset, originals)
+    test_sets = _test_sets(models[0], dataset, originals, labels)
     if save and (len(models) > 1 or len(test_sets) > 1):
         raise UserError(
             "--save-probabilities is about one model and one set of images; give one MODEL, and "
@@ -214,16 +216,18 @@ def _check_size(model: Model, what: str, size: int) -> None:
         )
 
 
-def _test_sets(model: Model, dataset: Dataset | None, originals: Path | None) -> list[TestSet]:
+def _test_sets(
+    model: Model, dataset: Dataset | None, originals: Path | None, labels: Labels | None
+) -> list[TestSet]:
     test_sets = []
     if dataset:
         manifest, place = dataset.manifest, dataset.directory
         _check_size(model, str(place), manifest.size)
-        label_K = labels_of([c.id for c in manifest.classes], place, model.about.classes)
+        label_K = labels_of({c.id: place / c.id for c in manifest.classes}, model.about.classes)
         label_N = label_K[dataset.val.label(np.arange(len(dataset.val)))]
         test_sets.append(TestSet("packed", place, Validation(place.absolute()), label_N))
     if originals:
-        listed = list_originals(originals, model.about, dataset)
+        listed = list_originals(originals, model.about, dataset, labels)
         test_sets.append(TestSet("served", originals, *listed))
     if not test_sets:
         raise UserError(

@@ -1,7 +1,7 @@
 """Which of a model's classes the classes of a folder, of a dataset or of another model are."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -9,23 +9,27 @@ import numpy as np
 
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from pipeline.sources.label_table import shown
 
 
-def labels_of(ids: Sequence[str], place: Path, known: Sequence[ClassLabel]) -> np.ndarray:
-    """The labels, int64, that a model with the classes `known` has for the classes `ids` of
-    `place`: they are its ids, or names that one class alone has, all of them or some.
+def labels_of(
+    places: Mapping[str, Path | str], known: Sequence[ClassLabel], remedy: str = ""
+) -> np.ndarray:
+    """The labels, int64, that a model with the classes `known` has for other classes: they are
+    called by its ids, or by names that one class alone has, all of them or some.
 
-    Raises UserError where the model does not know one.
+    `places` says for each where it was found. Raises UserError, which ends with `remedy`, where
+    the model does not know one.
     """
     names = Counter(label.name for label in known)
     label = {c.name: number for number, c in enumerate(known) if names[c.name] == 1}
     label |= {c.id: number for number, c in enumerate(known)}
-    if unknown := [name for name in ids if name not in label]:
+    if unknown := [name for name in places if name not in label]:
         raise UserError(
-            f"{place / unknown[0]}: {unknown[0]} is no class of the models; classes are found by "
-            f"their ids or names: {known[0].id} and so on"
+            f"{places[unknown[0]]}: {shown(unknown[0])[1:-1]} is no class of the models; classes "
+            f"are found by their ids or names: {known[0].id} and so on{remedy}"
         )
-    return np.array([label[name] for name in ids], np.int64)
+    return np.array([label[name] for name in places], np.int64)
 
 
 def check_classes(

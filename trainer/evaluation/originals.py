@@ -16,6 +16,8 @@ from alexnet.tree import list_entries
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
+from pipeline.sources.label_table import ANY_COLUMNS, Columns
+from pipeline.sources.labelled import find_tables, labelled_images
 from pipeline.sources.source import Files, Sample
 from pipeline.sources.splits import find_splits
 from pipeline.split import PackedSplit
@@ -23,6 +25,7 @@ from trainer.evaluation.labels import labels_of
 from trainer.evaluation.probabilities import Decoded, Refused
 
 ONE = "give either --data or --originals"
+BY_TABLE = ". Where a table says the labels, give it with --labels TABLE"
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,36 @@ class Listed(NamedTuple):
     """Which validation image of a dataset each was packed as, where one was given."""
 
 
-def list_originals(folder: Path, about: About, dataset: Dataset | None) -> Listed:
+class Labels(NamedTuple):
+    """Where the labels of photographs are, if they are not those of class folders."""
+
+    tables: Path
+    """A table, or a folder of tables."""
+    columns: Columns = ANY_COLUMNS
+
+
+def list_originals(
+    folder: Path, about: About, dataset: Dataset | None, labels: Labels | None = None
+) -> Listed:
     """The photographs of the validation split in `folder`, or of `folder` where it has none, in
-    class folders of the model's classes, or of some.
+    class folders of the model's classes, or of some. With `labels`, those that its tables name.
 
     Of a dataset only those that its validation images were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
     UserError.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give a folder of class folders")
-    folder = folder.absolute()  # tasks run elsewhere
-    root = find_splits(list_entries(folder).folders).val or folder
-    ids, samples = class_images(root)
-    label_K = labels_of(ids, root, about.classes)
+        kind = "photographs" if labels else "class folders"
+        raise UserError(f"{folder}: there is no such folder; give a folder of {kind}")
+    root = folder.absolute()  # tasks run elsewhere
+    if labels:
+        tables = find_tables(labels.tables)
+        rows, samples = labelled_images(root, tables, labels.columns, packed=dataset is not None)
+        label_K = labels_of(rows, about.classes)
+    else:
+        root = find_splits(list_entries(root).folders).val or root
+        ids, samples = class_images(root)
+        label_K = labels_of({name: root / name for name in ids}, about.classes, BY_TABLE)
     packed_N = None
     if dataset is not None:
         samples, packed_N = _matched(root, samples, dataset)

@@ -123,6 +123,13 @@ def test_two_readings_are_refused_with_both(tmp_path: Path, names: list[str]) ->
         folder_source(write(tmp_path, names), 0.5, {})
 
 
+def test_whoever_has_a_table_is_told_where_to_give_it(tmp_path: Path) -> None:
+    """As the traffic signs of GTSRB are unpacked: class folders, and a table for the test."""
+    names = [*of_classes("Final_Training/Images"), *(f"Final_Test/Images/{n}.ppm" for n in "012")]
+    with pytest.raises(DatasetError, match=r"If a table says the labels: give it with --labels TA"):
+        folder_source(write(tmp_path, names), 0.5, {})
+
+
 def test_below_a_split_any_name_is_a_class(tmp_path: Path) -> None:
     """As the refusal of two readings advises for a class called train."""
     names = [f"train/{name}/{n}.jpg" for name in ("bus", "test", "train") for n in range(2)]
