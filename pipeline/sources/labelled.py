@@ -141,7 +141,8 @@ def _asked(root: Path, photographs: dict[str, _Photograph], second: Split) -> li
         if "train" in found:
             _say(f"{root}: no photograph is of the split val or test, so those of train count")
         return [*photographs.values()]
-    if left := [f"{split or 'none'} ({len(found[split]):,})" for split in found if split != taken]:
+    others = [split for split in found if split != taken]
+    if left := [f"{split or 'no split'} ({len(found[split]):,})" for split in others]:
         _say(
             f"{root}: left out: photographs of other splits than {taken}: "
             f"{', '.join(sorted(left))}; to measure on them, give a table of their rows alone"

@@ -124,7 +124,7 @@ def test_two_readings_are_refused_with_both(tmp_path: Path, names: list[str]) ->
 
 
 def test_whoever_has_a_table_is_told_where_to_give_it(tmp_path: Path) -> None:
-    """As the traffic signs of GTSRB are unpacked: classes for training, and a table for the test."""
+    """As the traffic signs of GTSRB are unpacked: class folders, and a table for the test."""
     names = [*of_classes("Final_Training/Images"), *(f"Final_Test/Images/{n}.ppm" for n in "012")]
     with pytest.raises(DatasetError, match=r"If a table says the labels: give it with --labels TA"):
         folder_source(write(tmp_path, names), 0.5, {})
