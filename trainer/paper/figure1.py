@@ -49,7 +49,9 @@ class Budget(NamedTuple):
 
 BUDGETS = {
     "quick": Budget((0.001, 0.004), sweep_epochs=3, epochs=6, images=1000),
-    "full": Budget((0.001, 0.002, 0.004, 0.008, 0.016), sweep_epochs=8, epochs=100, images=None),
+    "full": Budget(
+        (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064), sweep_epochs=8, epochs=100, images=None
+    ),
 }
 
 

@@ -6,6 +6,7 @@ Shapes: N training images, K classes.
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,8 @@ def out_of_sample(
     for fold in range(folds):
         if not (here / f"{fold}.npy").exists():
             left_out_N = np.flatnonzero(fold_N == fold)
+            told = f"fold {fold + 1} of {folds}: training without {len(left_out_N):,} of the images"
+            print(told, file=sys.stderr, flush=True)
             _judge(here, fold, recipe, write_fold(dataset, here / f"{fold}", left_out_N),
                    views=views, device=device, team=team)  # fmt: skip
     whole = np.lib.format.open_memmap(here / "all.npy", "w+", np.float32, (len(fold_N), classes))

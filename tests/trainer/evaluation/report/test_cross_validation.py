@@ -28,16 +28,17 @@ def test_folds_are_trained_once(dataset: Path, tmp_path: Path, run_on_cluster: C
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
-    def report() -> str:
+    def report(told: bool) -> str:
         done = run_on_cluster(
             "trainer", "evaluate", tmp_path / "models" / "tiny", "--data", dataset, "--views", 1,
             "--report", tmp_path / "report", "--folds", 2,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        assert ("fold 2 of 2: training without" in done.stderr) == told
         assert f"the page: {tmp_path}/report/index.html\n" in done.stdout
         return (tmp_path / "report" / "index.html").read_text()
 
-    page = report()
+    page = report(told=True)
     assert "2 networks trained by the same recipe" in page
     (folds,) = (tmp_path / "report" / "folds").iterdir()
     found = {path.name: path.stat().st_mtime_ns for path in folds.glob("[01].npy")}
@@ -48,7 +49,7 @@ def test_folds_are_trained_once(dataset: Path, tmp_path: Path, run_on_cluster: C
     assert whole_NK.sum(1) == pytest.approx(1, abs=1e-5)
     for fold in range(2):
         assert (whole_NK[fold_N == fold] == np.load(folds / f"{fold}.npy")).all()
-    assert report() == page
+    assert report(told=False) == page
     assert {path.name: path.stat().st_mtime_ns for path in folds.glob("[01].npy")} == found
     shutil.rmtree(tmp_path / "report" / "folds")
 
