@@ -56,6 +56,8 @@ OBJECT_STORE_BYTES = 200_000_000
 STARTS = 3
 TOO_SLOW = "timed out during startup"
 """What Ray says of a node that took longer than half a minute to start."""
+TOO_BUSY = "Failed to connect to Ray cluster"
+"""What Ray says of a head that took longer than some seconds to tell of itself."""
 TOO_LONG = "AF_UNIX path length"
 """What Ray says where the path of a socket has more bytes than the system allows."""
 
@@ -160,12 +162,17 @@ def _address() -> str:
 
 
 def _join(init: Callable[..., Any], **options: Any) -> None:
-    """Have Ray use the cluster at RAY_ADDRESS. Raises ClusterError."""
-    try:
-        init(**options)
-    except Exception as error:  # Ray has no class of its own for it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ClusterError(
-            f"{head.VARIABLE} is {os.environ[head.VARIABLE]}: Ray cannot use this cluster "
-            f"({reason}); {head.REMEDY}"
-        ) from error
+    """Have Ray use the cluster at RAY_ADDRESS, whose head has just answered: a few times where it
+    is too busy for Ray's own limit. Raises ClusterError."""
+    for attempt in range(1, STARTS + 1):
+        try:
+            init(**options)
+            return
+        except Exception as error:  # Ray has no class of its own for it
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if TOO_BUSY in reason and attempt < STARTS:
+                continue
+            raise ClusterError(
+                f"{head.VARIABLE} is {os.environ[head.VARIABLE]}: Ray cannot use this cluster "
+                f"({reason}); {head.REMEDY}"
+            ) from error

@@ -6,7 +6,6 @@ import math
 import os
 import resource
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable
@@ -51,7 +50,7 @@ LEFT_S = 1
 another in its place, costs more than most images do."""
 NOTICED_S = 0.1
 """Time within which a process that has died is known to be dead."""
-NICENESS, NICENESS_OF_LARGE = 5, 15
+NICENESS, MORE_FOR_LARGE = 5, 10
 """So that images, and large ones more so, take the processors from the model's passes last."""
 
 T = TypeVar("T")
@@ -265,12 +264,8 @@ def _confine(max_pixels: int, memory_bytes: int) -> ThreadPoolExecutor:
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     share_heap()
-    behind = ThreadPoolExecutor(1, initializer=_stand_back)
-    behind.submit(int).result()  # the sandbox lets no thread change its niceness
+    # To Linux, niceness is a thread's own; in the sandbox none can change it.
+    behind = ThreadPoolExecutor(1, initializer=os.nice, initargs=(MORE_FOR_LARGE,))
+    behind.submit(int).result()
     sandbox.enter()
     return behind
-
-
-def _stand_back() -> None:
-    """This thread alone: to Linux, niceness is a thread's own."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS_OF_LARGE)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pipeline.cluster import STARTS, ClusterError, start
+from pipeline.cluster import STARTS, ClusterError, _join, start
+from pipeline.head import VARIABLE
 from tests.conftest import ROOT
 
 
@@ -37,6 +38,18 @@ def test_after_some_tries_it_is_one_line() -> None:
 def test_another_error_is_not_hidden() -> None:
     with pytest.raises(RuntimeError, match="no such host"):
         start(failing(RuntimeError("no such host")), address="local")
+
+
+BUSY = ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379")
+
+
+def test_a_head_that_is_too_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "192.0.2.2:6379")
+    _join(failing(*(STARTS - 1) * [BUSY]), address="local")
+    with pytest.raises(ClusterError, match=r"use this cluster .Failed to connect to Ray"):
+        _join(failing(*STARTS * [BUSY]), address="local")
+    with pytest.raises(ClusterError, match=r"use this cluster .no such token"):
+        _join(failing(RuntimeError("no such token")), address="local")
 
 
 TWICE = """

@@ -110,7 +110,11 @@ def test_what_would_take_long_or_fill_the_memory_is_quarantined(
     (source / "disc" / "scans.jpg").write_bytes(with_scans(3000, 7000, 7000))
     (source / "disc" / "chunks.png").write_bytes(with_chunks(chunk(b"abCd"), 1_000_000))
     (source / "disc" / "sound.png").write_bytes(with_chunks(chunk(b"abCd"), 4))
-    (source / "disc" / "slow.gif").write_bytes(slow_gif(60_000_000))
+    start, comma, end = slow_gif(0).rpartition(b",")
+    with (source / "disc" / "slow.gif").open("wb") as file:
+        file.write(start)
+        file.seek(2**29, os.SEEK_CUR)  # Pillow passes over each byte of the hole, in Python
+        file.write(comma + end)
     (source / "disc" / "sound.gif").write_bytes(slow_gif(4))
     (source / "ring" / "hole.jpg").write_bytes(b"\xff\xd8\xff")
     os.truncate(source / "ring" / "hole.jpg", 10**11)
