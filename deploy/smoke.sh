@@ -58,6 +58,13 @@ submit() { docker compose run --rm -T submit "$@"; }
 jobs() { docker compose run --rm -T jobs "$@"; }
 in_ray() { docker compose exec -T ray-head "$@"; }
 
+clear() { # of this run at its end, and before it of one that was cut off
+  local project
+  for project in $COMPOSE_PROJECT_NAME $COMPOSE_PROJECT_NAME-other; do
+    docker compose -p $project --profile '*' down --volumes --remove-orphans --timeout 5 >/dev/null 2>&1 || true
+  done
+}
+
 finish() {
   code=$?
   if [ $code != 0 ]; then
@@ -65,8 +72,7 @@ finish() {
     docker compose logs --tail 40
     in_ray sh -c 'tail -n 40 /tmp/ray/session_latest/logs/job-driver-*' || true
   fi
-  docker compose --profile '*' down --volumes --timeout 5 >/dev/null 2>&1 || true
-  docker compose -p $COMPOSE_PROJECT_NAME-other --profile '*' down --volumes --timeout 5 >/dev/null 2>&1 || true
+  clear
   rm -rf "$work"
   exit $code
 }
@@ -373,6 +379,7 @@ down() {
   docker volume ls -q --filter "$label" | sort | tr '\n' ' '
 }
 
+clear
 stage configurations configurations
 stage build build
 stage "rules and alerts" rules
