@@ -18,7 +18,7 @@ from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Place, Result, Row, Settings
 from trainer.plan import make_run
 from trainer.publishing.publish import publish
-from trainer.recipe import resolve
+from trainer.recipe import Recipe, resolve
 from trainer.run import Run, RunError, open_run
 
 BASE = "small"
@@ -33,7 +33,11 @@ SIZES: Mapping[str, Changes] = {
 
 def network_row(name: str, changes: Changes, seed: int, dataset: Dataset) -> Row:
     """The training of a network on `dataset` by the recipe with these changes."""
-    settings = {"dataset": dataset.digest, "recipe": {**changes, "seed": seed}}
+    recipe = resolve(BASE, {}, [*changes.items(), ("seed", seed)])
+    # Without defaults, so that a field that is new one day leaves finished rows as they are.
+    fields = recipe.model_dump(mode="json", exclude_defaults=True)
+    fields["schedule"] = recipe.schedule.model_dump(mode="json")
+    settings = {"dataset": dataset.digest, "recipe": fields}
     return Row(f"{name}, seed {seed}", train_network, settings, dataset.directory.absolute())
 
 
@@ -42,7 +46,7 @@ def train_network(settings: Settings, place: Place) -> Result:
     one view and by ten, and how colourful its kernels are. Where a process was killed, this goes on
     from its last checkpoint."""
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    recipe = resolve(BASE, {}, list(settings["recipe"].items()))
+    recipe = Recipe.model_validate(settings["recipe"])
     device = "gpu" if place.gpu else "cpu"
     options = Train(
         data=place.data, name=name, runs=place.work / "runs", models=place.work / "models",

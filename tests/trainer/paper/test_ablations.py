@@ -9,7 +9,7 @@ from pipeline.dataset import Dataset
 from trainer.paper.ablations import ABLATIONS, VIEWS, Ablations
 from trainer.paper.experiment import Result, Row
 from trainer.paper.network_trial import BASE, SIZES
-from trainer.recipe import resolve
+from trainer.recipe import Recipe, resolve
 
 LRN = next(a for a in ABLATIONS if a.changes == {"network.local_response_norm": False})
 POOLING = next(a for a in ABLATIONS if a.changes == {"network.pooling": "plain"})
@@ -18,12 +18,12 @@ WITHOUT = {0: 12, 1: 15, 2: 13}
 
 
 def answered(row: Row) -> Result:
-    recipe = row.settings["recipe"]
-    wrong = 300 + 10 * recipe["seed"]
-    if "network.local_response_norm" in recipe:
-        wrong += WITHOUT[recipe["seed"]]
-    if "network.pooling" in recipe:
-        wrong += (-5, 5, 1)[recipe["seed"]]
+    recipe = Recipe.model_validate(row.settings["recipe"])
+    wrong = 300 + 10 * recipe.seed
+    if not recipe.network.local_response_norm:
+        wrong += WITHOUT[recipe.seed]
+    if recipe.network.pooling == "plain":
+        wrong += (-5, 5, 1)[recipe.seed]
     return {
         "accuracy": [
             {"views": 1, "pictures": 1000, "top1": 980 - wrong, "top5": 990},

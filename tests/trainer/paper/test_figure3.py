@@ -10,14 +10,16 @@ from pipeline.dataset import Dataset
 from trainer.paper.experiment import Result, Row
 from trainer.paper.figure3 import Figure3
 from trainer.paper.network_trial import SIZES
+from trainer.recipe import Recipe
 from trainer.run import RunError
 
 
 def coloured(row: Row, apart: float) -> Result:
     """48 kernels; those of one of two towers are more colourful, by `apart`."""
-    random = np.random.default_rng(row.settings["recipe"]["seed"])
+    recipe = Recipe.model_validate(row.settings["recipe"])
+    random = np.random.default_rng(recipe.seed)
     colour_N = random.uniform(0.2, 0.4, 48)
-    if "network.towers" not in row.settings["recipe"]:
+    if recipe.network.towers == 2:
         colour_N[:24] += apart
     return {"model": "tiny", "colourfulness": colour_N.tolist()}
 

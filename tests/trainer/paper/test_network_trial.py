@@ -1,5 +1,6 @@
 """A row that trains a network by the product's own loop."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,20 @@ from pipeline.dataset import Dataset
 from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Place
 from trainer.paper.network_trial import Folder, network_row, train_network
+from trainer.recipe import Recipe, resolve
 from trainer.run import RunError
 
 SMALL = {
     "size": 128, "network.crop": 64, "network.width": 0.1, "epochs": 2, "batch": 32,
 }  # fmt: skip
+
+
+def test_a_row_is_named_after_its_whole_recipe(dataset: Path) -> None:
+    changes = {**SMALL, "network.ablation.removed": "conv3", "schedule.kind": "fixed"}
+    row = network_row("without conv3", changes, 3, Dataset(dataset))
+    stored = json.loads(json.dumps(row.settings))["recipe"]
+    assert Recipe.model_validate(stored) == resolve("small", {}, [*changes.items(), ("seed", 3)])
+    assert stored["colour_until"] == resolve("small", {}, []).colour_until  # not among the changes
 
 
 def test_stopped_and_run_again_it_ends_with_what_it_would_have(
