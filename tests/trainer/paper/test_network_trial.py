@@ -10,7 +10,7 @@ from alexnet.checkpoint import current, load
 from pipeline.dataset import Dataset
 from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Place
-from trainer.paper.network_trial import Folder, network_row, train_network
+from trainer.paper.network_trial import BASE, Folder, network_row, train_network
 from trainer.recipe import Recipe, resolve
 from trainer.run import RunError
 
@@ -20,11 +20,11 @@ SMALL = {
 
 
 def test_a_row_is_named_after_its_whole_recipe(dataset: Path) -> None:
-    changes = {**SMALL, "network.ablation.removed": "conv3", "schedule.kind": "fixed"}
+    changes = {**SMALL, "network.ablation.removed": "conv3", "schedule.kind": "plateau"}
     row = network_row("without conv3", changes, 3, Dataset(dataset))
     stored = json.loads(json.dumps(row.settings))["recipe"]
-    assert Recipe.model_validate(stored) == resolve("small", {}, [*changes.items(), ("seed", 3)])
-    assert stored["colour_until"] == resolve("small", {}, []).colour_until  # not among the changes
+    assert Recipe.model_validate(stored) == resolve(BASE, {}, [*changes.items(), ("seed", 3)])
+    assert stored["colour_until"] == resolve(BASE, {}, []).colour_until  # not among the changes
 
 
 def test_stopped_and_run_again_it_ends_with_what_it_would_have(
