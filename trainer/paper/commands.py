@@ -9,12 +9,14 @@ from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
 from trainer.paper import evidence, page
 from trainer.paper.ablations import Ablations
+from trainer.paper.cost import SECONDS, Cost
 from trainer.paper.experiment import Experiment
 from trainer.paper.figure1 import Figure1
 from trainer.paper.figure3 import Figure3
-from trainer.paper.network_trial import BASE, SIZES
+from trainer.paper.network_trial import BASE, SIZES, Changes
 from trainer.paper.photographs import packed
 from trainer.paper.rows import Rows
+from trainer.paper.speed_trial import measure_training, trained_on
 from trainer.paper.tasks import finish
 from trainer.recipe import resolve
 from trainer.run import RunError
@@ -30,7 +32,7 @@ def paper(options: Paper) -> int:
     rows = Rows(options.out / "rows")
     with cluster():
         workers = Workers.of(usable_resources(options.device), options.workers, options.device)
-        for experiment in [_experiment(name, options) for name in names]:
+        for experiment in [_experiment(name, options, rows) for name in names]:
             finish(experiment, rows, options.work.absolute(), workers)
             for path in evidence.write(
                 experiment, rows.found, options.size, options.seeds, options.out
@@ -53,14 +55,20 @@ def _check(names: Sequence[str], options: Paper) -> None:
         )
 
 
-def _experiment(name: str, options: Paper) -> Experiment:
+def _experiment(name: str, options: Paper, rows: Rows) -> Experiment:
     if name == Figure1.name:
         assert options.cifar is not None
         return Figure1.of(options.cifar, options.size, options.seeds)
     assert options.data is not None
-    changes = {**SIZES[options.size], **dict(options.set)}
+    changes: Changes = {**SIZES[options.size], **dict(options.set)}
+    if name == Cost.name and options.size == "full":
+        changes = dict(options.set)  # the paper's own size
     size = resolve(BASE, {}, list(changes.items())).size
     dataset = packed(options.data, options.work, size)
+    if name == Cost.name:
+        others = [settings["machine"] for settings in rows.settings(measure_training.__name__)]
+        machine = trained_on(options.device)
+        return Cost(dataset, changes, SECONDS[options.size], machine, others)
     if name == Figure3.name:
         return Figure3(dataset, changes, options.seeds, options.work / "models")
     return Ablations(dataset, changes, options.seeds)

@@ -4,6 +4,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -98,6 +99,6 @@ def _markdown(evidence: Evidence) -> str:
     )
 
 
-def described(machine: dict[str, Any]) -> str:
+def described(machine: Mapping[str, Any]) -> str:
     """A machine, in words."""
     return ", ".join([f"{machine['cores']} cores of {machine['cpu']}", *machine["gpus"]])

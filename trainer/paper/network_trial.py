@@ -37,12 +37,16 @@ SIZES: Mapping[str, Changes] = {
 
 def network_row(name: str, changes: Changes, seed: int, dataset: Dataset) -> Row:
     """The training of a network on `dataset` by the recipe with these changes."""
-    recipe = resolve(BASE, {}, [*changes.items(), ("seed", seed)])
-    # Without defaults, so that a field that is new one day leaves finished rows as they are.
-    fields = recipe.model_dump(mode="json", exclude_defaults=True)
-    fields["schedule"] = recipe.schedule.model_dump(mode="json")
-    settings = {"dataset": dataset.digest, "recipe": fields}
+    settings = {"dataset": dataset.digest, "recipe": recipe_fields({**changes, "seed": seed})}
     return Row(f"{name}, seed {seed}", train_network, settings, dataset.directory.absolute())
+
+
+def recipe_fields(changes: Changes) -> dict[str, Any]:
+    """The recipe with these changes, as JSON. Without defaults, so that a field that is new one day
+    leaves finished rows as they are."""
+    recipe = resolve(BASE, {}, list(changes.items()))
+    fields = recipe.model_dump(mode="json", exclude_defaults=True)
+    return {**fields, "schedule": recipe.schedule.model_dump(mode="json")}
 
 
 def train_network(settings: Settings, place: Place) -> Result:

@@ -1,13 +1,14 @@
 """Rows that are finished: a file each, so that a command that was killed goes on with the others.
 
-A file holds nothing of when and how long, so that the same row gives the same bytes.
+A file holds nothing of when and how long, so that the same row gives the same bytes; but for rows
+that measure just that.
 """
 
 import json
 from pathlib import Path
 
 from alexnet import atomic
-from trainer.paper.experiment import Result, Row
+from trainer.paper.experiment import Result, Row, Settings
 
 
 class Rows:
@@ -21,6 +22,11 @@ class Rows:
         """The row's result, as it was kept; None where there is none."""
         path = self.path(row)
         return json.loads(path.read_text())["found"] if path.exists() else None
+
+    def settings(self, function: str) -> list[Settings]:
+        """Of all rows of a function that are kept, whoever computed them; in the order of names."""
+        paths = sorted((self._folder / function).glob("*.json"))
+        return [json.loads(path.read_text())["settings"] for path in paths]
 
     def keep(self, row: Row, found: Result) -> None:
         path = self.path(row)
