@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from pipeline.dataset import Dataset
 from trainer.paper.experiment import Experiment, Found, Outcome, Row, Table, counted
 from trainer.paper.interval import SURE, Interval
-from trainer.paper.network_trial import Changes, network_row
+from trainer.paper.network_trial import Changes, accuracy, network_row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -154,10 +154,7 @@ def _otherwise(effect: Effect) -> str | None:
 
 def _error(found: Found, row: Row, which: str, views: int) -> float:
     """In percent."""
-    result = found(row)
-    assert result is not None
-    (score,) = (score for score in result["accuracy"] if score["views"] == views)
-    return 100 * (1 - score[which] / score["pictures"])
+    return 100 - accuracy(found, row, which, views)
 
 
 def _named(effects: list[Effect]) -> str:

@@ -1,6 +1,7 @@
 """What `alexnet paper` does; returns its exit status."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from alexnet.home import home
 from pipeline.cluster import cluster
@@ -15,6 +16,7 @@ from trainer.paper.figure1 import Figure1
 from trainer.paper.figure3 import Figure3
 from trainer.paper.network_trial import BASE, SIZES, Changes
 from trainer.paper.photographs import packed
+from trainer.paper.recipes import BUDGETS, RECIPE, Recipes
 from trainer.paper.rows import Rows
 from trainer.paper.speed_trial import measure_training, trained_on
 from trainer.paper.tasks import finish
@@ -60,6 +62,8 @@ def _experiment(name: str, options: Paper, rows: Rows) -> Experiment:
         assert options.cifar is not None
         return Figure1.of(options.cifar, options.size, options.seeds)
     assert options.data is not None
+    if name == Recipes.name:
+        return _recipes(options, options.data)
     changes: Changes = {**SIZES[options.size], **dict(options.set)}
     if name == Cost.name and options.size == "full":
         changes = dict(options.set)  # the paper's own size
@@ -72,3 +76,16 @@ def _experiment(name: str, options: Paper, rows: Rows) -> Experiment:
     if name == Figure3.name:
         return Figure3(dataset, changes, options.seeds, options.work / "models")
     return Ablations(dataset, changes, options.seeds)
+
+
+def _recipes(options: Paper, data: Path) -> Recipes:
+    budget = BUDGETS[options.size]
+    budget = budget._replace(
+        compared={**budget.compared, **dict(options.set)},
+        measured={**budget.measured, **dict(options.set)},
+    )
+    compared, measured = (
+        packed(data, options.work, resolve(RECIPE, {}, list(changes.items())).size)
+        for changes in (budget.compared, budget.measured)
+    )
+    return Recipes(compared, measured, budget, options.seeds)

@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from alexnet.checkpoint import load, read_about
 from pipeline.dataset import Dataset
+from pipeline.folds import fold_of, write_fold
 from trainer.arguments import Train
 from trainer.loop.loop import Loop, Worker
 from trainer.loop.state import Saved, read
 from trainer.on_ray.resources import Machine, Resources
 from trainer.paper.colour import colourfulness
-from trainer.paper.experiment import Place, Result, Row, Settings
+from trainer.paper.experiment import Found, Place, Result, Row, Settings
 from trainer.plan import make_run
 from trainer.publishing.publish import publish
 from trainer.recipe import Recipe, resolve
@@ -35,18 +37,31 @@ SIZES: Mapping[str, Changes] = {
 }
 
 
-def network_row(name: str, changes: Changes, seed: int, dataset: Dataset) -> Row:
-    """The training of a network on `dataset` by the recipe with these changes."""
-    settings = {"dataset": dataset.digest, "recipe": recipe_fields({**changes, "seed": seed})}
+def network_row(
+    name: str,
+    changes: Changes,
+    seed: int,
+    dataset: Dataset,
+    recipe: str = BASE,
+    folds: int | None = None,
+) -> Row:
+    """The training of a network on `dataset` by the recipe with these changes. With `folds`, the
+    validation images are the first of so many parts of the training images, and not trained on."""
+    settings: dict[str, Any] = {
+        "dataset": dataset.digest,
+        "recipe": recipe_fields({**changes, "seed": seed}, recipe),
+    }
+    if folds:
+        settings["folds"] = folds
     return Row(f"{name}, seed {seed}", train_network, settings, dataset.directory.absolute())
 
 
-def recipe_fields(changes: Changes) -> dict[str, Any]:
+def recipe_fields(changes: Changes, recipe: str = BASE) -> dict[str, Any]:
     """The recipe with these changes, as JSON. Without defaults, so that a field that is new one day
     leaves finished rows as they are."""
-    recipe = resolve(BASE, {}, list(changes.items()))
-    fields = recipe.model_dump(mode="json", exclude_defaults=True)
-    return {**fields, "schedule": recipe.schedule.model_dump(mode="json")}
+    resolved = resolve(recipe, {}, list(changes.items()))
+    fields = resolved.model_dump(mode="json", exclude_defaults=True)
+    return {**fields, "schedule": resolved.schedule.model_dump(mode="json")}
 
 
 def train_network(settings: Settings, place: Place) -> Result:
@@ -56,12 +71,15 @@ def train_network(settings: Settings, place: Place) -> Result:
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     recipe = Recipe.model_validate(settings["recipe"])
     device = "gpu" if place.gpu else "cpu"
+    dataset, fold = Dataset(place.data), place.work / "folds" / name
+    if folds := settings.get("folds"):
+        dataset = write_fold(dataset, fold, np.flatnonzero(fold_of(dataset, folds) == 0))
     options = Train(
-        data=place.data, name=name, runs=place.work / "runs", models=place.work / "models",
+        data=dataset.directory, name=name, runs=place.work / "runs", models=place.work / "models",
         workers=(1, 1), device=device,
     )  # fmt: skip
     machine = Resources((Machine(place.threads, int(place.gpu)),))
-    run = open_run(make_run(options, recipe, Dataset(place.data), None, machine), "if-any")
+    run = open_run(make_run(options, recipe, dataset, None, machine), "if-any")
     host = Folder(run)
     with run.held():
         worker = Worker(0, 1, torch.device("cuda:0" if place.gpu else "cpu"))
@@ -69,6 +87,7 @@ def train_network(settings: Settings, place: Place) -> Result:
             raise RunError(f"{run.stop}: the row was asked to stop; the same command goes on")
         model = publish(run, host.checkpoint, options.models)
     shutil.rmtree(run.directory)
+    shutil.rmtree(fold, ignore_errors=True)
     return {
         "model": name,
         "accuracy": [
@@ -77,6 +96,14 @@ def train_network(settings: Settings, place: Place) -> Result:
         ],
         "colourfulness": colourfulness(load(model).model.conv1.weight.detach().numpy()).tolist(),
     }
+
+
+def accuracy(found: Found, row: Row, which: str, views: int) -> float:
+    """Of the network of a row that was found, in percent; `which` is top1 or top5."""
+    result = found(row)
+    assert result is not None
+    (score,) = (score for score in result["accuracy"] if score["views"] == views)
+    return 100 * float(score[which] / score["pictures"])
 
 
 class Folder:
