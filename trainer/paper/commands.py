@@ -12,9 +12,11 @@ from trainer.paper.ablations import Ablations
 from trainer.paper.experiment import Experiment
 from trainer.paper.figure1 import Figure1
 from trainer.paper.figure3 import Figure3
+from trainer.paper.figure4 import Figure4
 from trainer.paper.network_trial import BASE, SIZES
 from trainer.paper.photographs import packed
 from trainer.paper.rows import Rows
+from trainer.paper.table2 import Table2
 from trainer.paper.tasks import finish
 from trainer.recipe import resolve
 from trainer.run import RunError
@@ -63,4 +65,8 @@ def _experiment(name: str, options: Paper) -> Experiment:
     dataset = packed(options.data, options.work, size)
     if name == Figure3.name:
         return Figure3(dataset, changes, options.seeds, options.work / "models")
+    if name == Figure4.name:
+        return Figure4(dataset, changes, options.work / "models")
+    if name == Table2.name:
+        return Table2.of(dataset, changes, options.seeds, options.work)
     return Ablations(dataset, changes, options.seeds)

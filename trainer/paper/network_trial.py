@@ -4,21 +4,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from alexnet.checkpoint import load, read_about
+from alexnet.checkpoint import current, load, read_about
 from pipeline.dataset import Dataset
 from trainer.arguments import Train
 from trainer.loop.loop import Loop, Worker
 from trainer.loop.state import Saved, read
 from trainer.on_ray.resources import Machine, Resources
 from trainer.paper.colour import colourfulness
-from trainer.paper.experiment import Place, Result, Row, Settings
+from trainer.paper.experiment import Found, Place, Result, Row, Settings
 from trainer.plan import make_run
 from trainer.publishing.publish import publish
-from trainer.recipe import resolve
+from trainer.recipe import Recipe, Start, resolve
 from trainer.run import Run, RunError, open_run
 
 BASE = "small"
@@ -41,15 +42,19 @@ def train_network(settings: Settings, place: Place) -> Result:
     """Train and publish a network; returns its name, how many validation images it gets right by
     one view and by ten, and how colourful its kernels are. Where a process was killed, this goes on
     from its last checkpoint."""
+    return train(settings, place, resolve(BASE, {}, list(settings["recipe"].items())), None)
+
+
+def train(settings: Settings, place: Place, recipe: Recipe, start: Start | None) -> Result:
+    """`train_network` by any recipe, and where there is a `start`, from its weights."""
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    recipe = resolve(BASE, {}, list(settings["recipe"].items()))
     device = "gpu" if place.gpu else "cpu"
     options = Train(
         data=place.data, name=name, runs=place.work / "runs", models=place.work / "models",
         workers=(1, 1), device=device,
     )  # fmt: skip
     machine = Resources((Machine(place.threads, int(place.gpu)),))
-    run = open_run(make_run(options, recipe, Dataset(place.data), None, machine), "if-any")
+    run = open_run(make_run(options, recipe, Dataset(place.data), start, machine), "if-any")
     host = Folder(run)
     with run.held():
         worker = Worker(0, 1, torch.device("cuda:0" if place.gpu else "cpu"))
@@ -65,6 +70,20 @@ def train_network(settings: Settings, place: Place) -> Result:
         ],
         "colourfulness": colourfulness(load(model).model.conv1.weight.detach().numpy()).tolist(),
     }
+
+
+def published(row: Row, found: Found, models: Path) -> Path:
+    """The network that a finished row has left in the folder `models`, as models/NAME/STEP. Raises
+    RunError where it is not there."""
+    result = found(row)
+    assert result is not None
+    if not (folder := models / result["model"]).exists():
+        raise RunError(
+            f"{folder}: this trained network is needed, but is not there; give the --work that it "
+            f"was trained in, or delete rows/{row.key}.json in the folder of --out, and it is "
+            "trained again"
+        )
+    return current(folder)
 
 
 class Folder:
