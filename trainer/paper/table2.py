@@ -217,11 +217,11 @@ class Table2(Experiment):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.6, 1))
         names = list(lines)[::-1]
         for place, line in enumerate(names):
-            for views, colour in zip(VIEWS, ("0.6", "C0"), strict=True):
+            for views, colour, higher in zip(VIEWS, ("0.6", "C0"), (-0.13, 0.13), strict=True):
                 found = numbers["lines"][self._title(line)][f"{views}"]["top1"]
                 each = self._values(lines[line], views, "top1", pictures)
-                left.plot(each, [place] * len(each), "|", color=colour, ms=11)
-                left.plot(found["mean"], place, "o", color=colour, ms=7)
+                left.plot(each, [place + higher] * len(each), "|", color=colour, ms=9)
+                left.plot(found["mean"], place + higher, "o", color=colour, ms=6)
             if line in PAPER:
                 right.plot(PAPER[line][1], place, "D", color="C1", mfc="none", ms=8)
         left.plot([], [], "o", color="0.6", label="one view")
