@@ -1,13 +1,14 @@
-"""Parts of a dataset's training images as datasets of their own, without a copy of any image."""
+"""Parts of a dataset's images as datasets of their own, without a copy of any image."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from alexnet import atomic
 from pipeline.dataset import Dataset
-from pipeline.manifest import DatasetError, SplitManifest
+from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 
 
 def fold_of(dataset: Dataset, folds: int) -> np.ndarray:
@@ -31,20 +32,49 @@ def write_fold(dataset: Dataset, directory: Path, left_out_N: np.ndarray) -> Dat
     of a packed `dataset`, and whose training images are the others: by two indexes into its shards,
     which must stay where they are. Mean and colours are those of all, to which no label adds.
     """
-    manifest = dataset.manifest
-    shards = tuple(
-        shard.model_copy(update={"file": str(dataset.directory.absolute() / "train" / shard.file)})
-        for shard in manifest.train.shards
-    )
     left_N = np.zeros(len(dataset.train), bool)
     left_N[left_out_N] = True
+    return _write(
+        dataset,
+        directory,
+        dataset.manifest,
+        {"train": ("train", ~left_N), "val": ("train", left_N)},
+    )
+
+
+def write_classes(dataset: Dataset, directory: Path, classes: int) -> Dataset:
+    """Write a dataset into `directory` of the images that a packed `dataset` has of its first
+    `classes` classes: by two indexes, as `write_fold` does. Mean and colours are those of all."""
+    return _write(
+        dataset,
+        directory,
+        dataset.manifest.model_copy(update={"classes": dataset.manifest.classes[:classes]}),
+        {name: (name, dataset.split(name).index["label"] < classes) for name in ("train", "val")},
+    )
+
+
+def _write(
+    dataset: Dataset,
+    directory: Path,
+    manifest: Manifest,
+    parts: Mapping[SplitName, tuple[SplitName, np.ndarray]],
+) -> Dataset:
+    """The dataset of `manifest`, but for its splits: each is of the images of a split of `dataset`
+    that are chosen, bool (N,)."""
     splits = {}
-    for name, chosen_N in (("train", ~left_N), ("val", left_N)):
+    for name, (source, chosen_N) in parts.items():
         (directory / name).mkdir(parents=True, exist_ok=True)
-        index = dataset.train.index[chosen_N]
-        digest = atomic.write_array(directory / name / "index.npy", index)
-        splits[name] = SplitManifest(samples=len(index), shards=shards, index_sha256=digest)
+        folder, split = dataset.directory.absolute() / source, getattr(dataset.manifest, source)
+        index = dataset.split(source).index[chosen_N]
+        splits[name] = SplitManifest(
+            samples=len(index),
+            shards=tuple(
+                shard.model_copy(update={"file": str(folder / shard.file)})
+                for shard in split.shards
+            ),
+            index_sha256=atomic.write_array(directory / name / "index.npy", index),
+        )
     shutil.copyfile(dataset.directory / "mean.npy", directory / "mean.npy")
-    fold = manifest.model_copy(update=splits | {"quarantined": 0, "duplicates": 0})
-    atomic.write(directory / "manifest.json", fold.model_dump_json(indent=2).encode())
+    part = manifest.model_copy(update=splits | {"quarantined": 0, "duplicates": 0})
+    atomic.write(directory / "manifest.json", part.model_dump_json(indent=2).encode())
     return Dataset(directory)

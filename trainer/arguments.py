@@ -27,7 +27,7 @@ from trainer.run import NAME, Resume, Run
 Device = Literal["auto", "cpu", "gpu"]
 Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
-PaperExperiment = Literal["figure1", "figure3", "ablations", "recipes", "cost"]
+PaperExperiment = Literal["figure1", "figure3", "figure4", "table2", "ablations", "recipes", "cost"]
 PAPER: tuple[PaperExperiment, ...] = get_args(PaperExperiment)
 TORCHVISION = "torchvision"
 """The word for torchvision's official weights, and the name that their model has."""

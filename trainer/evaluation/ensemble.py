@@ -59,15 +59,16 @@ def mixed(probability_MNK: Tensor, weight_M: Sequence[float]) -> Tensor:
     return total_NK.div_(sum(weight_M))
 
 
-def search_weights(probability_MNK: Tensor, label_N: Tensor) -> tuple[float, ...]:
-    """Weights with fewer top-5 errors than equal ones, where there are any (avg-valid.py, 2012).
+def search_weights(probability_MNK: Tensor, label_N: Tensor, top: int = 5) -> tuple[float, ...]:
+    """Weights with fewer top-5 errors than equal ones, where there are any (avg-valid.py, 2012);
+    with another `top`, fewer errors of that kind.
 
     Each weight in turn takes the value of GRID that is best while the others stay, in up to PASSES
     passes. Tuned on the images it is given: their error says too little about others.
     """
 
     def errors(weight_M: Sequence[float]) -> int:
-        return int((ranks(mixed(probability_MNK, weight_M), label_N) >= 5).sum())
+        return int((ranks(mixed(probability_MNK, weight_M), label_N) >= top).sum())
 
     best = [START] * len(probability_MNK)
     fewest = errors(best)

@@ -14,11 +14,13 @@ from trainer.paper.cost import SECONDS, Cost
 from trainer.paper.experiment import Experiment
 from trainer.paper.figure1 import Figure1
 from trainer.paper.figure3 import Figure3
+from trainer.paper.figure4 import Figure4
 from trainer.paper.network_trial import BASE, SIZES, Changes
 from trainer.paper.photographs import packed
 from trainer.paper.recipes import BUDGETS, RECIPE, Recipes
 from trainer.paper.rows import Rows
 from trainer.paper.speed_trial import measure_training, trained_on
+from trainer.paper.table2 import Table2
 from trainer.paper.tasks import finish
 from trainer.recipe import resolve
 from trainer.run import RunError
@@ -75,6 +77,10 @@ def _experiment(name: str, options: Paper, rows: Rows) -> Experiment:
         return Cost(dataset, changes, SECONDS[options.size], machine, others)
     if name == Figure3.name:
         return Figure3(dataset, changes, options.seeds, options.work / "models")
+    if name == Figure4.name:
+        return Figure4(dataset, changes, options.work / "models")
+    if name == Table2.name:
+        return Table2.of(dataset, changes, options.seeds, options.work)
     return Ablations(dataset, changes, options.seeds)
 
 

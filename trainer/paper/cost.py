@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipeline.dataset import Dataset
 from trainer.paper.experiment import Experiment, Found, Outcome, Row, Settings, Table
-from trainer.paper.network_trial import Changes
+from trainer.paper.network_trial import Changes, recipe_of
 from trainer.paper.speed_trial import speed_row
-from trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +84,7 @@ class Cost(Experiment):
         return Training(row.name, hours, EPOCHS, source)
 
     def _paragraph(self, own: Training, missing: Sequence[str]) -> str:
-        recipe = Recipe.model_validate(self._row(self.machine).settings["recipe"])
+        recipe = recipe_of(self._row(self.machine))
         then = PUBLISHED[0]
         return (
             f"A network of width {recipe.network.width:g} on crops of {recipe.network.crop} "

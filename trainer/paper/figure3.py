@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from alexnet.checkpoint import current, load
+from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from trainer.paper.colour import chance, separation
 from trainer.paper.experiment import Experiment, Found, Outcome, Row, Table, counted
 from trainer.paper.interval import SURE, Interval
-from trainer.paper.network_trial import Changes, network_row
-from trainer.run import RunError
+from trainer.paper.network_trial import Changes, network_row, published
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,16 +131,7 @@ class Figure3(Experiment):
 
         figure = Figure(figsize=(11, 3.6), layout="constrained")
         (name, _), *_ = NETWORKS
-        row = self._rows(0)[name]
-        result = found(row)
-        assert result is not None
-        if not (folder := self.models / result["model"]).exists():
-            raise RunError(
-                f"figure3 shows the kernels of {folder}, which is not there; give the --work that "
-                f"it was trained in, or delete rows/{row.key}.json in the folder of --out, and it "
-                "is trained again"
-            )
-        model = load(current(folder)).model
+        model = load(published(self._rows(0)[name], found, self.models)).model
         kernel_N3KK = model.conv1.weight.detach().numpy()
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         left.imshow(_grid(kernel_N3KK))

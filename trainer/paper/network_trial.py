@@ -4,12 +4,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from alexnet.checkpoint import load, read_about
+from alexnet.checkpoint import current, load, read_about
 from pipeline.dataset import Dataset
 from pipeline.folds import fold_of, write_fold
 from trainer.arguments import Train
@@ -20,7 +21,7 @@ from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Found, Place, Result, Row, Settings
 from trainer.plan import make_run
 from trainer.publishing.publish import publish
-from trainer.recipe import Recipe, resolve
+from trainer.recipe import Recipe, Start, resolve
 from trainer.run import Run, RunError, open_run
 
 BASE = "paper"
@@ -47,29 +48,35 @@ def network_row(
 ) -> Row:
     """The training of a network on `dataset` by the recipe with these changes. With `folds`, the
     validation images are the first of so many parts of the training images, and not trained on."""
-    settings: dict[str, Any] = {
-        "dataset": dataset.digest,
-        "recipe": recipe_fields({**changes, "seed": seed}, recipe),
-    }
+    resolved = resolve(recipe, {}, [*changes.items(), ("seed", seed)])
+    settings: dict[str, Any] = {"dataset": dataset.digest, "recipe": recipe_fields(resolved)}
     if folds:
         settings["folds"] = folds
     return Row(f"{name}, seed {seed}", train_network, settings, dataset.directory.absolute())
 
 
-def recipe_fields(changes: Changes, recipe: str = BASE) -> dict[str, Any]:
-    """The recipe with these changes, as JSON. Without defaults, so that a field that is new one day
-    leaves finished rows as they are."""
-    resolved = resolve(recipe, {}, list(changes.items()))
-    fields = resolved.model_dump(mode="json", exclude_defaults=True)
-    return {**fields, "schedule": resolved.schedule.model_dump(mode="json")}
+def recipe_fields(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON. Without defaults, so that a field that is new one day leaves finished
+    rows as they are."""
+    fields = recipe.model_dump(mode="json", exclude_defaults=True)
+    return {**fields, "schedule": recipe.schedule.model_dump(mode="json")}
+
+
+def recipe_of(row: Row) -> Recipe:
+    """What a row trains by."""
+    return Recipe.model_validate(row.settings["recipe"])
 
 
 def train_network(settings: Settings, place: Place) -> Result:
     """Train and publish a network; returns its name, how many validation images it gets right by
     one view and by ten, and how colourful its kernels are. Where a process was killed, this goes on
     from its last checkpoint."""
+    return train(settings, place, Recipe.model_validate(settings["recipe"]), None)
+
+
+def train(settings: Settings, place: Place, recipe: Recipe, start: Start | None) -> Result:
+    """`train_network` by any recipe, and where there is a `start`, from its weights."""
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    recipe = Recipe.model_validate(settings["recipe"])
     device = "gpu" if place.gpu else "cpu"
     dataset, fold = Dataset(place.data), place.work / "folds" / name
     if folds := settings.get("folds"):
@@ -79,7 +86,7 @@ def train_network(settings: Settings, place: Place) -> Result:
         workers=(1, 1), device=device,
     )  # fmt: skip
     machine = Resources((Machine(place.threads, int(place.gpu)),))
-    run = open_run(make_run(options, recipe, dataset, None, machine), "if-any")
+    run = open_run(make_run(options, recipe, dataset, start, machine), "if-any")
     host = Folder(run)
     with run.held():
         worker = Worker(0, 1, torch.device("cuda:0" if place.gpu else "cpu"))
@@ -104,6 +111,20 @@ def accuracy(found: Found, row: Row, which: str, views: int) -> float:
     assert result is not None
     (score,) = (score for score in result["accuracy"] if score["views"] == views)
     return 100 * float(score[which] / score["pictures"])
+
+
+def published(row: Row, found: Found, models: Path) -> Path:
+    """The network that a finished row has left in the folder `models`, as models/NAME/STEP. Raises
+    RunError where it is not there."""
+    result = found(row)
+    assert result is not None
+    if not (folder := models / result["model"]).exists():
+        raise RunError(
+            f"{folder}: this trained network is needed, but is not there; give the --work that it "
+            f"was trained in, or delete rows/{row.key}.json in the folder of --out, and it is "
+            "trained again"
+        )
+    return current(folder)
 
 
 class Folder:

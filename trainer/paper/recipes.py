@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipeline.dataset import Dataset
 from trainer.paper.experiment import Experiment, Found, Outcome, Row, Table, counted
-from trainer.paper.network_trial import SIZES, Changes, accuracy, network_row
+from trainer.paper.network_trial import SIZES, Changes, accuracy, network_row, recipe_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ class Recipes(Experiment):
 
     def _compared_text(self, compared: Mapping[str, float]) -> str:
         better = [name for name, value in compared.items() if value > compared[RECIPE]]
-        crop = self._compared(OWN)[0].settings["recipe"]["network"]["crop"]
+        crop = recipe_of(self._compared(OWN)[0]).network.crop
         return (
             f"Its numbers were chosen without the validation images: one in {FOLDS} training "
             f"images was left out, and {counted(self.budget.seeds, 'seed')} of each candidate "

@@ -13,9 +13,9 @@ from trainer.loop.loop import Loop, Worker
 from trainer.on_ray.resources import Machine, Resources
 from trainer.paper import evidence
 from trainer.paper.experiment import Place, Result, Row, Settings
-from trainer.paper.network_trial import Changes, Folder, recipe_fields
+from trainer.paper.network_trial import BASE, Changes, Folder, recipe_fields
 from trainer.plan import make_run
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, resolve
 from trainer.run import Run, open_run
 
 WARM_UP = 3
@@ -25,9 +25,11 @@ WARM_UP = 3
 def speed_row(changes: Changes, seconds: float, machine: Settings, dataset: Dataset) -> Row:
     """A training of so many seconds on this `machine`, which the result depends on."""
     settings = {
-        "dataset": dataset.digest, "recipe": recipe_fields(changes), "seconds": seconds,
+        "dataset": dataset.digest,
+        "recipe": recipe_fields(resolve(BASE, {}, list(changes.items()))),
+        "seconds": seconds,
         "machine": machine,
-    }  # fmt: skip
+    }
     return Row(
         evidence.described(machine), measure_training, settings, dataset.directory.absolute()
     )

@@ -146,14 +146,15 @@ def _fill(folder: Path, loaded: Checkpoint, dataset: Dataset, factory: str, dama
 def features(
     loaded: Checkpoint,
     split: Split,
-    thumbnails: ThumbnailWriter,
+    thumbnails: ThumbnailWriter | None,
     left_out: list[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """The last hidden layer of all images of a packed split, in order, in batches (BATCH, H)
     float32, the last of which may have fewer rows.
 
-    Decoded and computed as the server does. Damaged images are left out, and their numbers put into
-    `left_out`. Raises UserError where there is no such list, or where they are too many.
+    Decoded and computed as the server does; each also becomes one of the `thumbnails`, where these
+    are wanted. Damaged images are left out, and their numbers put into `left_out`. Raises UserError
+    where there is no such list, or where they are too many.
     """
     device, size = default_device(), loaded.about.size
     model = loaded.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -195,8 +196,9 @@ def features(
 
         stream = whole_images()
         while images := list(islice(stream, BATCH)):
-            for jpeg in pool.map(shrunk, images):
-                thumbnails.add(jpeg)
+            if thumbnails:
+                for jpeg in pool.map(shrunk, images):
+                    thumbnails.add(jpeg)
             image_NSS3 = torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(device)
             yield centre_features(model, image_NSS3.permute(0, 3, 1, 2), mean_3WW).cpu().numpy()
 

@@ -19,8 +19,10 @@ def random_answers(models: int, seed: int, images: int = 40) -> tuple[Tensor, Te
     return logit_MNK.softmax(2), label_N
 
 
-def errors(probability_MNK: Tensor, label_N: Tensor, weights: tuple[float, ...]) -> int:
-    return int((ranks(mixed(probability_MNK, weights), label_N) >= 5).sum())
+def errors(
+    probability_MNK: Tensor, label_N: Tensor, weights: tuple[float, ...], top: int = 5
+) -> int:
+    return int((ranks(mixed(probability_MNK, weights), label_N) >= top).sum())
 
 
 def test_a_mixture_is_the_weighted_mean() -> None:
@@ -34,16 +36,17 @@ def test_a_mixture_is_the_weighted_mean() -> None:
         assert torch.equal(mixed(probability_MNK, one), probability_MNK[model])
 
 
+@pytest.mark.parametrize("top", [1, 5])
 @pytest.mark.parametrize("seed", range(5))
-def test_the_search_ends_where_no_single_weight_is_better(seed: int) -> None:
+def test_the_search_ends_where_no_single_weight_is_better(seed: int, top: int) -> None:
     probability_MNK, label_N = random_answers(2, seed)
-    found = search_weights(probability_MNK, label_N)
-    fewest = errors(probability_MNK, label_N, found)
-    assert fewest <= errors(probability_MNK, label_N, (0.5, 0.5))
+    found = search_weights(probability_MNK, label_N, top)
+    fewest = errors(probability_MNK, label_N, found, top)
+    assert fewest <= errors(probability_MNK, label_N, (0.5, 0.5), top)
     assert set(found) <= set(GRID)
     for value in GRID:
         for tried in ((value, found[1]), (found[0], value)):
-            assert not any(tried) or errors(probability_MNK, label_N, tried) >= fewest
+            assert not any(tried) or errors(probability_MNK, label_N, tried, top) >= fewest
 
 
 @pytest.mark.parametrize("models", [2, 4])

@@ -8,8 +8,8 @@ from scipy import stats
 from pipeline.dataset import Dataset
 from trainer.paper.ablations import ABLATIONS, VIEWS, Ablations
 from trainer.paper.experiment import Result, Row
-from trainer.paper.network_trial import BASE, SIZES
-from trainer.recipe import Recipe, resolve
+from trainer.paper.network_trial import BASE, SIZES, recipe_of
+from trainer.recipe import resolve
 
 LRN = next(a for a in ABLATIONS if a.changes == {"network.local_response_norm": False})
 POOLING = next(a for a in ABLATIONS if a.changes == {"network.pooling": "plain"})
@@ -18,7 +18,7 @@ WITHOUT = {0: 12, 1: 15, 2: 13}
 
 
 def answered(row: Row) -> Result:
-    recipe = Recipe.model_validate(row.settings["recipe"])
+    recipe = recipe_of(row)
     wrong = 300 + 10 * recipe.seed
     if not recipe.network.local_response_norm:
         wrong += WITHOUT[recipe.seed]

@@ -9,14 +9,13 @@ from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from trainer.paper.experiment import Result, Row
 from trainer.paper.figure3 import Figure3
-from trainer.paper.network_trial import SIZES
-from trainer.recipe import Recipe
+from trainer.paper.network_trial import SIZES, recipe_of
 from trainer.run import RunError
 
 
 def coloured(row: Row, apart: float) -> Result:
     """48 kernels; those of one of two towers are more colourful, by `apart`."""
-    recipe = Recipe.model_validate(row.settings["recipe"])
+    recipe = recipe_of(row)
     random = np.random.default_rng(recipe.seed)
     colour_N = random.uniform(0.2, 0.4, 48)
     if recipe.network.towers == 2:

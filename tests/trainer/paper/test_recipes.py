@@ -9,16 +9,16 @@ import pytest
 from pipeline.dataset import Dataset
 from pipeline.folds import fold_of
 from trainer.paper.experiment import Place, Result, Row
-from trainer.paper.network_trial import train_network
+from trainer.paper.network_trial import recipe_of, train_network
 from trainer.paper.recipes import BUDGETS, CANDIDATES, FOLDS, RECIPE, Recipes
-from trainer.recipe import Recipe, resolve
+from trainer.recipe import resolve
 
 TINY = {"size": 128, "network.crop": 64, "network.width": 0.1, "epochs": 1}
 
 
 def answered(row: Row) -> Result:
     """Of 1,000 images; batches of 32 get 50 more right."""
-    recipe = Recipe.model_validate(row.settings["recipe"])
+    recipe = recipe_of(row)
     right = 600 + 10 * recipe.seed + 50 * (recipe.batch == 32)
     return {"accuracy": [{"views": v, "pictures": 1000, "top1": right + v} for v in (1, 10)]}
 
@@ -32,7 +32,7 @@ def recipes(dataset: Path) -> Recipes:
 def test_every_candidate_differs_from_the_recipe_and_from_the_others(recipes: Recipes) -> None:
     rows = recipes.rows(lambda row: None)
     assert len({row.key for row in rows}) == len(rows) == 2 * (1 + len(CANDIDATES)) + 3
-    assert Recipe.model_validate(rows[-1].settings["recipe"]) == resolve(RECIPE, {}, [("seed", 2)])
+    assert recipe_of(rows[-1]) == resolve(RECIPE, {}, [("seed", 2)])
 
 
 def test_it_says_which_candidates_are_better(recipes: Recipes) -> None:
