@@ -60,13 +60,8 @@ def ilsvrc_source(folder: Path, year: Year, class_names: dict[str, str]) -> Sour
             f"{path}: the file is missing; download it from image-net.org and put it beside "
             f"{year.train}"
         )
-    label_of = _label_of(leaves)
     val = _labelled(path, list_members(path), year, "val", leaves)
-    train = [
-        Sample(f"{wnid}/{stem}", label_of[wnid], image.location)
-        for wnid, images in _training(folder, year, set(label_of)).items()
-        for stem, image in images.items()
-    ]
+    train = _training(folder, year, _label_of(leaves))
     classes = tuple(sorted(leaves.values(), key=lambda leaf: leaf.id))
     return Source(classes, ordered(train, val), Members())
 
@@ -95,32 +90,35 @@ def _label_of(leaves: dict[int, ClassLabel]) -> dict[str, int]:
     return {wnid: label for label, wnid in enumerate(sorted(leaf.id for leaf in leaves.values()))}
 
 
-def _training(folder: Path, year: Year, wnids: set[str]) -> dict[str, dict[str, Member]]:
-    """{WNID: {file name without ending: image}}."""
+def _training(folder: Path, year: Year, label_of: dict[str, int]) -> list[Sample]:
     path = folder / year.train
     tars = {Path(tar.name).stem: tar for tar in list_members(path) if tar.name.endswith(".tar")}
-    if unknown := sorted(tars.keys() - wnids):
+    if unknown := sorted(tars.keys() - label_of.keys()):
         raise DatasetError(
             f"{path}: the archive holds {tars[unknown[0]].name}, which is no class of {META}; "
             f"{_same_year(year)}"
         )
-    if absent := sorted(wnids - tars.keys()):
+    if absent := sorted(label_of.keys() - tars.keys()):
         raise DatasetError(
             f"{path}: the archive lacks {absent[0]}.tar, a class of {META}; download it again"
         )
-    patches, classes = _patches(folder), {}
+    patches, samples = _patches(folder), []
     with ProgressBar(f"list {year.train}", len(tars), "classes") as progress:
         for wnid in sorted(tars):
-            classes[wnid] = {
+            images = {
                 Path(image.name).stem.replace(".", "_"): patches.get(Path(image.name).name, image)
                 for image in list_nested(tars[wnid])
             }
-            if not classes[wnid]:
+            if not images:
                 raise DatasetError(
                     f"{path}: {tars[wnid].name} in this archive is empty; download it again"
                 )
+            samples += [
+                Sample(f"{wnid}/{stem}", label_of[wnid], image.location)
+                for stem, image in images.items()
+            ]
             progress.advance(1)
-    return classes
+    return samples
 
 
 def _labelled(
