@@ -71,9 +71,7 @@ def _ids(kit: Path, name: str, classes: Sequence[ClassLabel]) -> dict[str, str]:
     year = next((year for year in YEARS if year.name == name), None)
     if year is None:
         names = " and ".join(year.name for year in YEARS)
-        raise UserError(
-            f"--devkit {kit}: no ids of {name} are known, only of {names}; leave it out"
-        )
+        raise UserError(f"--devkit {kit}: the images are of {name}; give those of {names} alone")
     leaves = read_leaves(kit, year, {})
     ids = {leaf.id: str(number) for number, leaf in leaves.items()}
     if unknown := next((label.id for label in classes if label.id not in ids), None):
