@@ -10,7 +10,7 @@ from alexnet.config import MAX_SIZE
 from alexnet.console import Command, Commands, Options
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, SIZE
 from pipeline.sources import BUILTIN, IMAGENETTE
-from pipeline.sources.ilsvrc import TRAIN, VAL
+from pipeline.sources.devkit import YEARS
 from pipeline.sources.label_table import FILE_COLUMNS, LABEL_COLUMNS
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 
@@ -38,9 +38,11 @@ class Pack(Options):
     source: Annotated[str, Argument()] = Field(
         description="A folder with one subfolder of photographs for each class, or a folder with "
         "train/ and val/ of such subfolders. Or a folder of WebDataset shards (*.tar), or with "
-        f"train/ and val/ of them. Or a folder with {TRAIN}, {VAL} and the development kit, as "
-        f"ILSVRC-2012 is distributed. Or one of two words: {BUILTIN} draws two thousand images "
-        f"of ten classes, {IMAGENETTE} downloads ten classes of ImageNet (340 MB)."
+        f"train/ and val/ of them. Or a folder with {YEARS[-1].train}, {YEARS[-1].val} and the "
+        "development kit, as ILSVRC-2012 is distributed, or the same of ILSVRC-2010. Or "
+        "fall11_whole.tar, or a folder of the tars that it holds. Or one of two words: "
+        f"{BUILTIN} draws two thousand images of ten classes, {IMAGENETTE} downloads ten classes "
+        "of ImageNet (340 MB)."
     )
     dataset: Annotated[Path, Argument()]
     """The folder to write the dataset to."""

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from pipeline.sources import builtin
+from pipeline.sources.devkit import YEARS
 from tests.browser import MISSING
 from tests.nodes import ray_nodes
+from tests.pipeline.sources.archives import Archive
 
 ROOT = Path(__file__).parent.parent
 
@@ -137,6 +139,15 @@ def test_data() -> Path:
     if "ALEXNET_TEST_DATA" not in os.environ:
         pytest.skip("ALEXNET_TEST_DATA names no folder of photographs")
     return Path(os.environ["ALEXNET_TEST_DATA"])
+
+
+@pytest.fixture(params=YEARS, ids=lambda year: year.name)
+def archive(request: pytest.FixtureRequest, tmp_path: Path, test_data: Path) -> Archive:
+    """ImageNet's challenge of a year as it is distributed, in small."""
+    made = Archive(tmp_path / "ilsvrc", test_data / "imagenette", request.param)
+    made.folder.mkdir()
+    made.write()
+    return made
 
 
 @pytest.fixture

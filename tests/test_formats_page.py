@@ -335,7 +335,8 @@ def test_each_layout_of_the_page_is_opened(
     names = [row[0] for row in LAYOUT_ROWS]
     assert names == [
         "class folders", "class folders with a split", "a table of labels",
-        "ILSVRC-2012 as distributed", "CIFAR-10, binary version",
+        "ILSVRC-2012 as distributed", "ILSVRC-2010 as distributed",
+        "ImageNet's releases, such as Fall 2011", "CIFAR-10, binary version",
         "WebDataset shards", "`imagenette`", "`builtin`",
     ]  # fmt: skip
     for split in ("train", "val"):

@@ -29,6 +29,8 @@ Family = Literal["torchvision", "caffe", "caffenet"]
 """Whose AlexNet is imported."""
 PaperExperiment = Literal["figure1", "figure3", "figure4", "table2", "ablations", "recipes", "cost"]
 PAPER: tuple[PaperExperiment, ...] = get_args(PaperExperiment)
+SUBMITTED = 5
+"""Labels of an image in a submission to ImageNet's challenge, at most."""
 TORCHVISION = "torchvision"
 """The word for torchvision's official weights, and the name that their model has."""
 
@@ -198,8 +200,9 @@ class Evaluate(Options):
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
     """A folder of class folders, or with val/ of them, or with --labels of any photographs, which
-    are decoded as the server does. With --data, only those that the validation images were packed
-    from."""
+    are decoded as the server does. Or the archive of validation or test images of ILSVRC-2010 or
+    ILSVRC-2012, with their ground truth and the development kit beside it. With --data, only those
+    that the validation images were packed from."""
     labels: Path | None = None
     """A table with the names of photographs in --originals and their labels, as CSV or JSON Lines,
     or a folder of such tables, in the place of class folders. Labels are ids or names of the
@@ -273,8 +276,12 @@ class Predict(Options):
         f"folders of tars, or the word {' or '.join(WORDS)}.",
     )
     out: Annotated[Path, Option(metavar="FILE")]
-    """The table to write, which ends in .parquet, .csv or .jsonl. What is answered is kept in
-    FILE.parts until it is whole: interrupted and run again, the command goes on."""
+    """The table to write, which ends in .parquet, .csv or .jsonl, or with --devkit the submission,
+    which ends in .txt. What is answered is kept in FILE.parts until it is whole: interrupted and
+    run again, the command goes on."""
+    devkit: Annotated[Path | None, Option(metavar="PATH")] = None
+    """The development kit of ILSVRC-2010 or ILSVRC-2012, packed or unpacked, for a submission: a
+    line for each test image, by their numbers, with the kit's ids of the best guesses."""
     views: Annotated[int, AfterValidator(_views)] = 10
     """10 for the ten views of the paper, 1 for the centre alone."""
     top: PositiveInt = 5
@@ -288,6 +295,17 @@ class Predict(Options):
     none."""
     device: Device = "auto"
     """auto takes GPUs where there are any that torch can use."""
+
+    @model_validator(mode="after")
+    def _submits(self) -> Self:
+        if (self.out.suffix.lower() == ".txt") != (self.devkit is not None):
+            raise ValueError(
+                "a submission is a file --out that ends in .txt, with the ids of --devkit PATH; "
+                "give both, or neither"
+            )
+        if self.devkit and self.top > SUBMITTED:
+            raise ValueError(f"a submission has at most {SUBMITTED} labels; lower --top")
+        return self
 
 
 class Import(OfModels):

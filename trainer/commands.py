@@ -250,6 +250,7 @@ def predict(options: Predict) -> int:
         options.model,
         [str(source) for source in options.sources],
         options.out,
+        devkit=options.devkit,
         views=options.views,
         top=options.top,
         min_probability=options.min_probability,

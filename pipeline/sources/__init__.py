@@ -8,13 +8,15 @@ from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
 from pipeline.sources.cifar import cifar_source, find_batches
 from pipeline.sources.class_names import read_class_names
+from pipeline.sources.devkit import YEARS
 from pipeline.sources.folder import folder_source
-from pipeline.sources.ilsvrc import TRAIN, ilsvrc_source
+from pipeline.sources.ilsvrc import find_year, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.label_table import ANY_COLUMNS, Columns
 from pipeline.sources.labelled import find_metadata, find_tables, labelled_source
 from pipeline.sources.shards import holds_shards, shards_source
 from pipeline.sources.source import Sample, Source
+from pipeline.sources.synsets import find_archives, synsets_source
 
 __all__ = ["WORDS", "Columns", "Sample", "Source", "open_source", "photographs_source"]
 
@@ -31,8 +33,8 @@ def open_source(
     labels: Path | None = None,
     columns: Columns = ANY_COLUMNS,
 ) -> Source:
-    """The source a user names: a word, or a folder that tells by its content what it is, unless
-    `labels` is the table, or the folder of tables, with the labels of what is in it.
+    """The source a user names: a word, a tar of synsets, or a folder that tells by its content what
+    it is, unless `labels` is the table, or the folder of tables, with the labels of what is in it.
 
     Raises UserError.
     """
@@ -46,13 +48,16 @@ def open_source(
         return imagenette_source(names)
     folder = Path(name).absolute()  # tasks run elsewhere
     try:
-        is_folder = folder.is_dir()
+        is_folder, is_tar = folder.is_dir(), folder.is_file() and folder.suffix == ".tar"
     except OSError as error:
         raise unreadable(folder, error) from None
+    if is_tar and not (labels or any(columns)):
+        return synsets_source([folder], val_fraction, names)
     if not is_folder:
         raise DatasetError(
             f"{folder}: there is no such folder; give a folder of class folders, a folder of "
-            f"WebDataset shards, a folder with {TRAIN}, or the word {BUILTIN} or {IMAGENETTE}"
+            f"WebDataset shards, a folder with {YEARS[-1].train}, a tar of ImageNet's synsets, or "
+            f"the word {BUILTIN} or {IMAGENETTE}"
         )
     if labels:
         return labelled_source(folder, find_tables(labels), columns, val_fraction, names)
@@ -61,10 +66,12 @@ def open_source(
             f"{asked} names a column, but {folder} has no metadata.csv or metadata.jsonl with it; "
             "name the table with --labels"
         )
-    if folder / TRAIN in list_entries(folder).files:
-        return ilsvrc_source(folder, names)
+    if year := find_year(list_entries(folder).files):
+        return ilsvrc_source(folder, year, names)
     if find_batches(folder):
         return cifar_source(folder, val_fraction, names)
+    if archives := find_archives(folder):
+        return synsets_source(archives, val_fraction, names)
     if holds_shards(folder):
         return shards_source(folder, val_fraction, names)
     return photographs_source(folder, val_fraction, names, columns)

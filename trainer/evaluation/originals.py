@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -16,10 +16,12 @@ from alexnet.tree import list_entries
 from pipeline.dataset import Dataset
 from pipeline.order import Shard, share
 from pipeline.sources.folder import class_images
+from pipeline.sources.ilsvrc import archive_images
 from pipeline.sources.label_table import ANY_COLUMNS, Columns
 from pipeline.sources.labelled import find_tables, labelled_images
-from pipeline.sources.source import Files, Sample
+from pipeline.sources.source import Files, Reader, Sample
 from pipeline.sources.splits import find_splits
+from pipeline.sources.tar import Members
 from pipeline.split import PackedSplit
 from trainer.evaluation.labels import labels_of
 from trainer.evaluation.probabilities import Decoded, Refused
@@ -34,8 +36,10 @@ class Originals:
 
     served: ClassVar[bool] = True
     files: tuple[str, ...]
+    """What `reader` takes."""
     size: int
     rule: ImageRule = PACKED
+    reader: Reader = field(default_factory=Files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -62,7 +66,7 @@ class Originals:
 
     def _image(self, sample: int) -> np.ndarray | Refused:
         try:
-            content = Files().read(self.files[sample])
+            content = self.reader.read(self.files[sample])
             return whole_image(content, self.size, rule=self.rule)
         except (ImageError, OSError) as error:
             return Refused(sample, self.files[sample], str(error))
@@ -90,17 +94,23 @@ def list_originals(
     folder: Path, about: About, dataset: Dataset | None, labels: Labels | None = None
 ) -> Listed:
     """The photographs of the validation split in `folder`, or of `folder` where it has none, in
-    class folders of the model's classes, or of some. With `labels`, those that its tables name.
+    class folders of the model's classes, or of some. With `labels`, those that its tables name. Or
+    those of an archive of ImageNet's challenge, read in place.
 
     Of a dataset only those that its validation images were made of, found by their names: so
     that both are asked about the same, and nothing is among them that was trained on. Raises
     UserError.
     """
-    if not folder.is_dir():
+    root = folder.absolute()  # tasks run elsewhere
+    reader: Reader = Files()
+    if folder.is_file() and not labels:
+        reader = Members()
+        ids, samples = archive_images(root)
+        label_K = labels_of(dict.fromkeys(ids, root), about.classes)
+    elif not folder.is_dir():
         kind = "photographs" if labels else "class folders"
         raise UserError(f"{folder}: there is no such folder; give a folder of {kind}")
-    root = folder.absolute()  # tasks run elsewhere
-    if labels:
+    elif labels:
         tables = find_tables(labels.tables)
         rows, samples = labelled_images(root, tables, labels.columns, packed=dataset is not None)
         label_K = labels_of(rows, about.classes)
@@ -112,7 +122,7 @@ def list_originals(
     if dataset is not None:
         samples, packed_N = _matched(root, samples, dataset)
     return Listed(
-        Originals(tuple(sample.location for sample in samples), about.size, about.rule),
+        Originals(tuple(sample.location for sample in samples), about.size, about.rule, reader),
         label_K[[sample.label for sample in samples]],
         packed_N,
     )

@@ -9,7 +9,7 @@ import hashlib
 import io
 import pickle
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,10 +64,10 @@ def read_part(path: Path) -> pa.Table:
     return parquet.read_table(path).replace_schema_metadata(None)
 
 
-def plan_parts(photographs: Iterator[Photograph]) -> Iterator[Plan]:
+def plan_parts(photographs: Iterable[Photograph]) -> Iterator[Plan]:
     """The photographs in parts of PART_PHOTOGRAPHS, the last one shorter."""
-    number = 0
-    while some := list(islice(photographs, PART_PHOTOGRAPHS)):
+    number, waiting = 0, iter(photographs)
+    while some := list(islice(waiting, PART_PHOTOGRAPHS)):
         yield Plan.of(number, some)
         number += 1
 

@@ -1,11 +1,11 @@
-"""alexnet predict: photographs in, a table of answers out, by any number of processes.
+"""alexnet predict: photographs in, a table of answers or a submission out, by any processes.
 
 What is answered is kept part by part in a folder beside the table, until that is whole.
 """
 
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +14,11 @@ from alexnet.command import UserError
 from pipeline.cluster import cluster
 from pipeline.lock import alone
 from pipeline.progress import ProgressBar
-from pipeline.sources.unlabelled import photographs
+from pipeline.sources.unlabelled import Photograph, photographs
 from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
 from trainer.prediction.part import Answerer, Done, Plan, Question, plan_parts, read_part
+from trainer.prediction.submission import submission
 from trainer.prediction.table import schema, writer
 
 AHEAD = 2
@@ -39,25 +40,31 @@ def predict(
     sources: Sequence[str],
     out: Path,
     *,
+    devkit: Path | None = None,
     views: int,
     top: int,
     min_probability: float | None,
     workers: int | None,
     device: str,
 ) -> Prediction:
-    """Write what `model` answers about the photographs of `sources` to `out`.
+    """Write what `model` answers about the photographs of `sources` to `out`, with the ids of
+    `devkit` as a submission.
 
-    The order is that of the sources, and the bytes are the same for any number of workers and
-    interruptions, on processors or GPUs of one kind. Raises UserError.
+    The order is that of the sources or of the submission, and the bytes are the same for any number
+    of workers and interruptions, on processors or GPUs of one kind. Raises UserError.
     """
-    write = writer(out)
     if out.exists():
         raise UserError(f"{out}: the file is there already; remove it, or name another")
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no such folder; make it first")
     step = checkpoint.current(model).absolute()
     about = checkpoint.read_about(step)
-    plans = list(plan_parts(photographs(sources)))
+    asked: Iterable[Photograph] = photographs(sources)
+    if devkit:
+        asked, write = submission(asked, devkit, about.classes)
+    else:
+        write = writer(out)
+    plans = list(plan_parts(asked))
     if not plans:
         raise UserError(f"{', '.join(map(str, sources))}: there are no photographs in it")
     parts = out.absolute().with_name(f"{out.name}.parts")
