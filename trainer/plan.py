@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from alexnet.checkpoint import current, load
+from alexnet.config import AlexNetConfig
+from alexnet.pixels import SIZE
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
@@ -42,21 +44,25 @@ def starting_model(options: Train) -> Start | None:
             )
         return None
     model = options.init_from
+    packed = (options.data / "manifest.json").exists()
+    size = Dataset(options.data).manifest.size if packed else None
     if is_torchvision(model):
+        _check_crop(options.data, size, TORCHVISION, AlexNetConfig().crop, SIZE)
         model = publish_official(TORCHVISION, None, options.models).directory
     published = current(model).absolute()
     about = load(published).about
     folded = about.recipe.get("folded") or FOLDED.get(str(about.recipe.get("imported")), {})
-    if not (options.data / "manifest.json").exists():
-        return Start(published, about.network, about.size, folded)
-    size = Dataset(options.data).manifest.size
-    if size < about.network.crop:
+    _check_crop(options.data, size, str(published), about.network.crop, about.size)
+    return Start(published, about.network, size or about.size, folded)
+
+
+def _check_crop(data: Path, size: int | None, model: str, crop: int, trained_on: int) -> None:
+    """Raises RunError where packed images of this size are smaller than the model's crops."""
+    if size and size < crop:
         raise RunError(
-            f"{options.data}: the images have {size} x {size} pixels, but the network of "
-            f"{published} sees {about.network.crop} x {about.network.crop}; pack them with "
-            f"--size {about.size}, as those it was trained on"
+            f"{data}: the images have {size} x {size} pixels, but the network of {model} sees "
+            f"{crop} x {crop}; pack them with --size {trained_on}, as those it was trained on"
         )
-    return Start(published, about.network, size, folded)
 
 
 def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:

@@ -122,6 +122,15 @@ def test_a_run_starts_with_the_network_of_a_model(
         starting_model(Train(data=Path("d"), name="r", recipe="finetune"))
 
 
+def test_images_too_small_for_torchvision_are_refused_before_it_is_fetched(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALEXNET_TORCHVISION_URL", (tmp_path / "none").as_uri())
+    options = Train(data=dataset, name="r", init_from=Path("torchvision"), models=tmp_path)
+    with pytest.raises(RunError, match="128 x 128 pixels, but the network of torchvision sees 224"):
+        starting_model(options)
+
+
 def test_a_run_learns_as_an_imported_model_would_have_without_its_folding(
     publish: Callable, photographs: Path
 ) -> None:
