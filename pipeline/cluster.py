@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from pipeline import head
+from pipeline.descendants import descendants, kill
 from pipeline.head import ClusterError
 
 MEMORY = {
@@ -97,7 +98,10 @@ def cluster() -> Iterator[None]:
         try:
             yield
         finally:
+            workers = descendants("raylet") if own else []
             ray.shutdown()
+            # On a busy machine some do not notice that their cluster has ended.
+            kill(workers)
 
 
 @contextmanager
