@@ -36,7 +36,14 @@ from trainer.on_ray.dashboard import VARIABLE
 from trainer.on_ray.jobs import Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
 from trainer.on_ray.probe import usable_resources
-from trainer.plan import find_dataset, make_run, pack_dataset, recipe_changes, starting_model
+from trainer.plan import (
+    few_steps,
+    find_dataset,
+    make_run,
+    pack_dataset,
+    recipe_changes,
+    starting_model,
+)
 from trainer.publishing import weight_size
 from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
@@ -57,6 +64,8 @@ def train(options: Train) -> int:
         found = usable_resources(options.device)
         run = make_run(options, recipe, dataset, start, found)
         run = open_run(run, options.resumption)
+        if told := few_steps(run, len(dataset.train)):
+            print(told, file=sys.stderr, flush=True)
         outcome = launch(run)
     if not outcome.finished:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")

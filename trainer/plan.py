@@ -1,5 +1,6 @@
 """What the command line asks for -> a run."""
 
+import sys
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from trainer.publishing.official import publish_official
 from trainer.recipe import Recipe, Start
 from trainer.run import Run, RunError
 
+FEW_STEPS = 200
+"""What the recipe `finetune` takes at least, which starts from weights that are trained."""
+
 
 def recipe_changes(options: Train) -> list[tuple[str, Any]]:
     """What the command line changes in the recipe, for `resolve`."""
@@ -42,6 +46,11 @@ def starting_model(options: Train) -> Start | None:
                 "--recipe finetune trains a model's weights on; give --init-from MODEL, or "
                 "--init-from torchvision, or another recipe"
             )
+        if options.freeze:
+            raise RunError(
+                "--freeze keeps the weights that a run starts with, and without --init-from they "
+                "are random; give --init-from MODEL, or leave --freeze out"
+            )
         return None
     model = options.init_from
     packed = (options.data / "manifest.json").exists()
@@ -49,10 +58,19 @@ def starting_model(options: Train) -> Start | None:
     if is_torchvision(model):
         _check_crop(options.data, size, TORCHVISION, AlexNetConfig().crop, SIZE)
         model = publish_official(TORCHVISION, None, options.models).directory
+    elif not model.exists() and (known := options.models / model.name).exists():
+        raise RunError(f"--init-from {model}: there is no such folder; did you mean {known}?")
     published = current(model).absolute()
     about = load(published).about
     folded = about.recipe.get("folded") or FOLDED.get(str(about.recipe.get("imported")), {})
     _check_crop(options.data, size, str(published), about.network.crop, about.size)
+    if size and size != about.size:
+        print(
+            f"{options.data}: the images have {size} x {size} pixels, those that {published} was "
+            f"trained on {about.size} x {about.size}: things look {size / about.size:.2g} times as "
+            f"large to it; better pack the photographs with --size {about.size}",
+            file=sys.stderr,
+        )
     return Start(published, about.network, size or about.size, folded)
 
 
@@ -141,6 +159,19 @@ def make_run(
     )
     _check_workers(run, resources)
     return run
+
+
+def few_steps(run: Run, images: int) -> str | None:
+    """What a user should know of a run from random weights that is over before it has learnt."""
+    steps = ceil(images / run.recipe.batch) * run.recipe.epochs
+    if run.init_from or steps >= FEW_STEPS:
+        return None
+    epochs = ceil(run.recipe.epochs * FEW_STEPS / steps)
+    return (
+        f"{run.name}: {run.recipe.epochs} epochs of {images:,} images are {steps} steps, which "
+        f"teach a network little that starts from random weights; --epochs {epochs} makes "
+        f"{FEW_STEPS}, and --recipe finetune --init-from torchvision starts from trained ones"
+    )
 
 
 def _is_word(data: Path) -> bool:

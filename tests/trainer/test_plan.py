@@ -11,7 +11,7 @@ from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
 from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
-from trainer.plan import find_dataset, make_run, recipe_changes, starting_model
+from trainer.plan import few_steps, find_dataset, make_run, recipe_changes, starting_model
 from trainer.publishing.imports import FOLDED
 from trainer.recipe import resolve
 from trainer.run import Run, RunError
@@ -120,6 +120,44 @@ def test_a_run_starts_with_the_network_of_a_model(
     assert starting_model(Train(data=Path("d"), name="r")) is None
     with pytest.raises(RunError, match="finetune trains a model's weights on; give --init-from"):
         starting_model(Train(data=Path("d"), name="r", recipe="finetune"))
+
+
+def test_what_a_run_starts_from_is_checked(
+    two_models: tuple[Path, Path], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model, models = two_models[0], two_models[0].parent
+    for options, text in (
+        (Train(data=dataset, name="r", freeze=["conv"]), "without --init-from they are random"),
+        (
+            Train(data=dataset, name="r", init_from=Path(model.name), models=models),
+            f"did you mean {model}",
+        ),
+    ):
+        with pytest.raises(RunError, match=text):
+            starting_model(options)
+    assert starting_model(Train(data=dataset, name="r", init_from=model))
+    assert capsys.readouterr().err == ""
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"size": 256}))
+    for part in ("train", "val", "mean.npy"):
+        (tmp_path / part).symlink_to(dataset / part)
+    start = starting_model(Train(data=tmp_path, name="r", init_from=model))
+    assert start
+    assert start.size == 256
+    assert "things look 2 times as large to it; better pack" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "told"),
+    [(244, 64, 12, "--epochs 50 makes 200"), (6400, 64, 2, None), (6399, 64, 1, "--epochs 2 ")],
+)
+def test_too_few_steps_are_told(
+    photographs: Path, tmp_path: Path, images: int, batch: int, epochs: int, told: str | None
+) -> None:
+    run = planned(photographs, tmp_path, PLAIN, epochs=epochs)
+    run = run.model_copy(update={"recipe": run.recipe.model_copy(update={"batch": batch})})
+    said = few_steps(run, images)
+    assert said is None if told is None else said and told in said
 
 
 def test_images_too_small_for_torchvision_are_refused_before_it_is_fetched(

@@ -1,5 +1,6 @@
 """Starts a run on Ray, watches it, and starts it again where a worker died: the driver's side."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -143,6 +144,7 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
     """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
     from ray.train import Result
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it explains how to train from scratch
     if not snapshot.fits(run):
         with suppress(RunError), run.held():  # or else a process writes the file this moment
             snapshot.mend(run)

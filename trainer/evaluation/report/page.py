@@ -15,7 +15,7 @@ from alexnet.command import UserError
 from pipeline.dataset import Dataset
 from pipeline.split import Split
 from trainer import pages
-from trainer.evaluation.report import drawings
+from trainer.evaluation.report import drawings, suspect_table
 from trainer.evaluation.report.album import Thumbnail, data_uri, thumbnails
 from trainer.evaluation.report.duplicates import DISTANCE, SIDE, find_duplicates
 from trainer.evaluation.report.mistakes import confident_mistakes
@@ -25,6 +25,8 @@ from trainer.evaluation.results import Results
 from trainer.evaluation.scores import reliability
 
 PAGE = "index.html"
+SUSPECTED = "suspects.csv"
+"""All labels in doubt, of which the page lists the first."""
 MISTAKES, SUSPECTS, DUPLICATES, PAIRS, CLASSES = 24, 24, 12, 20, 40
 """The most that the page lists of each; the classes beyond are folded away."""
 
@@ -58,7 +60,8 @@ def write(
     trained: Trained | None = None,
 ) -> Path:
     """Write into a folder the page about one model's answers, by the most views that it was asked
-    for, to the validation images of `dataset`. Returns its path.
+    for, to the validation images of `dataset`, and a table of the labels in doubt. Returns the
+    page's path.
 
     Beside the answers only what is shown is in memory, the counts of confusions, and some 50 bytes
     for each image. Raises UserError where it cannot be written.
@@ -69,10 +72,11 @@ def write(
     count_KK = confusion_KK(score) if len(known) <= drawings.DRAWN else None
     tallies = tally(score)
     wrong = confident_mistakes(probability_NK, label_N, MISTAKES)
-    doubtful = suspects(probability_NK.numpy(), label_N.numpy(), SUSPECTS)
+    doubtful = suspects(probability_NK.numpy(), label_N.numpy())
     doubt = trained and suspects(
-        trained.probability_NK, dataset.train.label(np.arange(len(dataset.train))), SUSPECTS
+        trained.probability_NK, dataset.train.label(np.arange(len(dataset.train)))
     )
+    suspect_table.write(folder / SUSPECTED, dataset, about.classes, doubtful, doubt)
     near = find_duplicates(dataset, DUPLICATES)
     size, names = dataset.manifest.size, {c.id: c.name for c in about.classes}
     images_of = {c.id: c.pictures for c in score.classes}
@@ -104,6 +108,8 @@ def write(
             [(m.sample, m.label, m.of_label, m.guess, m.probability) for m in wrong],
         ),
         suspects=doubtful,
+        suspected=SUSPECTED,
+        packed=not dataset.manifest.original,
         doubtful=_suspicious(dataset.val, size, about.classes, doubtful),
         folds=trained.folds if trained else 0,
         trained=doubt,
@@ -147,7 +153,7 @@ def make_folder(folder: Path) -> None:
 def _suspicious(
     split: Split, size: int, classes: Sequence[ClassLabel], found: Suspects
 ) -> list[Finding]:
-    rows = [(s.sample, s.label, s.of_label, s.other, s.probability) for s in found.shown]
+    rows = [(s.sample, s.label, s.of_label, s.other, s.probability) for s in found.first(SUSPECTS)]
     return _findings(split, size, classes, rows)
 
 

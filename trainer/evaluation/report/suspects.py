@@ -29,13 +29,22 @@ class Suspect(NamedTuple):
 
 
 class Suspects(NamedTuple):
-    """What is shown of the doubtful labels of a set of images."""
+    """The doubtful labels of a set of images, the widest margin between two probabilities first."""
 
-    total: int
-    """How many there are."""
     images: int
-    """Of how many."""
-    shown: list[Suspect]
+    """Of how many images."""
+    found_D5: np.ndarray
+    """float64, the fields of a `Suspect` in a row."""
+
+    @property
+    def total(self) -> int:
+        return len(self.found_D5)
+
+    def first(self, most: int) -> list[Suspect]:
+        return [
+            Suspect(int(sample), int(label), int(other), own, of_other)
+            for sample, label, other, own, of_other in self.found_D5[:most].tolist()
+        ]
 
 
 def thresholds(probability_NK: np.ndarray, label_N: np.ndarray) -> np.ndarray:
@@ -48,13 +57,12 @@ def thresholds(probability_NK: np.ndarray, label_N: np.ndarray) -> np.ndarray:
     return np.divide(sum_K, count_K, out=np.full_like(sum_K, np.nan), where=count_K > 0)
 
 
-def suspects(probability_NK: np.ndarray, label_N: np.ndarray, most: int) -> Suspects:
+def suspects(probability_NK: np.ndarray, label_N: np.ndarray) -> Suspects:
     """The images whose label has a probability below its class's threshold while another class
-    reaches its own and is more probable; of several such classes the most probable is meant. Up to
-    `most` of them, the widest margin between the two probabilities first. Only numbers of doubtful
-    images are kept, so `probability_NK` may be a memory map of any length."""
+    reaches its own and is more probable; of several such classes the most probable is meant. Only
+    numbers of doubtful images are kept, so `probability_NK` may be a memory map of any length."""
     threshold_K = thresholds(probability_NK, label_N)
-    rows: list[np.ndarray] = [np.empty((0, 4))]
+    rows: list[np.ndarray] = [np.empty((0, 5))]
     for row_P in _rows(len(label_N)):
         found_PK = np.asarray(probability_NK[row_P])
         label_P, at_P = label_N[row_P], np.arange(len(row_P))
@@ -65,14 +73,10 @@ def suspects(probability_NK: np.ndarray, label_N: np.ndarray, most: int) -> Susp
         # The paper counts those too that are called by the label all the same: nobody would look
         # for a mistake in them, and cleanlab leaves them out.
         doubtful_P = (own_P < threshold_K[label_P]) & (of_other_P > own_P)
-        rows.append(np.stack([row_P, other_P, own_P, of_other_P], 1)[doubtful_P])
-    found = np.concatenate(rows)
-    order = np.argsort(found[:, 2] - found[:, 3], kind="stable")[:most]
-    shown = [
-        Suspect(int(sample), int(label_N[int(sample)]), int(other), own, of_other)
-        for sample, other, own, of_other in found[order].tolist()
-    ]
-    return Suspects(len(found), len(label_N), shown)
+        rows.append(np.stack([row_P, label_P, other_P, own_P, of_other_P], 1)[doubtful_P])
+    found_D5 = np.concatenate(rows)
+    margin_D = found_D5[:, 4] - found_D5[:, 3]
+    return Suspects(len(label_N), found_D5[np.argsort(-margin_D, kind="stable")])
 
 
 def _rows(count: int) -> Iterator[np.ndarray]:

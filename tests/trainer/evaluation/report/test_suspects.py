@@ -30,11 +30,11 @@ def test_the_rule_written_out(images: int, classes: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     probability_NK = random.dirichlet(np.full(classes, 0.5), images)
     label_N = random.integers(0, classes, images)  # not of every class where there are few
-    found = suspects(probability_NK, label_N, most=images)
+    found = suspects(probability_NK, label_N)
     expected = slow(probability_NK, label_N)
     assert (found.total, found.images) == (len(expected), images)
-    assert found.shown == expected
-    assert suspects(probability_NK, label_N, most=2).shown == expected[:2]
+    assert found.first(images) == expected
+    assert found.first(2) == expected[:2]
 
 
 def test_planted_labels_are_found_in_any_number_of_pieces(
@@ -47,19 +47,19 @@ def test_planted_labels_are_found_in_any_number_of_pieces(
     label_N = truth_N.copy()
     planted = random.choice(3000, 60, replace=False)
     label_N[planted] = (truth_N[planted] + 1 + random.integers(0, 4, 60)) % 5
-    found = suspects(probability_NK, label_N, most=3000)
-    named = {s.sample for s in found.shown}
+    found = suspects(probability_NK, label_N)
+    named = {s.sample for s in found.first(3000)}
     assert len(named & set(planted)) >= 50
     assert len(named - set(planted)) <= 60
-    assert sum(s.sample in planted for s in found.shown[:40]) >= 38
-    assert all(s.other == truth_N[s.sample] for s in found.shown[:30])
+    assert sum(s.sample in planted for s in found.first(40)) >= 38
+    assert all(s.other == truth_N[s.sample] for s in found.first(30))
     monkeypatch.setattr(module, "ROWS", 7)
-    again = suspects(probability_NK, label_N, most=3000)
-    assert [s[:3] for s in again.shown] == [s[:3] for s in found.shown]
+    again = suspects(probability_NK, label_N)
+    assert [s[:3] for s in again.first(3000)] == [s[:3] for s in found.first(3000)]
 
 
 def test_a_class_without_images_has_no_threshold() -> None:
     probability_NK = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1]])
     label_N = np.array([0, 0])
     assert np.isnan(thresholds(probability_NK, label_N)[1:]).all()
-    assert suspects(probability_NK, label_N, most=9).total == 0
+    assert suspects(probability_NK, label_N).total == 0
