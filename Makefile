@@ -20,7 +20,7 @@ demo:  ## from photographs to an answer over HTTP; DATA=folder takes your class 
 	@start=$$(date +%s) && $(MAKE) --no-print-directory .venv/run && \
 	  INSTALL_S=$$(($$(date +%s) - start)) PATH="$(CURDIR)/$(BIN):$$PATH" deploy/demo.sh "$(DATA)"
 
-test: .venv/dev  ## the default suite, about twelve minutes on two cores; fetches a browser if need be
+test: .venv/dev  ## the default suite, about ten minutes on two cores; fetches a browser if need be
 	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest -m "not slow" $(TWO)
 

@@ -36,4 +36,5 @@ def test_every_suspect_has_a_row(dataset: Path, tmp_path: Path) -> None:
     assert rows == expected
     assert {row["split"] for row in rows} == {"train", "val"}
     suspect_table.write(path, data, classes, of["val"][1], None)
-    assert list(csv.DictReader(path.read_text().splitlines())) == [row for row in expected if row["split"] == "val"]
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert rows == [row for row in expected if row["split"] == "val"]
