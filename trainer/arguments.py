@@ -228,6 +228,9 @@ class Evaluate(Options):
     """With --report: also judge the labels of the training images, by so many networks, each
     trained by the model's recipe without its part of them. Takes as long as so many runs; what is
     finished is kept in FOLDER/folds, so that the same command goes on."""
+    init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
+    """With --folds, of a model that was fine-tuned: the published model that it started from, and
+    from which its networks start too; or the word torchvision."""
     save_probabilities: Annotated[Path | None, Option(metavar="FILE")] = None
     """A file for the probabilities of one model: an .npz of NumPy with the names of the images,
     their labels, and the classes."""
@@ -245,7 +248,8 @@ class Evaluate(Options):
     def _asks_or_reads(self) -> Self:
         asking = (
             "data", "originals", "labels", "file_column", "label_column", "calibrate",
-            "target_precision", "report", "folds", "save_probabilities",
+            "target_precision", "report", "folds", "init_from",
+            "save_probabilities",
         )  # fmt: skip
         if self.probabilities and (given := [name for name in asking if getattr(self, name)]):
             raise ValueError(

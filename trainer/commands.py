@@ -241,6 +241,7 @@ def evaluate(options: Evaluate) -> int:
             target_precision=options.target_precision,
             report=options.report,
             folds=options.folds,
+            init_from=options.init_from,
             save=options.save_probabilities,
             labels=Labels(options.labels, columns) if options.labels else None,
         )

@@ -30,7 +30,7 @@ from trainer.evaluation.probabilities import (
     assemble,
 )
 from trainer.evaluation.report import page
-from trainer.evaluation.report.cross_validation import out_of_sample, recipe_of
+from trainer.evaluation.report.cross_validation import Training, out_of_sample, training_of
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.evaluation.saved import Origin, Saved
 from trainer.on_ray.probe import usable_resources
@@ -67,6 +67,7 @@ def evaluate_models(
     target_precision: float | None = None,
     report: Path | None = None,
     folds: int | None = None,
+    init_from: Path | None = None,
     save: Path | None = None,
     labels: Labels | None = None,
 ) -> Results:
@@ -76,7 +77,8 @@ def evaluate_models(
     Where they are to be calibrated, each is by its answers about the validation images, for each
     number of views, and keeps what is found before the rest is asked. A `report` is a folder for a
     page about one model and the validation images; with `folds` also about the training images, as
-    so many networks see them that are trained without a part of them. `save` is a file for what
+    so many networks see them that are trained without a part of them, where the model was
+    fine-tuned from the published model `init_from`. `save` is a file for what
     one model says of one set of images. Raises UserError where models, dataset and folder do not
     belong together.
     """
@@ -99,7 +101,7 @@ def evaluate_models(
             "--calibrate fits the probabilities to validation images, of which it needs two or "
             "more; give --data DATASET"
         )
-    _check_report(models, dataset, report, folds)
+    training = _check_report(models, dataset, report, folds, init_from)
     test_sets = _test_sets(models[0], dataset, originals, labels)
     if save and (len(models) > 1 or len(test_sets) > 1):
         raise UserError(
@@ -118,10 +120,10 @@ def evaluate_models(
         for test_set in test_sets[len(found) :]:
             found.append(_asked(models, test_set, views, team))
         trained = None
-        if report and dataset and folds:
+        if report and dataset and folds and training:
             trained = page.Trained(
                 out_of_sample(
-                    report, recipe_of(about), dataset, folds,
+                    report, training, dataset, folds,
                     views=max(views), device=device, team=team,
                 ),
                 folds,
@@ -171,26 +173,35 @@ def evaluate_models(
 
 
 def _check_report(
-    models: Sequence[Model], dataset: Dataset | None, report: Path | None, folds: int | None
-) -> None:
+    models: Sequence[Model],
+    dataset: Dataset | None,
+    report: Path | None,
+    folds: int | None,
+    init_from: Path | None,
+) -> Training | None:
+    """How networks are to be trained that judge training images, if any are. Raises UserError."""
+    if init_from and not folds:
+        raise UserError("--init-from says how networks of --folds start; give --folds N too")
     if report is None:
         if folds:
             raise UserError("--folds judges training images for a page; give --report FOLDER too")
-        return
+        return None
     if len(models) > 1:
         raise UserError(
             f"--report is about one model, but {len(models)} are given; report on one at a time"
         )
     if dataset is None:
         raise UserError("--report is about the images of a dataset; give --data DATASET")
+    training = None
     if folds:
-        recipe_of(models[0].about)
+        training = training_of(models[0].about, dataset, init_from)
         if dataset.manifest.original:
             raise UserError(
                 f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
                 "them, or leave --folds out"
             )
     page.make_folder(report)
+    return training
 
 
 def _open(directory: Path) -> Model:

@@ -39,7 +39,7 @@ class Originals:
     """What `reader` takes."""
     size: int
     rule: ImageRule = PACKED
-    reader: Reader = field(default_factory=Files)
+    reader: Reader = field(default_factory=Files, compare=False)
 
     def __len__(self) -> int:
         return len(self.files)

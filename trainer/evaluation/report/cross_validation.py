@@ -8,12 +8,13 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from alexnet import atomic
-from alexnet.checkpoint import About
+from alexnet.checkpoint import About, read_about
 from alexnet.command import UserError
 from alexnet.home import home
 from pipeline.dataset import Dataset
@@ -23,33 +24,52 @@ from trainer.evaluation.probabilities import Validation, ask, assemble
 from trainer.on_ray.launch import launch
 from trainer.on_ray.probe import usable_resources
 from trainer.on_ray.workers import Workers
-from trainer.plan import make_run
+from trainer.plan import make_run, starting_model
 from trainer.publishing.publish import publish
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, Start
 from trainer.run import open_run
 
 FOLDS = "folds"
 """Below the folder of a report."""
 
 
-def recipe_of(about: About) -> Recipe:
-    """The recipe that a model was trained by, from random weights. Raises UserError."""
+class Training(NamedTuple):
+    """How a model was trained, and so are the networks that judge its training images."""
+
+    recipe: Recipe
+    start: Start | None
+    """Where the weights come from; None: from chance."""
+
+
+def training_of(about: About, dataset: Dataset, init_from: Path | None) -> Training:
+    """How a model was trained, where it was fine-tuned from the published model `init_from`. Raises
+    UserError where that is not told, or cannot be."""
     try:
         recipe = Recipe.model_validate(about.recipe)
     except ValidationError:
-        recipe = None
-    if recipe is None or recipe.name == "finetune" or recipe.folded or recipe.freeze:
-        how = "was imported" if recipe is None else "was trained on from another model's weights"
         raise UserError(
-            f"--folds trains networks as {about.name} was, but this {how}; give a model "
-            "that `alexnet train --recipe small` made of the same dataset, or leave --folds out"
+            f"--folds trains networks as {about.name} was, but this was imported; give a model "
+            "that `alexnet train` made of the same dataset, or leave --folds out"
+        ) from None
+    if init_from is None:
+        if recipe.name == "finetune" or recipe.folded or recipe.freeze:
+            raise UserError(
+                f"--folds trains networks as {about.name} was, but this was fine-tuned; give "
+                "--init-from with the model that it started from, or leave --folds out"
+            )
+        return Training(recipe, None)
+    start = starting_model(Train(data=dataset.directory, name="fold", init_from=init_from))
+    if start and (fields := list(start.differences(recipe.network))):
+        raise UserError(
+            f"--init-from {init_from}: {about.name} was not fine-tuned from this model, whose "
+            f"network differs in {', '.join(fields)}; give the one that it started from"
         )
-    return recipe
+    return Training(recipe, start)
 
 
 def out_of_sample(
     folder: Path,
-    recipe: Recipe,
+    training: Training,
     dataset: Dataset,
     folds: int,
     *,
@@ -58,15 +78,17 @@ def out_of_sample(
     team: Workers,
 ) -> np.ndarray:
     """The probabilities of all training images of a packed dataset, (N, K) float32, a memory map;
-    each by a network that was trained by `recipe` without that image's fold.
+    each by a network that was trained as `training` says without that image's fold.
 
     Within a `cluster`. Every network is trained as by `alexnet train`. What is finished is kept
     below `folder`: interrupted and run again, this goes on. Raises UserError, also where it was
     asked to stop.
     """
     home()  # Ray Train looks for it, and says less where there is none
-    what = json.dumps([recipe.model_dump(mode="json"), dataset.digest, folds, views])
-    here = folder / FOLDS / hashlib.sha256(what.encode()).hexdigest()[:12]
+    what = [training.recipe.model_dump(mode="json"), dataset.digest, folds, views]
+    if training.start:
+        what.append(read_about(training.start.model).weights_sha256)
+    here = folder / FOLDS / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]
     here.mkdir(parents=True, exist_ok=True)
     fold_N = fold_of(dataset, folds)
     classes = len(dataset.manifest.classes)
@@ -75,7 +97,7 @@ def out_of_sample(
             left_out_N = np.flatnonzero(fold_N == fold)
             told = f"fold {fold + 1} of {folds}: training without {len(left_out_N):,} of the images"
             print(told, file=sys.stderr, flush=True)
-            _judge(here, fold, recipe, write_fold(dataset, here / f"{fold}", left_out_N),
+            _judge(here, fold, training, write_fold(dataset, here / f"{fold}", left_out_N),
                    views=views, device=device, team=team)  # fmt: skip
     whole = np.lib.format.open_memmap(here / "all.npy", "w+", np.float32, (len(fold_N), classes))
     for fold in range(folds):
@@ -86,7 +108,7 @@ def out_of_sample(
 def _judge(
     here: Path,
     fold: int,
-    recipe: Recipe,
+    training: Training,
     data: Dataset,
     *,
     views: int,
@@ -98,18 +120,19 @@ def _judge(
         data=data.directory, name=f"fold{fold}", runs=here / "runs", models=here / "models",
         device=device,
     )  # fmt: skip
-    run = open_run(make_run(options, recipe, data, None, usable_resources(device)), "if-any")
+    found = usable_resources(device)
+    run = open_run(make_run(options, training.recipe, data, training.start, found), "if-any")
     outcome = launch(run)
     if not outcome.finished:
         raise UserError(f"stopped while fold {fold} was trained; the same command goes on there")
     model = publish(run, outcome.checkpoint, options.models).absolute()
-    found = assemble(
+    judged = assemble(
         ask(Validation(data.directory.absolute()), [model], [views], team),
         len(data.val),
         classes=len(data.manifest.classes),
         models=1,
         views=1,
     )
-    atomic.write_array(here / f"{fold}.npy", found.probability_MVNK[0, 0].numpy())
+    atomic.write_array(here / f"{fold}.npy", judged.probability_MVNK[0, 0].numpy())
     for done in (run.directory, options.models / run.name, data.directory):
         shutil.rmtree(done)
