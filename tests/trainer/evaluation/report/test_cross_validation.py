@@ -74,7 +74,7 @@ def test_folds_of_a_fine_tuned_model_start_where_it_did(
     whole_NK = np.load(folds / "all.npy")
     assert whole_NK.sum(1) == pytest.approx(1, abs=1e-5)
     assert "2 networks trained as this one was" in (tmp_path / "report" / "index.html").read_text()
-    done = run_on_cluster(*words, two_models[1])
+    done = run_on_cluster(*words, tmp_path / "models" / "tuned")  # a network that fits as well
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "report" / "folds").iterdir())) == 2  # other networks
 
