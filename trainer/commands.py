@@ -64,8 +64,6 @@ def train(options: Train) -> int:
         found = usable_resources(options.device)
         run = make_run(options, recipe, dataset, start, found)
         run = open_run(run, options.resumption)
-        if told := few_steps(run, len(dataset.train)):
-            print(told, file=sys.stderr, flush=True)
         outcome = launch(run)
     if not outcome.finished:
         again = "the same command" + ("" if options.resume_if_any else " with --resume")
@@ -80,6 +78,8 @@ def train(options: Train) -> int:
     checkpoint = kept_checkpoint(run, best=True) if best else outcome.checkpoint
     directory = publish(run, checkpoint, options.models)
     _published(directory)
+    if told := few_steps(run, len(dataset.train)):
+        print(told, file=sys.stderr, flush=True)
     return _indexed(directory, run.data, run.damage) if options.index else 0
 
 

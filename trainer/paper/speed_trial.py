@@ -21,6 +21,9 @@ from trainer.run import Run, open_run
 WARM_UP = 3
 """Exchanges, about a second each, that are not counted."""
 
+ENDLESS = 10**6
+"""Epochs, of which the clock ends one."""
+
 
 def speed_row(changes: Changes, seconds: float, machine: Settings, dataset: Dataset) -> Row:
     """A training of so many seconds on this `machine`, which the result depends on."""
@@ -51,7 +54,7 @@ def measure_training(settings: Settings, place: Place) -> Result:
         workers=(1, 1), device="gpu" if place.gpu else "cpu",
     )  # fmt: skip
     machine = Resources((Machine(threads, int(place.gpu)),))
-    recipe = Recipe.model_validate(settings["recipe"])
+    recipe = Recipe.model_validate(settings["recipe"] | {"epochs": ENDLESS})
     run = open_run(make_run(options, recipe, Dataset(place.data), None, machine), "if-any")
     device = torch.device("cuda:0" if place.gpu else "cpu")
     try:

@@ -8,7 +8,7 @@ from pipeline.dataset import Dataset
 from trainer.paper.experiment import Place
 from trainer.paper.speed_trial import measure_training, rate, speed_row, trained_on
 
-SMALL = {"size": 128, "network.crop": 64, "network.width": 0.1, "batch": 32}
+SMALL = {"size": 128, "network.crop": 64, "network.width": 0.1, "batch": 32, "epochs": 1}
 
 
 def test_a_speed_is_all_images_over_the_time_that_they_took() -> None:
