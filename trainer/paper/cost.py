@@ -91,7 +91,7 @@ class Cost(Experiment):
             f"pixels, in batches of {recipe.batch}: {own.machine} trained on "
             f"{own.images_per_s:,.1f} images/s, all decoding included. {EPOCHS} epochs of "
             f"{IMAGES:,} images would take {_time(own.hours)}, without validation; the paper's "
-            f"took {_time(then.hours)}, on {then.machine}. Not measured, and so not "
+            f"took five to six days, on {then.machine}. Not measured, and so not "
             f"estimated: {', '.join(missing)}. The records of 2017 to 2019 train in batches of up "
             "to 65,536 images, by other rules than those of 2012."
         )
