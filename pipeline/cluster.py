@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from pipeline import head
-from pipeline.descendants import descendants, kill
 from pipeline.head import ClusterError
+from pipeline.orphans import find_raylets, kill_workers
 
 MEMORY = {
     # Keep freed memory: glibc would hand every large array back to the kernel and fault it in
@@ -95,13 +95,13 @@ def cluster() -> Iterator[None]:
         else:
             head.check(_address())
             _join(ray.init, runtime_env={"env_vars": MEMORY}, **common)  # it has not ours
+        raylets = find_raylets()
         try:
             yield
         finally:
-            workers = descendants("raylet") if own else []
             ray.shutdown()
             # On a busy machine some do not notice that their cluster has ended.
-            kill(workers)
+            kill_workers(raylets)
 
 
 @contextmanager
