@@ -256,6 +256,8 @@ class Evaluate(Options):
                 f"--{given[0].replace('_', '-')} asks models, but with --probabilities files are "
                 "given; leave one of them out"
             )
+        if self.init_from and not self.folds:
+            raise ValueError("--init-from says how networks of --folds start; give --folds N too")
         if self.labels and not self.originals:
             raise ValueError(
                 "--labels says what photographs are of; give their folder with --originals FOLDER"

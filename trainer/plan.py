@@ -56,6 +56,8 @@ def starting_model(options: Train) -> Start | None:
     packed = (options.data / "manifest.json").exists()
     size = Dataset(options.data).manifest.size if packed else None
     if is_torchvision(model):
+        if not (packed or _is_word(options.data) or options.data.is_dir()):
+            Dataset(options.data)  # says what is wrong, before anything is fetched
         _check_crop(options.data, size, TORCHVISION, AlexNetConfig().crop, SIZE)
         model = publish_official(TORCHVISION, None, options.models).directory
     elif not model.exists() and (known := options.models / model.name).exists():

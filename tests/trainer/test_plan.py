@@ -9,6 +9,7 @@ import pytest
 
 from alexnet.checkpoint import load
 from pipeline.dataset import Dataset
+from pipeline.manifest import DatasetError
 from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
 from trainer.plan import few_steps, find_dataset, make_run, recipe_changes, starting_model
@@ -160,13 +161,16 @@ def test_too_few_steps_are_told(
     assert said is None if told is None else said and told in said
 
 
-def test_images_too_small_for_torchvision_are_refused_before_it_is_fetched(
+def test_wrong_data_is_refused_before_torchvision_is_fetched(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALEXNET_TORCHVISION_URL", (tmp_path / "none").as_uri())
     options = Train(data=dataset, name="r", init_from=Path("torchvision"), models=tmp_path)
     with pytest.raises(RunError, match="128 x 128 pixels, but the network of torchvision sees 224"):
         starting_model(options)
+    missing = options.model_copy(update={"data": tmp_path / "missing"})
+    with pytest.raises(DatasetError, match=f"{tmp_path}/missing"):
+        starting_model(missing)
 
 
 def test_a_run_learns_as_an_imported_model_would_have_without_its_folding(

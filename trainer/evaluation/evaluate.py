@@ -30,7 +30,7 @@ from trainer.evaluation.probabilities import (
     assemble,
 )
 from trainer.evaluation.report import page
-from trainer.evaluation.report.cross_validation import Training, out_of_sample, training_of
+from trainer.evaluation.report.cross_validation import out_of_sample, training_of
 from trainer.evaluation.results import Kind, ModelName, Results, section
 from trainer.evaluation.saved import Origin, Saved
 from trainer.on_ray.probe import usable_resources
@@ -101,7 +101,10 @@ def evaluate_models(
             "--calibrate fits the probabilities to validation images, of which it needs two or "
             "more; give --data DATASET"
         )
-    training = _check_report(models, dataset, report, folds, init_from)
+    _check_report(models, dataset, report, folds)
+    training = training_of(about, dataset, init_from) if dataset and folds else None
+    if report:
+        page.make_folder(report)
     test_sets = _test_sets(models[0], dataset, originals, labels)
     if save and (len(models) > 1 or len(test_sets) > 1):
         raise UserError(
@@ -173,35 +176,23 @@ def evaluate_models(
 
 
 def _check_report(
-    models: Sequence[Model],
-    dataset: Dataset | None,
-    report: Path | None,
-    folds: int | None,
-    init_from: Path | None,
-) -> Training | None:
-    """How networks are to be trained that judge training images, if any are. Raises UserError."""
-    if init_from and not folds:
-        raise UserError("--init-from says how networks of --folds start; give --folds N too")
+    models: Sequence[Model], dataset: Dataset | None, report: Path | None, folds: int | None
+) -> None:
     if report is None:
         if folds:
             raise UserError("--folds judges training images for a page; give --report FOLDER too")
-        return None
+        return
     if len(models) > 1:
         raise UserError(
             f"--report is about one model, but {len(models)} are given; report on one at a time"
         )
     if dataset is None:
         raise UserError("--report is about the images of a dataset; give --data DATASET")
-    training = None
-    if folds:
-        training = training_of(models[0].about, dataset, init_from)
-        if dataset.manifest.original:
-            raise UserError(
-                f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
-                "them, or leave --folds out"
-            )
-    page.make_folder(report)
-    return training
+    if folds and dataset.manifest.original:
+        raise UserError(
+            f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
+            "them, or leave --folds out"
+        )
 
 
 def _open(directory: Path) -> Model:
