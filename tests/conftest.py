@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipeline.sources import builtin
 from pipeline.sources.devkit import YEARS
+from tests import object_store
 from tests.browser import MISSING
 from tests.nodes import ray_nodes
 from tests.pipeline.sources.archives import Archive
@@ -73,6 +74,13 @@ def run_on_cluster(run: Callable) -> Iterator[Callable[..., subprocess.Completed
     with ray_nodes() as cluster:
         cluster.start(cpus=2)
         yield partial(run, env=cluster.environment)
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Server]:
+    """An object store that runs; `tests.object_store.environment` leads this process to it."""
+    with object_store.serving(tmp_path_factory.mktemp("object-store") / "data") as server:
+        yield server
 
 
 def in_own_mounts(script: str, *words: object) -> subprocess.CompletedProcess[str]:
