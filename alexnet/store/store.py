@@ -131,7 +131,8 @@ class Store:
 
     def replace(self, name: str, data: bytes, tag: Tag) -> Tag:
         """Put `data` in place of the object of that tag; returns the new tag. Raises TakenError
-        where somebody else has replaced or removed that."""
+        where somebody else has replaced or removed that, or this one since, before the answer to it
+        came."""
         known = {key: value for key, value in tag._asdict().items() if value is not None}
         try:
             return self._put(name, data, known)
