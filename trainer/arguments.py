@@ -21,7 +21,9 @@ from pipeline.sources import WORDS
 from pipeline.split import Damage
 from trainer.on_ray.dashboard import ADDRESS
 from trainer.on_ray.dashboard import VARIABLE as ADDRESS_VARIABLE
-from trainer.recipe import RECIPES, VARIABLE, Frozen, parse
+from trainer.recipe import Frozen
+from trainer.recipes import RECIPES
+from trainer.resolution import VARIABLE, parse
 from trainer.run import NAME, Resume, Run
 
 Device = Literal["auto", "cpu", "gpu"]

@@ -49,8 +49,8 @@ from trainer.publishing.exports import export
 from trainer.publishing.imports import publish_import
 from trainer.publishing.official import publish_official
 from trainer.publishing.publish import publish
-from trainer.recipe import resolve
 from trainer.report import draw_curves
+from trainer.resolution import resolve
 from trainer.run import RunError, ask_to_stop, find_run, open_run, trained_epochs
 
 

@@ -14,7 +14,7 @@ from trainer.arguments import Train
 from trainer.on_ray.resources import Machine, Resources
 from trainer.plan import few_steps, find_dataset, make_run, recipe_changes, starting_model
 from trainer.publishing.imports import FOLDED
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 from trainer.run import Run, RunError
 
 PLAIN = Resources((Machine(0, 0), Machine(4, 0), Machine(8, 0)))

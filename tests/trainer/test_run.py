@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from trainer.recipe import resolve, small
+from trainer.recipes import small
+from trainer.resolution import resolve
 from trainer.run import Run, RunError, ask_to_stop, find_run, open_run
 
 

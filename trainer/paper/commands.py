@@ -22,7 +22,7 @@ from trainer.paper.rows import Rows
 from trainer.paper.speed_trial import measure_training, trained_on
 from trainer.paper.table2 import Table2
 from trainer.paper.tasks import finish
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 from trainer.run import RunError
 
 

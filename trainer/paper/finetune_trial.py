@@ -5,7 +5,9 @@ from pathlib import Path
 from alexnet.checkpoint import current
 from trainer.paper.experiment import Place, Result, Row, Settings
 from trainer.paper.network_trial import recipe_fields, train
-from trainer.recipe import Recipe, Start, finetune, resolve
+from trainer.recipe import Recipe, Start
+from trainer.recipes import finetune
+from trainer.resolution import resolve
 
 
 def finetune_row(name: str, before: Recipe, model: str, task: Row) -> Row:

@@ -21,7 +21,8 @@ from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Found, Place, Result, Row, Settings
 from trainer.plan import make_run
 from trainer.publishing.publish import publish
-from trainer.recipe import Recipe, Start, resolve
+from trainer.recipe import Recipe, Start
+from trainer.resolution import resolve
 from trainer.run import Run, RunError, open_run
 
 BASE = "paper"

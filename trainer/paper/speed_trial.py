@@ -15,7 +15,8 @@ from trainer.paper import evidence
 from trainer.paper.experiment import Place, Result, Row, Settings
 from trainer.paper.network_trial import BASE, Changes, Folder, recipe_fields
 from trainer.plan import make_run
-from trainer.recipe import Recipe, resolve
+from trainer.recipe import Recipe
+from trainer.resolution import resolve
 from trainer.run import Run, open_run
 
 WARM_UP = 3

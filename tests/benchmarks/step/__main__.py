@@ -21,7 +21,7 @@ from tests.benchmarks.step.contenders import Task, flops_per_image
 from tests.benchmarks.step.launchers import WORKERS, Pair, ray_train, torchrun
 from tests.benchmarks.step.parity import compare
 from trainer.loop.precision import resolve_precision
-from trainer.recipe import small
+from trainer.recipes import small
 
 COMPILED = "torch.compile"
 CONTENDERS: dict[str, tuple[Any, ...]] = {

@@ -31,7 +31,7 @@ from tests.benchmarks.transfer.rows import (
     kept,
     labels,
 )
-from trainer.recipe import small
+from trainer.recipes import small
 
 TAUGHT = 7
 """Classes of the network that is fine-tuned."""

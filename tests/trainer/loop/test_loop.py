@@ -20,7 +20,7 @@ from trainer.balance import class_weights
 from trainer.loop import loop, state
 from trainer.loop.loop import Loop, Worker
 from trainer.loop.state import Progress
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 from trainer.run import Run, RunError, events, open_run, trained_epochs
 
 CPU = torch.device("cpu")

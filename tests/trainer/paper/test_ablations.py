@@ -9,7 +9,7 @@ from pipeline.dataset import Dataset
 from trainer.paper.ablations import ABLATIONS, VIEWS, Ablations
 from trainer.paper.experiment import Result, Row
 from trainer.paper.network_trial import BASE, SIZES, recipe_of
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 
 LRN = next(a for a in ABLATIONS if a.changes == {"network.local_response_norm": False})
 POOLING = next(a for a in ABLATIONS if a.changes == {"network.pooling": "plain"})

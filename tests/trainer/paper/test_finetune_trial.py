@@ -10,7 +10,7 @@ from pipeline.folds import write_classes
 from trainer.paper.experiment import Place
 from trainer.paper.finetune_trial import finetune_network, finetune_row
 from trainer.paper.network_trial import BASE, network_row, train_network
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 
 SMALL = {
     "size": 128, "network.crop": 64, "network.width": 0.1, "network.sixth_conv": True, "epochs": 1,

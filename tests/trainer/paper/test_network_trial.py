@@ -11,7 +11,8 @@ from pipeline.dataset import Dataset
 from trainer.paper.colour import colourfulness
 from trainer.paper.experiment import Place
 from trainer.paper.network_trial import BASE, Folder, network_row, train_network
-from trainer.recipe import Recipe, resolve
+from trainer.recipe import Recipe
+from trainer.resolution import resolve
 from trainer.run import RunError
 
 SMALL = {

@@ -11,7 +11,7 @@ from pipeline.folds import fold_of
 from trainer.paper.experiment import Place, Result, Row
 from trainer.paper.network_trial import recipe_of, train_network
 from trainer.paper.recipes import BUDGETS, CANDIDATES, FOLDS, RECIPE, Recipes
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 
 TINY = {"size": 128, "network.crop": 64, "network.width": 0.1, "epochs": 1}
 

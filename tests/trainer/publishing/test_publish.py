@@ -15,7 +15,7 @@ from pipeline.photographs import index_photographs
 from pipeline.sources.folder import folder_source
 from trainer.loop.state import Progress, Saved
 from trainer.publishing.publish import publish
-from trainer.recipe import resolve
+from trainer.resolution import resolve
 from trainer.run import Run, RunError, find_run, open_run
 
 TRAINED = datetime(2025, 3, 4, 5, 6, 7, tzinfo=UTC)

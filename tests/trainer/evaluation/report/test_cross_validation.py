@@ -14,7 +14,7 @@ from alexnet.command import UserError
 from pipeline.dataset import Dataset
 from pipeline.folds import fold_of
 from trainer.evaluation.report.cross_validation import training_of
-from trainer.recipe import RECIPES
+from trainer.recipes import RECIPES
 
 TINY = ("network.width=0.1", "network.crop=112", "size=128", "batch=16", "epochs=1")
 
