@@ -17,6 +17,7 @@ from pydantic import (
 from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
 from alexnet.fault import LONGEST, Fault, fault
+from alexnet.store.url import Place
 from pipeline.manifest import Mean
 from pipeline.order import Cropping, Ordering
 from trainer.schedule import Cosine, Fixed, Schedule
@@ -135,7 +136,7 @@ class Recipe(BaseModel):
 class Start(NamedTuple):
     """A published model whose weights a run starts from, and what they were made for."""
 
-    model: Path
+    model: Place
     """models/NAME/STEP, absolute."""
     network: AlexNetConfig
     size: int
