@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
 
     model: Annotated[tuple[Place, ...], NoDecode, Option(metavar="MODEL")] = Field(min_length=1)
-    """models/NAME or models/NAME/STEP, or a URL of it, such as s3://bucket/models/NAME. Given several
+    """models/NAME or models/NAME/STEP, or a URL of it, as s3://bucket/models/NAME. Given several
     times, the models answer together, with the mean of their probabilities."""
     wait_for_model: bool = False
     """Start without a published model, and take the first one that appears."""
