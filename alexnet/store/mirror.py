@@ -62,7 +62,8 @@ class Mirror:
         while True:
             look = self.look()
             if look == self._look and (self._copy / ABOUT).exists():
-                os.utime(self._copy)
+                with suppress(OSError):
+                    os.utime(self._copy)
                 return self._copy
             if self._refused and self._refused[0] == look:
                 raise self._refused[1]
