@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 def load(
     model: str | os.PathLike[str], *others: str | os.PathLike[str], device: str | None = None
 ) -> "Classifier":
-    """The model published in `model`: models/NAME, that is its newest step, or models/NAME/STEP.
+    """The model published in `model`: models/NAME, that is its newest step, or models/NAME/STEP, in
+    a folder or below a URL such as s3://bucket/models.
 
     With `others`, which must have the same classes, it answers by the mean of their probabilities.
     `device` is "cpu", "cuda" or "cuda:1"; by default the GPU where there is one. Raises UserError
     where a folder holds no published model or a damaged one, and where there is no such device.
     """
-    from pathlib import Path
-
-    from alexnet import checkpoint
     from alexnet.classifier import Classifier
     from alexnet.predictor import Predictor
+    from alexnet.store import models
+    from alexnet.store.url import place
 
-    return Classifier(Predictor([checkpoint.load(Path(m)) for m in (model, *others)], device))
+    loaded = [models.load(place(os.fspath(m))) for m in (model, *others)]
+    return Classifier(Predictor(loaded, device))

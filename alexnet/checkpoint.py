@@ -33,6 +33,7 @@ from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import ImageRule
 from alexnet.text import Name, unprintable
 
+WEIGHTS, ABOUT, POINTER = "model.safetensors", "about.json", "current.json"
 MEAN, WHOLE_MEAN = "mean_3HW", "mean_3SS"
 MAX_PARAMETERS = 2**30
 """Weights and biases at most; the widest network of a thousand classes has 0.95e9."""
@@ -173,27 +174,45 @@ def save(
     about = about.model_copy(update={"weights_sha256": digest, "golden": answer})
 
     if target.exists():
-        published = read_about(target)
-        if published.weights_sha256 != about.weights_sha256:
-            raise CheckpointError(
-                f"{target}: other weights are already published under this name and step; "
-                "choose another name"
-            )
-        measured = {a.views: a for a in (*published.accuracy, *about.accuracy)}
-        accuracy = tuple(measured[views] for views in sorted(measured))
-        about = about.model_copy(update={"accuracy": accuracy})
-        about = _calibrated(about, (*published.calibrations, *about.calibrations))
-        atomic.write(target / "about.json", about.model_dump_json(indent=2).encode())
+        about = joined(read_about(target), about, target)
+        atomic.write(target / ABOUT, written(about))
     else:
         with tempfile.TemporaryDirectory(prefix=".partial.", dir=home) as temporary:
             partial = Path(temporary) / target.name
             partial.mkdir()
-            atomic.write(partial / "model.safetensors", weights)
-            atomic.write(partial / "about.json", about.model_dump_json(indent=2).encode())
+            atomic.write(partial / WEIGHTS, weights)
+            atomic.write(partial / ABOUT, written(about))
             partial.rename(target)
-    pointer = {"step": about.step, "directory": target.name, "sha256": about.weights_sha256}
-    atomic.write(home / "current.json", json.dumps(pointer).encode())
+    atomic.write(home / POINTER, pointer(about, target.name))
     return target
+
+
+def joined(published: About, about: About, step: object) -> About:
+    """What `step` says once a model is published there again: what was measured of the same weights
+    is kept. Raises CheckpointError for other weights."""
+    if published.weights_sha256 != about.weights_sha256:
+        raise other_weights(step)
+    measured = {a.views: a for a in (*published.accuracy, *about.accuracy)}
+    accuracy = tuple(measured[views] for views in sorted(measured))
+    about = about.model_copy(update={"accuracy": accuracy})
+    return calibrated(about, (*published.calibrations, *about.calibrations))
+
+
+def other_weights(step: object) -> CheckpointError:
+    return CheckpointError(
+        f"{step}: other weights are already published under this name and step; choose another name"
+    )
+
+
+def written(about: About) -> bytes:
+    """about.json."""
+    return about.model_dump_json(indent=2).encode()
+
+
+def pointer(about: About, folder: str) -> bytes:
+    """current.json, for a model in this folder beside it."""
+    said = {"step": about.step, "directory": folder, "sha256": about.weights_sha256}
+    return json.dumps(said).encode()
 
 
 def calibrate(directory: Path, calibrations: Sequence[Calibration]) -> None:
@@ -201,11 +220,11 @@ def calibrate(directory: Path, calibrations: Sequence[Calibration]) -> None:
     as many views; a server that answers by the model takes them. Raises CheckpointError, and
     UserError where the folder cannot be written."""
     about = read_about(directory)
-    about = _calibrated(about, (*about.calibrations, *calibrations))
-    atomic.write(directory / "about.json", about.model_dump_json(indent=2).encode())
+    about = calibrated(about, (*about.calibrations, *calibrations))
+    atomic.write(directory / ABOUT, written(about))
 
 
-def _calibrated(about: About, calibrations: Sequence[Calibration]) -> About:
+def calibrated(about: About, calibrations: Sequence[Calibration]) -> About:
     """With the last of them for each number of views."""
     by_views = {c.views: c for c in calibrations}
     kept = tuple(by_views[views] for views in sorted(by_views))
@@ -220,7 +239,7 @@ def load(directory: Path) -> Checkpoint:
     """
     directory = current(directory)
     about = read_about(directory)
-    path = directory / "model.safetensors"
+    path = directory / WEIGHTS
     with torch.device("meta"):
         model = AlexNet(about.network)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -285,13 +304,19 @@ def _read_tensors(path: Path, needed: Shapes, optional: Shapes, sha256: str) -> 
 
 def read_about(directory: Path) -> About:
     """What is known of the model in models/NAME/STEP. Raises CheckpointError."""
-    path = directory / "about.json"
+    path = directory / ABOUT
     try:
         data = regular.read(path, MAX_ABOUT_BYTES)
-        about = About.model_validate_json(data)
-        regular.parsed(data)  # for what pydantic lets pass
     except OSError as error:
         raise _unreadable(error) from None
+    return parsed_about(data, path)
+
+
+def parsed_about(data: bytes, path: object) -> About:
+    """What the about.json at `path` says. Raises CheckpointError."""
+    try:
+        about = About.model_validate_json(data)
+        regular.parsed(data)  # for what pydantic lets pass
     except ValueError as error:
         reason = fault(error) if isinstance(error, ValidationError) else error
         raise CheckpointError(
@@ -303,23 +328,33 @@ def read_about(directory: Path) -> About:
 
 def current(directory: Path) -> Path:
     """The step's directory that `directory` means; models/NAME is followed to its current step."""
-    pointer = directory / "current.json"
-    if pointer.exists():
+    path = directory / POINTER
+    if path.exists():
         try:
-            return directory / _folder(regular.parsed(regular.read(pointer, MAX_POINTER_BYTES)))
+            return directory / pointed(regular.read(path, MAX_POINTER_BYTES), path)
         except OSError as error:
             raise _unreadable(error) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{pointer}: the file does not name the model's current step ({error}); "
-                "publish the model again"
-            ) from None
-    if (directory / "about.json").exists():
+    if (directory / ABOUT).exists():
         return directory
-    raise CheckpointError(
-        f"{directory}: there is no published model (neither current.json nor about.json); "
+    raise unpublished(directory)
+
+
+def unpublished(model: object) -> CheckpointError:
+    return CheckpointError(
+        f"{model}: there is no published model (neither current.json nor about.json); "
         "check the name, or train one: `alexnet train`, or with Compose `submit train`"
     )
+
+
+def pointed(data: bytes, path: object) -> str:
+    """The folder beside it that the current.json at `path` names. Raises CheckpointError."""
+    try:
+        return _folder(regular.parsed(data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: the file does not name the model's current step ({error}); "
+            "publish the model again"
+        ) from None
 
 
 def _folder(pointer: dict[str, Any]) -> str:

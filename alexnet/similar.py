@@ -90,14 +90,9 @@ def open_files(
     if not path.exists():
         return None
     try:
-        data = regular.read(path, MAX_ABOUT_BYTES)
-        ours = AboutIndex.model_validate_json(data)
-        regular.parsed(data)
+        ours = parsed_about(regular.read(path, MAX_ABOUT_BYTES), path)
     except OSError as error:
         raise _unreadable(error) from None
-    except ValueError as error:
-        reason = fault(error) if isinstance(error, ValidationError) else error
-        raise UserError(f"{path}: {reason}; {REMEDY}") from None
     if ours.weights_sha256 != about.weights_sha256:
         raise UserError(
             f"{folder}: the index was built for the weights {ours.weights_sha256[:12]}…, but "
@@ -110,6 +105,17 @@ def open_files(
         }
         stack.pop_all()
     return ours, files
+
+
+def parsed_about(data: bytes, path: object) -> AboutIndex:
+    """What the about.json of an index at `path` says. Raises UserError."""
+    try:
+        about = AboutIndex.model_validate_json(data)
+        regular.parsed(data)
+    except ValueError as error:
+        reason = fault(error) if isinstance(error, ValidationError) else error
+        raise UserError(f"{path}: {reason}; {REMEDY}") from None
+    return about
 
 
 def _verified(path: Path, sha256: str) -> BufferedReader:

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from alexnet import atomic
+from alexnet.cache import cache_folder
 from alexnet.command import UserError
 from pipeline.batches import Batch, Batches
-from pipeline.cache import cache_folder
 
 HW_LOADS = 0.0, 0.15, 0.3, 0.5, 0.65, 0.8, 1.0
 """`Decoding.hw_load` where the GPU decodes. Which is best, and whether the CPU is faster, depends

@@ -1,5 +1,6 @@
 """The model card."""
 
+from serving.models import Models, Served
 from serving.schemas import Card, IndexName, Input, ModelName, Reload
 from serving.service import Service
 
@@ -38,5 +39,16 @@ def card(service: Service) -> Card:
             "max_request_pixels": service.settings.pixels_of_request,
             "queue_pictures": service.queue_pictures,
         },
-        reload=Reload(loaded_at=served.loaded_at, failed=service.models.failed),
+        reload=_reload(service.models, served),
+    )
+
+
+def _reload(models: Models, served: Served) -> Reload:
+    return Reload(
+        loaded_at=served.loaded_at,
+        failed=models.failed,
+        away=next((origin.away for origin in models.origins if origin.away), None),
+        asked_at=min(
+            (origin.answered_at for origin in models.origins if origin.answered_at), default=None
+        ),
     )

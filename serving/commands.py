@@ -5,14 +5,14 @@ from serving.settings import Settings
 
 
 def serve(settings: Settings) -> int:
-    from alexnet import checkpoint
     from serving import server
     from serving.keys import Keys
+    from serving.origin import Origin
 
     # What is wrong from the start is said here and now, in one line; the rest by /readyz.
     if not settings.wait_for_model:
-        for path in settings.model:
-            checkpoint.read_about(checkpoint.current(path))
+        for place in settings.model:
+            Origin(place).check()
     if settings.keys:
         Keys(settings.keys)
     return server.serve(settings)

@@ -56,6 +56,10 @@ RELOAD_FAILED = Gauge(
     "serving_reload_failed", "1 where the newest published model could not be loaded.",
     multiprocess_mode="livemax",
 )  # fmt: skip
+STORE_AWAY_S = Gauge(
+    "serving_store_away_seconds", "Seconds since the object store that models come from last "
+    "answered; 0 while it answers, and for models on disk.", multiprocess_mode="livemax",
+)  # fmt: skip
 
 
 def page() -> bytes:

@@ -13,9 +13,11 @@ from alexnet import checkpoint, regular
 from alexnet.command import UserError
 from alexnet.predictor import Predictor, pass_bytes
 from alexnet.similar import FOLDER
+from alexnet.store.url import Place
 from serving import memory, metrics
 from serving.budget import Budget
 from serving.neighbours import Neighbours
+from serving.origin import Origin
 from serving.schemas import ModelName
 
 log = logging.getLogger("serving")
@@ -49,14 +51,14 @@ class Served:
 
 
 class Models:
-    """What `paths` (models/NAME or models/NAME/STEP) name, loaded anew when that changes.
+    """What `places` (models/NAME or models/NAME/STEP) mean, loaded anew when that changes.
 
     The next model is loaded and verified beside the present one, which answers until then, and
     keeps answering where the next is bad.
     """
 
-    def __init__(self, paths: tuple[Path, ...], served: Served | None = None) -> None:
-        self.paths = paths
+    def __init__(self, places: tuple[Place, ...], served: Served | None = None) -> None:
+        self.origins = tuple(map(Origin, places))
         self.served = served
         self.passes = 1
         """Forward passes that run at once."""
@@ -96,7 +98,7 @@ class Models:
         seen: tuple = ()  # of a pointer that cannot be followed, which is followed anew each time
         try:
             loop = asyncio.get_running_loop()
-            directories, seen = await loop.run_in_executor(self._loader, _published, self.paths)
+            directories, seen = await loop.run_in_executor(self._loader, _published, self.origins)
             if seen == self._seen and started < self._retry_at:
                 return
             served = await loop.run_in_executor(self._loader, self._load, directories)
@@ -106,7 +108,7 @@ class Models:
             took_s = time.monotonic() - started
             self._retry_at = inf if _permanent(error) else started + (1 + RETRY_PAUSE) * took_s
             known = isinstance(error, UserError | OSError)
-            where = ", ".join(map(str, self.paths))
+            where = ", ".join(str(origin.place) for origin in self.origins)
             self._refuse(str(error) if known else f"{where}: cannot be loaded ({error!r})")
         else:
             self._retry_at = inf
@@ -179,9 +181,12 @@ def _permanent(error: BaseException) -> bool:
     return isinstance(error, UserError)
 
 
-def _published(paths: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple]:
+def _published(origins: tuple[Origin, ...]) -> tuple[tuple[Path, ...], tuple]:
     """The directories of the steps that are published now, and what tells them from others."""
-    directories = tuple(map(checkpoint.current, paths))
+    try:
+        directories = tuple(origin.directory() for origin in origins)
+    finally:
+        metrics.STORE_AWAY_S.set(max((origin.away_s for origin in origins), default=0))
     return directories, tuple((path, *_found(path)) for path in directories)
 
 

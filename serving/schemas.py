@@ -178,6 +178,11 @@ class Reload(Described):
     """When the model that answers was loaded."""
     failed: str | None
     """Why the newest published model could not be loaded; null where it was."""
+    away: str | None
+    """Why the object store that the model comes from cannot be asked for newer ones, so that a copy
+    answers; null where it can, and for a model on disk."""
+    asked_at: datetime | None
+    """When that store last answered; null where it has not, and for a model on disk."""
 
 
 class Card(Described):

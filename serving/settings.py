@@ -14,6 +14,7 @@ from typer import Option
 
 from alexnet.formats import FORMATS, HEIF_REMEDY, readable
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS
+from alexnet.store.url import Place
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\sA-Z/?#,]+")
@@ -49,9 +50,9 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    model: Annotated[tuple[Path, ...], NoDecode, Option(metavar="MODEL")] = Field(min_length=1)
-    """models/NAME or models/NAME/STEP. Given several times, the models answer together, with the
-    mean of their probabilities."""
+    model: Annotated[tuple[Place, ...], NoDecode, Option(metavar="MODEL")] = Field(min_length=1)
+    """models/NAME or models/NAME/STEP, or a URL of it, as s3://bucket/models/NAME. Given several
+    times, the models answer together, with the mean of their probabilities."""
     wait_for_model: bool = False
     """Start without a published model, and take the first one that appears."""
     reload_s: float = Field(2, gt=0)

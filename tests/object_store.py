@@ -38,6 +38,14 @@ class Server(NamedTuple):
     """A store that runs."""
 
     port: int
+    ports: list[int]
+    """All that it listens at, so that another can take its place."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait()
 
     @property
     def endpoint(self) -> str:
@@ -54,11 +62,13 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """A store whose data lie in `folder`, for the length of a block."""
+def serving(folder: Path, ports: list[int] | None = None) -> Iterator[Server]:
+    """A store whose data lie in `folder`, for the length of a block; at the ports of an earlier
+    one, or at free ones."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "s3.json").write_text(json.dumps({"identities": IDENTITIES}))
-    master, volume, filer, s3 = _ports()
+    ports = ports or _ports()
+    master, volume, filer, s3 = ports
     command = [
         str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-ip=127.0.0.1",
         "-volume.max=200", "-master.volumeSizeLimitMB=64", "-master.telemetry=false", "-filer",
@@ -70,13 +80,12 @@ def serving(folder: Path) -> Iterator[Server]:
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + 10_000}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    server = Server(s3)
+    server = Server(s3, ports, process)
     try:
         _wait(process, server, folder / "log")
         yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ from pydantic import (
 from typer import Argument, Option
 
 from alexnet.console import Command, Commands, Options
+from alexnet.store.url import Place, StoreURL
 from pipeline.arguments import FileColumn, LabelColumn
 from pipeline.manifest import Mean
 from pipeline.sources import WORDS
@@ -37,9 +38,9 @@ TORCHVISION = "torchvision"
 """The word for torchvision's official weights, and the name that their model has."""
 
 
-def is_torchvision(path: Path) -> bool:
+def is_torchvision(path: Place) -> bool:
     """Whether what stands in the place of a path is the word."""
-    return str(path) == TORCHVISION and not path.exists()
+    return str(path) == TORCHVISION and not Path(path).exists()
 
 
 def _checked_name(name: str) -> str:
@@ -90,8 +91,8 @@ class OfRuns(Options):
 
 
 class OfModels(Options):
-    models: Path = Path("models")
-    """The folder of all published models."""
+    models: Place = Path("models")
+    """The folder of all published models, or a URL of object storage."""
 
 
 class OfRecipe(Options):
@@ -155,7 +156,7 @@ class Train(OfModels, OfRuns, OfRecipe):
     mean: Mean | None = None
     """What is subtracted from an image, instead of the recipe's: the mean image as in 2012, or the
     mean of each colour channel."""
-    init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
+    init_from: Annotated[Place | None, Option(metavar="MODEL")] = None
     """A published model to start from: its network, and its weights but for the classifier's. Or
     the word torchvision, as of `alexnet import`."""
     freeze: Annotated[Frozen, Option(metavar="LAYERS")] = ()
@@ -195,9 +196,9 @@ class Train(OfModels, OfRuns, OfRecipe):
 class Evaluate(Options):
     """Report the errors of published models, one by one and together."""
 
-    models: Annotated[tuple[Path, ...], Argument(metavar="MODEL")] = Field(min_length=1)
-    """Published models, each as models/NAME or models/NAME/STEP. With --probabilities, files of
-    saved probabilities."""
+    models: Annotated[tuple[Place, ...], Argument(metavar="MODEL")] = Field(min_length=1)
+    """Published models, each as models/NAME or models/NAME/STEP, or a URL of it. With
+    --probabilities, files of saved probabilities."""
     data: Path | None = None
     """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
     originals: Path | None = None
@@ -230,7 +231,7 @@ class Evaluate(Options):
     """With --report: also judge the labels of the training images, by so many networks, each
     trained by the model's recipe without its part of them. Takes as long as so many runs; what is
     finished is kept in FOLDER/folds, so that the same command goes on."""
-    init_from: Annotated[Path | None, Option(metavar="MODEL")] = None
+    init_from: Annotated[Place | None, Option(metavar="MODEL")] = None
     """With --folds, of a model that was fine-tuned: the published model that it started from, and
     from which its networks start too; or the word torchvision."""
     save_probabilities: Annotated[Path | None, Option(metavar="FILE")] = None
@@ -258,6 +259,8 @@ class Evaluate(Options):
                 f"--{given[0].replace('_', '-')} asks models, but with --probabilities files are "
                 "given; leave one of them out"
             )
+        if self.probabilities and any(isinstance(file, StoreURL) for file in self.models):
+            raise ValueError("--probabilities takes files on disk; fetch them first")
         if self.init_from and not self.folds:
             raise ValueError("--init-from says how networks of --folds start; give --folds N too")
         if self.labels and not self.originals:
@@ -276,8 +279,8 @@ class Evaluate(Options):
 class Predict(Options):
     """Write what a model says of many photographs to a table."""
 
-    model: Annotated[Path, Argument()]
-    """models/NAME or models/NAME/STEP."""
+    model: Annotated[Place, Argument()]
+    """models/NAME or models/NAME/STEP, or a URL of it."""
     sources: Annotated[tuple[Path, ...], Argument(metavar="SOURCE")] = Field(
         min_length=1,
         description="Photographs, folders of them at any depth, tars (WebDataset shards too), "
@@ -348,8 +351,8 @@ class Import(OfModels):
 class Export(Options):
     """Write a published model as one file, for ONNX or torch.export."""
 
-    model: Annotated[Path, Argument()]
-    """models/NAME or models/NAME/STEP."""
+    model: Annotated[Place, Argument()]
+    """models/NAME or models/NAME/STEP, or a URL of it."""
     out: Annotated[Path, Argument()]
     """The file to write, which ends in .onnx or .pt2."""
     opset: Annotated[int | None, Option(metavar="N")] = Field(None, ge=18, le=25)
@@ -390,8 +393,8 @@ class Index(Options):
     take IVF4096,SQ8: 5.3 GB instead of 21.
     """
 
-    model: Annotated[Path, Argument()]
-    """models/NAME or models/NAME/STEP."""
+    model: Annotated[Place, Argument()]
+    """models/NAME or models/NAME/STEP, or a URL of it."""
     data: Path
     """The packed dataset that the model was trained on."""
     factory: Annotated[str, Option(metavar="KIND")] = "Flat"

@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from alexnet import atomic, console
-from alexnet.checkpoint import read_about
 from alexnet.home import home
+from alexnet.store.models import read_about
+from alexnet.store.url import Place
 from pipeline.cluster import cluster
 from pipeline.sources import Columns
 from pipeline.split import Damage
@@ -83,7 +84,7 @@ def train(options: Train) -> int:
     return _indexed(directory, run.data, run.damage) if options.index else 0
 
 
-def _indexed(model: Path, data: Path, damage: Damage) -> int:
+def _indexed(model: Place, data: Path, damage: Damage) -> int:
     """Index the model's training images in a process of its own, which begins as trainer/index.py
     says, and whose end is not that of the training. Returns its status."""
     words = [
@@ -169,7 +170,7 @@ def publish_run(options: Publish) -> int:
     return _published(publish(run, checkpoint, options.models))
 
 
-def _published(directory: Path, new: bool = True) -> int:
+def _published(directory: Place, new: bool = True) -> int:
     done = "published" if new else "already published:"
     told = ""
     if accuracy := read_about(directory).accuracy:
@@ -227,7 +228,7 @@ def evaluate(options: Evaluate) -> int:
     views = sorted(set(options.views))
     columns = Columns(options.file_column, options.label_column)
     if options.probabilities:
-        results = evaluate_saved(options.models, views, options.search_weights)
+        results = evaluate_saved([*map(Path, options.models)], views, options.search_weights)
     else:
         results = evaluate_models(
             options.models,

@@ -9,7 +9,7 @@ def index(options: Index) -> int:
     # By default threads that wait for each other spin: where other work has a core, they take up to
     # ten times the time. The libraries read this when they are loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from trainer.publishing.similar_index import build
+    from trainer.publishing.similar_index import publish_index
 
-    print(build(options.model, options.data, options.factory, options.damage))
+    print(publish_index(options.model, options.data, options.factory, options.damage))
     return 0

@@ -5,9 +5,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from alexnet.checkpoint import current, load
 from alexnet.config import AlexNetConfig
 from alexnet.pixels import SIZE
+from alexnet.store.models import load, pinned
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
@@ -60,9 +60,9 @@ def starting_model(options: Train) -> Start | None:
             Dataset(options.data)  # says what is wrong, before anything is fetched
         _check_crop(options.data, size, TORCHVISION, AlexNetConfig().crop, SIZE)
         model = publish_official(TORCHVISION, None, options.models).directory
-    elif not model.exists() and (known := options.models / model.name).exists():
+    elif isinstance(model, Path) and not model.exists() and (known := _known(options, model)):
         raise RunError(f"--init-from {model}: there is no such folder; did you mean {known}?")
-    published = current(model).absolute()
+    published = pinned(model)
     about = load(published).about
     folded = about.recipe.get("folded") or FOLDED.get(str(about.recipe.get("imported")), {})
     _check_crop(options.data, size, str(published), about.network.crop, about.size)
@@ -74,6 +74,12 @@ def starting_model(options: Train) -> Start | None:
             file=sys.stderr,
         )
     return Start(published, about.network, size or about.size, folded)
+
+
+def _known(options: Train, model: Path) -> Path | None:
+    """The model on disk of the name that a path ends in."""
+    known = options.models / model.name
+    return known if isinstance(known, Path) and known.exists() else None
 
 
 def _check_crop(data: Path, size: int | None, model: str, crop: int, trained_on: int) -> None:

@@ -1,7 +1,6 @@
 """How a network is trained, whatever the data and the machines: frozen, and checked at birth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -14,6 +13,7 @@ from pydantic import (
 
 from alexnet.command import UserError
 from alexnet.config import MAX_SIZE, Ablation, AlexNetConfig
+from alexnet.store.url import Place
 from pipeline.manifest import Mean
 from pipeline.order import Cropping, Ordering
 from trainer.schedule import Schedule
@@ -128,7 +128,7 @@ class Recipe(BaseModel):
 class Start(NamedTuple):
     """A published model whose weights a run starts from, and what they were made for."""
 
-    model: Path
+    model: Place
     """models/NAME/STEP, absolute."""
     network: AlexNetConfig
     size: int

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alexnet import atomic
 from alexnet.command import UserError
+from alexnet.store.url import Place
 from pipeline.split import Damage
 from trainer.recipe import Recipe
 
@@ -53,7 +54,7 @@ class Run(BaseModel):
     """Checkpoints kept for their accuracy, besides the last."""
     retries: int = Field(3, ge=0)
     """How often in a row a run starts again where a worker died, without a step in between."""
-    init_from: Path | None = None
+    init_from: Place | None = None
     """A published model whose layers, but for the classifier, the run starts with."""
     damage: Damage = "error"
     """What to do about an image that cannot be decoded."""

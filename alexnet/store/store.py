@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import random
 from typing import Any, NamedTuple, TypeVar
@@ -71,13 +72,15 @@ class Store:
         self._store = open_store(url)
         self._patience_s, self._answered = patience_s, False
 
-    def read(self, name: str) -> bytes:
-        """Raises MissingError where there is no such object."""
-        return self.read_tagged(name).data
+    def read(self, name: str, most: float = inf) -> bytes:
+        """Raises MissingError where there is no such object, and StoreError for more bytes than
+        `most`."""
+        return self.read_tagged(name, most).data
 
-    def read_tagged(self, name: str) -> Tagged:
+    def read_tagged(self, name: str, most: float = inf) -> Tagged:
         def read() -> Tagged:
             got = obstore.get(self._store, name)
+            self._check(name, got.meta["size"], most)
             return Tagged(bytes(got.bytes()), Tag.of(got.meta))
 
         return self._asked(name, read)
@@ -100,10 +103,11 @@ class Store:
 
         return self._asked(name, read)
 
-    def fetch(self, name: str, path: Path, sha256: str | None = None) -> None:
+    def fetch(self, name: str, path: Path, sha256: str | None = None, most: float = inf) -> None:
         """Put the object at `path`, whole or not at all. Raises StoreError where its bytes have
-        another SHA-256, and UserError where the disk is full."""
+        another SHA-256 or are more than `most`, and UserError where the disk is full."""
         size = self._asked(name, lambda: obstore.head(self._store, name)["size"])
+        self._check(name, size, most)
         digest = hashlib.sha256()
         with atomic.writing(path) as file:
             for start in range(0, size, PART_BYTES):
@@ -172,6 +176,13 @@ class Store:
     def place(self, name: str) -> StoreURL:
         """The URL of an object."""
         return self.url / name if name else self.url
+
+    def _check(self, name: str, size: int, most: float) -> None:
+        if size > most:
+            raise StoreError(
+                f"{self.place(name)}: the object has {size:,} bytes; the limit is {most:,}; check "
+                "the URL, or upload it again"
+            )
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T:
         started, said = time.monotonic(), False

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from alexnet import atomic
-from pipeline.cache import cache_folder
+from alexnet.cache import cache_folder
 from pipeline.manifest import DatasetError
 from pipeline.sources.source import regular_status
 

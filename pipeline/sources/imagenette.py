@@ -3,7 +3,7 @@
 https://github.com/fastai/imagenette; here with the shorter side at 320 pixels.
 """
 
-from pipeline.cache import cache_folder
+from alexnet.cache import cache_folder
 from pipeline.sources.download import Remote, unpacked
 from pipeline.sources.folder import folder_source
 from pipeline.sources.source import Source

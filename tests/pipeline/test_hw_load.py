@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from alexnet.cache import cache_folder
 from pipeline.batches import Batch, Decoding, train_batches
-from pipeline.cache import cache_folder
 from pipeline.dataset import Dataset
 from pipeline.hw_load import FIRST, HW_LOADS, TRIAL, fastest, remembered, training_rate
 from pipeline.order import Shard

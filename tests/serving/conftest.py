@@ -15,9 +15,11 @@ import psutil
 import pytest
 import torch
 
-from alexnet.checkpoint import About, Checkpoint, load, now, save
+from alexnet.checkpoint import About, Checkpoint, load, now
 from alexnet.classes import ClassLabel
 from alexnet.model import AlexNet, AlexNetConfig
+from alexnet.store.models import save
+from alexnet.store.url import Place
 from tests.conftest import ROOT
 
 NETWORK = AlexNetConfig(classes=7, width=0.1, crop=64)
@@ -33,12 +35,12 @@ PATIENCE_S = 240
 
 
 def publish(
-    models: Path,
+    models: Place,
     name: str = "tiny",
     step: int = 12,
     seed: int = 0,
     network: AlexNetConfig = NETWORK,
-) -> Path:
+) -> Place:
     """Publish a network of seven classes, other weights for another seed; returns models/NAME."""
     torch.manual_seed(seed)
     model = AlexNet(network)

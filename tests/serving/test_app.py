@@ -553,7 +553,7 @@ def test_a_server_of_which_a_part_has_died_says_so(checkpoint: Checkpoint) -> No
     models = Models((), Served(Predictor([checkpoint])))
     with TestClient(create_app(Settings(model=("unused",), reload_s=0.01), models)) as client:
         assert client.get("/livez").status_code == 200
-        models.paths = None  # type: ignore[assignment]
+        models.origins = None  # type: ignore[assignment]
         deadline = time.monotonic() + 120
         while client.get("/livez").is_success and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from alexnet import checkpoint
 from alexnet.checkpoint import About
 from alexnet.command import UserError
+from alexnet.store.models import keep_calibrations, load, pinned
+from alexnet.store.url import Place
 from pipeline.cluster import cluster
 from pipeline.dataset import Dataset
 from trainer.arguments import Device
@@ -38,8 +39,8 @@ from trainer.on_ray.workers import Workers
 
 
 class Model(NamedTuple):
-    directory: Path
-    """The directory of a step, so that all workers load the same."""
+    directory: Place
+    """The folder or the URL of a step, so that all workers load the same."""
     about: About
 
 
@@ -55,7 +56,7 @@ class TestSet(NamedTuple):
 
 
 def evaluate_models(
-    directories: Sequence[Path],
+    directories: Sequence[Place],
     data: Path | None,
     originals: Path | None,
     *,
@@ -67,7 +68,7 @@ def evaluate_models(
     target_precision: float | None = None,
     report: Path | None = None,
     folds: int | None = None,
-    init_from: Path | None = None,
+    init_from: Place | None = None,
     save: Path | None = None,
     labels: Labels | None = None,
 ) -> Results:
@@ -166,7 +167,7 @@ def evaluate_models(
         page.write(
             report,
             results,
-            checkpoint.load(model.directory).about,  # with the calibration of just now
+            load(model.directory).about,  # with the calibration of just now
             dataset,
             probability_MNK[0],
             torch.from_numpy(label_N),
@@ -195,9 +196,9 @@ def _check_report(
         )
 
 
-def _open(directory: Path) -> Model:
-    step = checkpoint.current(directory).absolute()
-    return Model(step, checkpoint.load(step).about)
+def _open(directory: Place) -> Model:
+    step = pinned(directory)
+    return Model(step, load(step).about)
 
 
 def _named(model: Model) -> ModelName:
@@ -295,7 +296,7 @@ def _calibrated(
     ):
         asked = [Asked(logit_VNK, label_N).by(count) for count in views]
         found = [calibrate(_named(model).title, each, dataset, target) for each in asked]
-        checkpoint.calibrate(model.directory, [fit.kept for fit in found])
+        keep_calibrations(model.directory, [fit.kept for fit in found])
         fits += found
         probability_MVNK.append(
             torch.stack(

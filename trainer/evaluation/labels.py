@@ -9,6 +9,7 @@ import numpy as np
 
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.store.url import Place
 from pipeline.sources.label_table import shown
 
 
@@ -33,7 +34,7 @@ def labels_of(
 
 
 def check_classes(
-    place: Path, classes: Sequence[ClassLabel], other: Path, others: Sequence[ClassLabel]
+    place: Place, classes: Sequence[ClassLabel], other: Place, others: Sequence[ClassLabel]
 ) -> None:
     """Refuse, with UserError, classes of two models that are not the same in the same order."""
     ours, theirs = ([label.id for label in each] for each in (classes, others))

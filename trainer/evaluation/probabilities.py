@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet import checkpoint
 from alexnet.command import UserError
+from alexnet.store.models import load
+from alexnet.store.url import Place
 from alexnet.views import CENTRE, view_logits
 from pipeline.batches import Decoding, whole_batches
 from pipeline.dataset import Dataset
@@ -103,8 +104,8 @@ class Validation:
 class Network:
     """One model on a device, for one or ten views or both by a single forward pass."""
 
-    def __init__(self, directory: Path, device: torch.device, served: bool) -> None:
-        loaded = checkpoint.load(directory)
+    def __init__(self, directory: Place, device: torch.device, served: bool) -> None:
+        loaded = load(directory)
         self._model = loaded.model.to(  # type: ignore[call-overload]
             device, memory_format=torch.channels_last
         )
@@ -146,7 +147,7 @@ class Network:
 
 def answers(
     images: EvaluationImages,
-    models: Sequence[Path],
+    models: Sequence[Place],
     views: Sequence[int],
     shard: Shard,
     threads: int,
@@ -185,7 +186,7 @@ def assemble(parts: Iterable[Part], samples: int, classes: int, models: int, vie
 
 def ask(
     images: EvaluationImages,
-    models: Sequence[Path],
+    models: Sequence[Place],
     views: Sequence[int],
     workers: Workers,
     logits: bool = False,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.store.url import Place
 from trainer.evaluation.calibration import Fit
 from trainer.evaluation.ensemble import Mixture, mixed
 from trainer.evaluation.probabilities import Answers
@@ -32,7 +33,7 @@ class ModelName(Frozen):
     name: str
     step: int
     sha256: str
-    directory: Path
+    directory: Place
     trained_on: str | None
     """Digest of the dataset; None for an imported model."""
 

@@ -7,8 +7,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from alexnet.checkpoint import load
 from alexnet.model import AlexNet
+from alexnet.store.models import load
+from alexnet.store.url import Place
 from trainer.run import Run, RunError
 
 FILE = "state.pt"
@@ -94,7 +95,7 @@ def begin(run: Run, mean_3HW: Tensor) -> AlexNet:
     return model
 
 
-def adopt(model: AlexNet, published: Path, mean_3HW: Tensor) -> None:
+def adopt(model: AlexNet, published: Place, mean_3HW: Tensor) -> None:
     """Give `model` all layers of a published one but its classifier, as the networks pre-trained
     on Fall 2011 were fine-tuned (§6); a sixth convolution that only `model` has stays as it is.
 

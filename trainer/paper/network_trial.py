@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from alexnet.checkpoint import current, load, read_about
+from alexnet.checkpoint import current
+from alexnet.store.models import load, read_about
 from pipeline.dataset import Dataset
 from pipeline.folds import fold_of, write_fold
 from trainer.arguments import Train

@@ -22,11 +22,13 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
-from alexnet import atomic, checkpoint
+from alexnet import atomic
 from alexnet.checkpoint import About
 from alexnet.guess import none_of_these
 from alexnet.pixels import MAX_PIXELS, ImageError, Limits, pillow_takes
 from alexnet.predictor import BATCH_VIEWS, Predictor
+from alexnet.store.models import load
+from alexnet.store.url import Place
 from pipeline.decoder import Decoder
 from pipeline.sources.unlabelled import Photograph
 from trainer.prediction.table import table
@@ -76,8 +78,8 @@ def plan_parts(photographs: Iterable[Photograph]) -> Iterator[Plan]:
 class Question:
     """What is asked of each photograph."""
 
-    model: Path
-    """The directory of a step, so that all tasks load the same."""
+    model: Place
+    """The folder or the URL of a step, so that all tasks load the same."""
     about: About
     views: int
     top: int
@@ -154,7 +156,7 @@ class Answerer:
     def _predictor(self) -> Predictor:
         torch.set_num_threads(1)
         torch.backends.cudnn.allow_tf32 = False  # as in the server
-        loaded = checkpoint.load(self._question.model)
+        loaded = load(self._question.model)
         asked = loaded._replace(about=self._question.about)  # it may be calibrated meanwhile
         return Predictor([asked], "cuda" if self._question.gpu else "cpu")
 

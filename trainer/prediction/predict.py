@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from alexnet import atomic, checkpoint
+from alexnet import atomic
 from alexnet.command import UserError
+from alexnet.store.models import pinned, read_about
+from alexnet.store.url import Place
 from pipeline.cluster import cluster
 from pipeline.lock import alone
 from pipeline.progress import ProgressBar
@@ -36,7 +38,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    model: Path,
+    model: Place,
     sources: Sequence[str],
     out: Path,
     *,
@@ -57,8 +59,8 @@ def predict(
         raise UserError(f"{out}: the file is there already; remove it, or name another")
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: there is no such folder; make it first")
-    step = checkpoint.current(model).absolute()
-    about = checkpoint.read_about(step)
+    step = pinned(model)
+    about = read_about(step)
     asked: Iterable[Photograph] = photographs(sources)
     if devkit:
         asked, write = submission(asked, devkit, about.classes)

@@ -21,16 +21,18 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from alexnet import atomic
-from alexnet.checkpoint import Checkpoint, load
+from alexnet.checkpoint import Checkpoint
 from alexnet.command import UserError
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.norm import LocalResponseNorm
+from alexnet.store.models import load
+from alexnet.store.url import Place
 
 ABOUT = "about.json"
 INPUT, OUTPUT = "image_N3HW", "probability_NK"
 
 
-def export(model: Path, out: Path, opset: int | None = None) -> None:
+def export(model: Place, out: Path, opset: int | None = None) -> None:
     """Write the published `model` to `out`, whose ending says how: .onnx or .pt2.
 
     `opset` is the version of ONNX's operators, torch's preferred one where it is None. Raises

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alexnet import checkpoint
 from alexnet.checkpoint import About
 from alexnet.classes import ClassLabel, class_label
 from alexnet.model import AlexNet, AlexNetConfig
 from alexnet.pixels import SIZE, ImageRule
+from alexnet.store.models import is_published, save
+from alexnet.store.url import Place
 from alexnet.text import read_names
 from alexnet.views import centre_mean
 from trainer.arguments import Family
@@ -83,9 +84,9 @@ class Imported(NamedTuple):
 
 
 def publish_import(
-    file: Path, family: Family, name: str, classes: Path | None, mean: Path | None, models: Path
-) -> Path:
-    """Write models/NAME/00000000 and point NAME at it; returns that directory.
+    file: Path, family: Family, name: str, classes: Path | None, mean: Path | None, models: Place
+) -> Place:
+    """Write models/NAME/00000000 and point NAME at it; returns that folder or URL.
 
     `mean` as `read_mean` takes it, for Caffe only; `classes` as `read_classes` does. Raises
     ForeignError, also where `name` is taken.
@@ -120,12 +121,7 @@ def publish_import(
         trained_at=None,
         versions={"torch": version("torch")},
     )
-    return checkpoint.save(model, imported.mean_3HW, about, models, imported.whole_mean_3SS)
-
-
-def is_published(model: Path) -> bool:
-    """Whether models/NAME has a model; of one whose publication was interrupted it has none."""
-    return (model / "current.json").exists()
+    return save(model, imported.mean_3HW, about, models, imported.whole_mean_3SS)
 
 
 def from_torchvision(content: Any, file: Path) -> Imported:

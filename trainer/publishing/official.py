@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from alexnet.checkpoint import current, read_about
-from pipeline.cache import cache_folder
+from alexnet.cache import cache_folder
+from alexnet.store.models import is_published, pinned, read_about
+from alexnet.store.url import Place
 from pipeline.sources.download import Remote, alone, download
-from trainer.publishing.imports import is_published, publish_import
+from trainer.publishing.imports import publish_import
 from trainer.publishing.weight_files import ForeignError
 
 VARIABLE = "ALEXNET_TORCHVISION_URL"
@@ -24,14 +25,14 @@ CLASSES = Path(__file__).with_name("imagenet.txt")
 
 
 class Official(NamedTuple):
-    directory: Path
+    directory: Place
     """models/NAME/STEP."""
     new: bool
     """Whether it has been published just now."""
 
 
 def publish_official(
-    name: str, classes: Path | None, models: Path, file: Remote = FILE
+    name: str, classes: Path | None, models: Place, file: Remote = FILE
 ) -> Official:
     """torchvision's AlexNet as models/NAME, fetched into the user's cache and published unless that
     has been done; whoever wants the same meanwhile waits.
@@ -44,7 +45,7 @@ def publish_official(
     path = folder / file.url.rpartition("/")[2]
     with alone(path.with_name(f"{path.name}.lock")):
         if is_published(models / name):
-            directory = current(models / name)
+            directory = pinned(models / name)
             if read_about(directory).recipe.get("sha256") != file.sha256:
                 raise ForeignError(
                     f"{models / name}: the model of this name is not torchvision's; move it away, "

@@ -5,16 +5,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from alexnet.checkpoint import About, Accuracy, save
+from alexnet.checkpoint import About, Accuracy
 from alexnet.model import AlexNet
+from alexnet.store.models import save
+from alexnet.store.url import Place
 from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from trainer.loop import state
 from trainer.run import Run, RunError, events
 
 
-def publish(run: Run, checkpoint: Path, models: Path) -> Path:
-    """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that directory.
+def publish(run: Run, checkpoint: Path, models: Place) -> Place:
+    """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that folder or URL.
 
     When it was trained and how well is what the run's metrics say of its step. Raises RunError
     where the run's dataset is not there any more.

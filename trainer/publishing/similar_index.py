@@ -21,6 +21,8 @@ from alexnet.command import UserError
 from alexnet.pixels import PACKED, ImageError, to_square
 from alexnet.predictor import centre_features, default_device
 from alexnet.similar import FOLDER, INDEX, LABELS
+from alexnet.store.models import add_index
+from alexnet.store.url import Place
 from alexnet.thumbnails import ThumbnailWriter, shrunk
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
@@ -34,6 +36,13 @@ SAMPLE = 2500 * BATCH
 """Images that an index learns its lists from: enough for 4,096. 2.6 GB of 4,096 units."""
 PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
+
+
+def publish_index(model: Place, data: Path, factory: str, damage: Damage) -> Place:
+    """`build` for a model in a folder or below a URL; returns the index's folder or URL."""
+    if isinstance(model, Path):
+        return build(model, data, factory, damage)
+    return add_index(model, lambda step: build(step, data, factory, damage))
 
 
 def build(model: Path, data: Path, factory: str = "Flat", damage: Damage = "error") -> Path:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def stub(settings: "Settings", decoding: bool) -> "FastAPI":
     """Our server with one answer; without `decoding` every file is one and the same image, too."""
-    from alexnet.checkpoint import load
     from alexnet.predictor import Predictor
+    from alexnet.store.models import load
     from serving.app import create_app
     from serving.models import Models, Served
     from tests.benchmarks.serving.contenders import made_up

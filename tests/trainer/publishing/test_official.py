@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet.cache import cache_folder
 from alexnet.checkpoint import load
 from alexnet.command import UserError
-from pipeline.cache import cache_folder
 from tests.pipeline.sources.file_server import (
     Server,
     half_and_a_reset,

@@ -14,9 +14,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from alexnet import atomic
-from alexnet.checkpoint import About, read_about
+from alexnet.checkpoint import About
 from alexnet.command import UserError
 from alexnet.home import home
+from alexnet.store.models import pinned, read_about
+from alexnet.store.url import Place
 from pipeline.dataset import Dataset
 from pipeline.folds import fold_of, write_fold
 from trainer.arguments import Device, Train
@@ -41,7 +43,7 @@ class Training(NamedTuple):
     """Where the weights come from; None: from chance."""
 
 
-def training_of(about: About, dataset: Dataset, init_from: Path | None) -> Training:
+def training_of(about: About, dataset: Dataset, init_from: Place | None) -> Training:
     """How a model was trained, where it was fine-tuned from the published model `init_from`. Raises
     UserError where that is not told, or cannot be."""
     try:
@@ -125,7 +127,7 @@ def _judge(
     outcome = launch(run)
     if not outcome.finished:
         raise UserError(f"stopped while fold {fold} was trained; the same command goes on there")
-    model = publish(run, outcome.checkpoint, options.models).absolute()
+    model = pinned(publish(run, outcome.checkpoint, options.models))
     judged = assemble(
         ask(Validation(data.directory.absolute()), [model], [views], team),
         len(data.val),
