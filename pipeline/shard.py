@@ -10,14 +10,14 @@ import json
 import tarfile
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from alexnet import atomic
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, PACKED, ImageError, Limits, pillow_takes
+from alexnet.store.url import Place
 from pipeline.decoder import Decoder
+from pipeline.destination import RECORDS, Destination, open_destination
 from pipeline.manifest import INDEX, ShardFile, SplitName
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
@@ -25,8 +25,6 @@ from pipeline.statistics import Sums
 JPEG_QUALITY = 90
 RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 2"
 """Part of every fingerprint. Raise the number when the same photograph gives other bytes."""
-RECORDS = ".pack"
-"""Directory of the records inside a dataset that is being packed."""
 DIGEST_BYTES = 16
 
 
@@ -46,6 +44,11 @@ class ShardPlan:
     def file(self) -> str:
         return f"{self.number:05d}.tar"
 
+    @property
+    def name(self) -> str:
+        """Of the shard in the dataset."""
+        return f"{self.split}/{self.file}"
+
 
 @dataclass
 class PackedShard:
@@ -63,21 +66,21 @@ class PackedShard:
     """The first bytes of each JPEG's SHA-256, (samples, DIGEST_BYTES) uint8."""
 
 
-def pack_shard(reader: Reader, plan: ShardPlan, directory: Path) -> tuple[PackedShard, Sums]:
-    """Write the plan's tar file below the dataset's `directory`, unless a record says it is there.
+def pack_shard(reader: Reader, plan: ShardPlan, place: Place) -> tuple[PackedShard, Sums]:
+    """Write the plan's tar file into the dataset at `place`, unless a record says it is there.
 
     Returns the shard and the sums over its images. What cannot be read or decoded is left out
-    and listed. Raises UserError where the disk is full.
+    and listed. Raises UserError where it cannot be written, as on a full disk.
     """
-    record = directory / RECORDS / f"{plan.split}-{plan.number:05d}.npz"
-    path = directory / plan.split / plan.file
+    destination = open_destination(place)
+    record = f"{RECORDS}/{plan.split}-{plan.number:05d}.npz"
     fingerprint = _fingerprint(reader, plan)
-    if kept := _kept(record, fingerprint, path):
+    if kept := _kept(destination, record, fingerprint, plan.name):
         return kept
     with pillow_takes(plan.max_pixels), Decoder(Limits(plan.max_pixels)) as decode:
         content, shard, sums = _packed(reader, plan, decode)
-    atomic.write(path, content)
-    atomic.write(record, _dump(shard, sums, fingerprint))
+    destination.write(plan.name, content)
+    destination.write(record, _dump(shard, sums, fingerprint))
     return shard, sums
 
 
@@ -186,10 +189,12 @@ def _dump(shard: PackedShard, sums: Sums, fingerprint: str) -> bytes:
     return file.getvalue()
 
 
-def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums] | None:
+def _kept(
+    destination: Destination, record: str, fingerprint: str, name: str
+) -> tuple[PackedShard, Sums] | None:
     """What `record` holds, if that was made from the same and the file is still what it was."""
     try:
-        with np.load(record) as saved:
+        with np.load(io.BytesIO(destination.read(record))) as saved:
             text = json.loads(str(saved["text"]))
             if text["fingerprint"] != fingerprint:
                 return None
@@ -202,7 +207,7 @@ def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums
                 digest_ND=saved["digest_ND"],
             )
             sums = Sums(int(saved["pictures"]), saved["pixel_3SS"], saved["product_6"])
-        same = hashlib.sha256(path.read_bytes()).hexdigest() == shard.file.sha256
+        same = destination.holds(name, shard.file)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     return (shard, sums) if same else None

@@ -11,6 +11,7 @@ import yaml
 from alexnet import atomic, console
 from alexnet.checkpoint import read_about
 from alexnet.home import home
+from alexnet.store.url import Place
 from pipeline.cluster import cluster
 from pipeline.sources import Columns
 from pipeline.split import Damage
@@ -83,7 +84,7 @@ def train(options: Train) -> int:
     return _indexed(directory, run.data, run.damage) if options.index else 0
 
 
-def _indexed(model: Path, data: Path, damage: Damage) -> int:
+def _indexed(model: Path, data: Place, damage: Damage) -> int:
     """Index the model's training images in a process of its own, which begins as trainer/index.py
     says, and whose end is not that of the training. Returns its status."""
     words = [

@@ -37,6 +37,9 @@ SAID_AFTER_S = 15.0
 """Of waiting, before a line says so."""
 PART_BYTES = 16 * 2**20
 """What one request reads of a large object."""
+GAP_BYTES = 2**17
+"""What a request reads for nothing, at most, to save another one: about what a store sends in the
+time that a request takes it."""
 
 T = TypeVar("T")
 
@@ -88,11 +91,19 @@ class Store:
             return self._asked(name, lambda: Tag.of(obstore.head(self._store, name)))
         return None
 
+    def size(self, name: str) -> int | None:
+        """The object's bytes; None where there is no such object."""
+        with suppress(MissingError):
+            return self._asked(name, lambda: obstore.head(self._store, name)["size"])
+        return None
+
     def ranges(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
         """Bytes `starts[i]` to `ends[i]` of an object, by few requests where they lie together."""
 
         def read() -> list[memoryview]:
-            parts = obstore.get_ranges(self._store, name, starts=starts, ends=ends)
+            parts = obstore.get_ranges(
+                self._store, name, starts=starts, ends=ends, coalesce=GAP_BYTES
+            )
             found = [memoryview(part) for part in parts]
             if [*map(len, found)] != [end - start for start, end in zip(starts, ends, strict=True)]:
                 raise BaseError("the answer was cut off")

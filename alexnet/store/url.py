@@ -1,7 +1,10 @@
 """Where something lies: a folder on disk, or a URL of an object store."""
 
 from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
+
+from pydantic import PlainSerializer, PlainValidator
 
 from alexnet.command import UserError
 from alexnet.text import unprintable
@@ -24,16 +27,33 @@ class StoreURL(str):
         """The last part of the path; empty where there is none."""
         return urlsplit(self).path.rpartition("/")[2]
 
+    @property
+    def parent(self) -> "StoreURL":
+        return StoreURL(self.rpartition("/")[0])
+
+    def absolute(self) -> Self:
+        """As of a path; a URL always is."""
+        return self
+
     def __truediv__(self, name: str) -> "StoreURL":
         return StoreURL(f"{self}/{name}")
 
 
-Place = Path | StoreURL
-
-
-def place(text: str) -> Place:
+def place(text: str) -> "Place":
     """The folder or the URL that a user names. Raises UserError for a URL that can be none."""
     return store_url(text) if text.startswith(tuple(f"{s}:/" for s in SCHEMES)) else Path(text)
+
+
+def _validated(value: Any) -> Path | StoreURL:
+    if isinstance(value, (Path, StoreURL)):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("it is neither a path nor a URL")
+    return place(value)
+
+
+Place = Annotated[Path | StoreURL, PlainValidator(_validated), PlainSerializer(str)]
+"""As a field of a model: read from a text, and written as one."""
 
 
 def store_url(text: str) -> StoreURL:

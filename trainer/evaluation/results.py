@@ -13,6 +13,7 @@ from torch import Tensor
 
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.store.url import Place
 from trainer.evaluation.calibration import Fit
 from trainer.evaluation.ensemble import Mixture, mixed
 from trainer.evaluation.probabilities import Answers
@@ -65,7 +66,7 @@ class Section(Frozen):
     """The rows of all mixtures of models about one set of images."""
 
     kind: Kind
-    place: Path
+    place: Place
     pictures: int
     refused: tuple[RefusedFile, ...]
     """Files that are no images to us; they are counted nowhere."""
@@ -86,7 +87,7 @@ class Results(Frozen):
 
 def section(
     kind: Kind,
-    place: Path,
+    place: Place,
     answers: Answers,
     label_N: Tensor,
     *,

@@ -21,6 +21,7 @@ from alexnet.command import UserError
 from alexnet.pixels import PACKED, ImageError, to_square
 from alexnet.predictor import centre_features, default_device
 from alexnet.similar import FOLDER, INDEX, LABELS
+from alexnet.store.url import Place
 from alexnet.thumbnails import ThumbnailWriter, shrunk
 from pipeline.dataset import Dataset
 from pipeline.manifest import DatasetError
@@ -36,7 +37,7 @@ PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
 
 
-def build(model: Path, data: Path, factory: str = "Flat", damage: Damage = "error") -> Path:
+def build(model: Path, data: Place, factory: str = "Flat", damage: Damage = "error") -> Path:
     """Index the training images of the dataset `data` under `model`'s step, in place of an index
     there.
 
@@ -205,7 +206,7 @@ def features(
 
 def _check(dataset: Dataset, about: About) -> None:
     """Refuse, with DatasetError, images not packed for the classes and size of the model."""
-    path, manifest = dataset.directory / "manifest.json", dataset.manifest
+    path, manifest = dataset.place / "manifest.json", dataset.manifest
     if manifest.original:
         raise DatasetError(
             f"{path}: this dataset lists photographs that were not packed; pack their folder "
