@@ -92,7 +92,7 @@ def test_killed_and_run_again_it_goes_on(photographs: Path, dataset: Path, run: 
 @pytest.mark.slow
 def test_of_two_packers_one_is_told() -> None:
     url = StoreURL("s3://private/packed/two")
-    with open_destination(url).alone(""), pytest.raises(TakenError, match="busy.*process"):
+    with open_destination(url).alone(""), pytest.raises(TakenError, match=r"busy.*process"):
         open_destination(url).alone("busy").__enter__()
     with open_destination(url).alone(""):
         pass
