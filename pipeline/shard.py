@@ -9,7 +9,12 @@ import io
 import json
 import tarfile
 import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +24,7 @@ from alexnet.store.url import Place
 from pipeline.decoder import Decoder
 from pipeline.destination import RECORDS, Destination, open_destination
 from pipeline.manifest import INDEX, ShardFile, SplitName
+from pipeline.sources.remote import Stored
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
 
@@ -26,6 +32,10 @@ JPEG_QUALITY = 90
 RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 2"
 """Part of every fingerprint. Raise the number when the same photograph gives other bytes."""
 DIGEST_BYTES = 16
+AHEAD = 16
+"""Photographs that are read ahead where they come from a store."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,11 @@ def _packed(reader: Reader, plan: ShardPlan, decode: Decoder) -> tuple[bytes, Pa
     rows, packed, digests = [], [], []
     refused: list[dict[str, str]] = []
     tar = bytearray()
-    for position, sample in enumerate(plan.samples):
+    answers = _answers(reader, reader.read, plan.samples)
+    for position, (sample, answer) in enumerate(zip(plan.samples, answers, strict=True)):
         source.update(f"{sample.key}\0{sample.label}\0".encode("utf-8", "surrogateescape"))
         try:
-            data = reader.read(sample.location)
+            data = answer()
             source.update(hashlib.sha256(data).digest())
             image = decode(data, plan.size)
         except (ImageError, OSError) as error:
@@ -134,6 +145,23 @@ def _packed(reader: Reader, plan: ShardPlan, decode: Decoder) -> tuple[bytes, Pa
     return content, shard, sums
 
 
+def _answers(
+    reader: Reader, ask: Callable[[str], T], samples: list[Sample]
+) -> Iterator[Callable[[], T]]:
+    """What `ask` says of each sample, or raises, when called for; a store is asked some ahead."""
+    if not isinstance(reader, Stored):
+        yield from (partial(ask, sample.location) for sample in samples)
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
+        asked: deque[Future[T]] = deque()
+        for sample in samples:
+            asked.append(pool.submit(ask, sample.location))
+            if len(asked) > AHEAD:
+                yield asked.popleft().result
+        while asked:
+            yield asked.popleft().result
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ImageError) and error.what == "pixels":
         return f"{error}; --max-pixels sets it, up to {MOST_PIXELS:,}"
@@ -158,9 +186,10 @@ def _fingerprint(reader: Reader, plan: ShardPlan) -> str:
     """SHA-256 of all that decides the shard's bytes; of the photographs only their stamps."""
     rules = f"{RULES} {plan.size} {plan.max_pixels} {plan.split} {plan.number}"
     digest = hashlib.sha256(rules.encode())
-    for sample in plan.samples:
+    answers = _answers(reader, reader.stamp, plan.samples)
+    for sample, answer in zip(plan.samples, answers, strict=True):
         try:
-            stamp = reader.stamp(sample.location)
+            stamp = answer()
         except OSError as error:
             stamp = str(error)
         words = f"{sample.key}\0{sample.label}\0{sample.location}\0{stamp}\0"
