@@ -71,7 +71,10 @@ class StagedSplit(PackedSplit):
             for sample_N in parts:
                 waiting.append(self._ask(sample_N))
                 size += waiting[-1].size
-                while waiting and (not size or size > AHEAD_BYTES or len(waiting) > most):
+                # Beside the batch that is taken, another is always on its way, however large.
+                while waiting and (
+                    not size or size - waiting[0].size > AHEAD_BYTES or len(waiting) > most
+                ):
                     size -= waiting[0].size
                     most += AHEAD_STEP
                     yield self._brought(waiting.popleft())

@@ -18,6 +18,7 @@ from alexnet.console import Options
 from alexnet.store.store import Store
 from alexnet.store.url import Place, StoreURL
 from pipeline.batches import Decoding, train_batches
+from pipeline.cluster import MEMORY
 from pipeline.dataset import Dataset
 from pipeline.destination import MANIFEST
 from pipeline.order import Shard
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def bench(options: Staging) -> int:
     if not isinstance(options.url, StoreURL):
         raise UserError(f"{options.url}: this is no URL of object storage; give s3://BUCKET/PATH")
+    # As every worker of a run has it.
+    os.environ.update(MEMORY | {"OMP_NUM_THREADS": "1"})
     _upload(options.dataset, options.url)
     first: dict[str, list[float]] = {}
 
