@@ -73,6 +73,8 @@ class Store:
         self.url = url
         self._store = open_store(url)
         self._patience_s, self._answered = patience_s, False
+        self._away = False
+        """Whether a line has said that it does not answer: one for all threads."""
 
     def read(self, name: str) -> bytes:
         """Raises MissingError where there is no such object."""
@@ -184,7 +186,7 @@ class Store:
         return self.url / name if name else self.url
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T:
-        started, said = time.monotonic(), False
+        started = time.monotonic()
         for pause_s in _pauses():
             try:
                 answer = ask()
@@ -201,13 +203,14 @@ class Store:
                 patience_s = self._patience_s if self._answered else FIRST_PATIENCE_S
                 if waited_s + pause_s > min(patience_s, self._patience_s):
                     raise unreachable(self.place(name), error, waited_s) from None
-                if waited_s > SAID_AFTER_S and not said:
-                    said = True
+                if waited_s > SAID_AFTER_S and not self._away:
+                    self._away = True
                     log.warning("%s: the store does not answer; waiting for it", self.place(name))
                 time.sleep(pause_s)
             else:
                 self._answered = True
-                if said:
+                if self._away:
+                    self._away = False
                     log.warning("%s: the store answers again", self.place(name))
                 return answer
         raise AssertionError
