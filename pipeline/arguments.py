@@ -9,6 +9,7 @@ from typer import Argument, Option
 from alexnet.config import MAX_SIZE
 from alexnet.console import Command, Commands, Options
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, SIZE
+from alexnet.store.url import Place
 from pipeline.sources import BUILTIN, IMAGENETTE
 from pipeline.sources.devkit import YEARS
 from pipeline.sources.label_table import FILE_COLUMNS, LABEL_COLUMNS
@@ -44,8 +45,8 @@ class Pack(Options):
         f"{BUILTIN} draws two thousand images of ten classes, {IMAGENETTE} downloads ten classes "
         "of ImageNet (340 MB)."
     )
-    dataset: Annotated[Path, Argument()]
-    """The folder to write the dataset to."""
+    dataset: Annotated[Place, Argument()]
+    """The folder to write the dataset to, or a URL of object storage: s3://bucket/datasets/mine."""
     size: int = Field(SIZE, ge=64, le=MAX_SIZE)
     """Rows and columns of each packed image: 160 for the recipe small, 256 for paper and fast."""
     val_fraction: float = Field(VAL_FRACTION, gt=0, lt=1)
@@ -68,8 +69,8 @@ class Pack(Options):
 class Show(Options):
     """Describe a dataset, and draw what the network sees of it."""
 
-    dataset: Annotated[Path, Argument()]
-    """A packed dataset."""
+    dataset: Annotated[Place, Argument()]
+    """A packed dataset, a folder or a URL."""
     sheet: Path = Path("sheet.png")
     """The contact sheet to write."""
     crop: int | None = Field(None, ge=1)
@@ -79,8 +80,8 @@ class Show(Options):
 class Verify(Options):
     """Check every hash, index entry and JPEG of a dataset."""
 
-    dataset: Annotated[Path, Argument()]
-    """A packed dataset."""
+    dataset: Annotated[Place, Argument()]
+    """A packed dataset, a folder or a URL."""
 
 
 COMMANDS = Commands(

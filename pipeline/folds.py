@@ -18,7 +18,7 @@ def fold_of(dataset: Dataset, folds: int) -> np.ndarray:
     count_K = dataset.train_counts()
     if count_K.min() < 2:
         raise DatasetError(
-            f"{dataset.directory}: the class {dataset.manifest.classes[count_K.argmin()].name} has "
+            f"{dataset.place}: the class {dataset.manifest.classes[count_K.argmin()].name} has "
             f"{count_K.min()} training image(s), but one is left out and one trained on; add more"
         )
     order_N = np.argsort(dataset.train.index["label"], kind="stable")
@@ -64,7 +64,7 @@ def _write(
     splits = {}
     for name, (source, chosen_N) in parts.items():
         (directory / name).mkdir(parents=True, exist_ok=True)
-        folder, split = dataset.directory.absolute() / source, getattr(dataset.manifest, source)
+        folder, split = dataset.place.absolute() / source, getattr(dataset.manifest, source)
         index = dataset.split(source).index[chosen_N]
         splits[name] = SplitManifest(
             samples=len(index),
@@ -74,7 +74,8 @@ def _write(
             ),
             index_sha256=atomic.write_array(directory / name / "index.npy", index),
         )
-    shutil.copyfile(dataset.directory / "mean.npy", directory / "mean.npy")
+    mean = dataset.bring("mean.npy", manifest.mean_sha256)
+    shutil.copyfile(mean, directory / "mean.npy")
     part = manifest.model_copy(update=splits | {"quarantined": 0, "duplicates": 0})
     atomic.write(directory / "manifest.json", part.model_dump_json(indent=2).encode())
     return Dataset(directory)

@@ -2,23 +2,21 @@
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from alexnet import atomic
 from alexnet.pixels import MAX_PIXELS, PACKED
+from alexnet.store.url import Place, StoreURL
 from pipeline.cluster import cluster
-from pipeline.lock import alone
+from pipeline.destination import MANIFEST, Destination, array_bytes, open_destination
 from pipeline.manifest import DatasetError, Manifest, SplitManifest, SplitName
 from pipeline.progress import ProgressBar
-from pipeline.shard import JPEG_QUALITY, RECORDS, PackedShard, ShardPlan, pack_shard
+from pipeline.shard import JPEG_QUALITY, PackedShard, ShardPlan, pack_shard
 from pipeline.sources.source import Source
 from pipeline.statistics import Sums
 
@@ -34,23 +32,20 @@ class Finished(NamedTuple):
 
 def pack(
     source: Source,
-    directory: Path,
+    place: Place,
     size: int,
     max_quarantined: float,
     max_pixels: int = MAX_PIXELS,
 ) -> Manifest:
-    """Write `source` as a dataset of size x size images into `directory`.
+    """Write `source` as a dataset of size x size images into a folder, or below a URL.
 
     The manifest is written last. Interrupted and run again, it keeps finished shards and ends
     with the same bytes. Photographs of more than `max_pixels` are refused. Raises DatasetError if
-    the directory holds a dataset already, or if more than the share `max_quarantined` of all files
+    there is a dataset already, or if more than the share `max_quarantined` of all files
     cannot be used.
     """
-    if (directory / "manifest.json").exists():
-        shutil.rmtree(directory / RECORDS, ignore_errors=True)
-        raise DatasetError(
-            f"{directory}: there is a dataset already; remove it, or name another folder"
-        )
+    destination = open_destination(place)
+    _refuse_another(destination, place)
     plans = [
         ShardPlan(
             split,
@@ -63,36 +58,43 @@ def pack(
         for number in range(ceil(len(samples) / SHARD_SAMPLES))
     ]
     total = sum(map(len, source.splits.values()))
-    for split in source.splits:
-        (directory / split).mkdir(parents=True, exist_ok=True)
-    (directory / RECORDS).mkdir(exist_ok=True)
-    busy = f"{directory}: another process is packing there; wait until it ends"
-    with alone(directory / RECORDS / "lock", busy):
+    busy = f"{place}: another process is packing there; wait until it ends"
+    with destination.alone(busy):
+        _refuse_another(destination, place)  # which it has ended meanwhile
         sums = Sums.zero(size)
-        packed = sorted(_run(source, plans, directory, total, sums), key=_place)
-        _sweep(directory, packed)
+        packed = sorted(_run(source, plans, place, total, sums), key=_place)
+        destination.sweep({plan.name for plan, _ in packed})
         refused = [row for _, shard in packed for row in shard.refused]
-        atomic.write(directory / "quarantine.jsonl", _lines(refused))
-        _judge(refused, total, directory, max_quarantined)
+        destination.write("quarantine.jsonl", _lines(refused))
+        _judge(refused, total, place, max_quarantined)
         _check_classes(source, packed)
         pairs = duplicates(packed)
-        atomic.write(directory / "duplicates.jsonl", _lines(pairs))
+        destination.write("duplicates.jsonl", _lines(pairs))
         manifest = Manifest(
             size=size,
             filter=PACKED.filter,
             jpeg_quality=JPEG_QUALITY,
             classes=source.classes,
             source=hashlib.sha256("".join(s.source for _, s in packed).encode()).hexdigest(),
-            train=_split(directory, "train", packed),
-            val=_split(directory, "val", packed),
+            train=_split(destination, "train", packed),
+            val=_split(destination, "val", packed),
             colour=sums.colour(),
-            mean_sha256=atomic.write_array(directory / "mean.npy", sums.mean_image()),
+            mean_sha256=_written(destination, "mean.npy", sums.mean_image()),
             quarantined=len(refused),
             duplicates=len(pairs),
         )
-        atomic.write(directory / "manifest.json", manifest.model_dump_json(indent=2).encode())
-    shutil.rmtree(directory / RECORDS)
+        destination.end(manifest.model_dump_json(indent=2).encode())
+    destination.forget()
     return manifest
+
+
+def _refuse_another(destination: Destination, place: Place) -> None:
+    if destination.has(MANIFEST):
+        destination.forget()
+        raise DatasetError(
+            f"{place}: there is a dataset already; remove it, or name another "
+            f"{'URL' if isinstance(place, StoreURL) else 'folder'}"
+        )
 
 
 def duplicates(packed: list[Finished]) -> list[dict[str, str]]:
@@ -119,7 +121,7 @@ def _digests(packed: list[Finished], split: SplitName) -> Iterator[tuple[bytes, 
 
 
 def _run(
-    source: Source, plans: list[ShardPlan], directory: Path, total: int, sums: Sums
+    source: Source, plans: list[ShardPlan], place: Place, total: int, sums: Sums
 ) -> Iterator[Finished]:
     """What Ray tasks make of the plans, in whatever order they end; adds up the training sums."""
     with cluster(), ProgressBar("pack", total, "images") as progress:
@@ -132,7 +134,7 @@ def _run(
             # A few more than there are processors: what waits holds its list of samples in memory.
             room = 2 * max(1, int(ray.cluster_resources().get("CPU", 0))) - len(running)
             for plan in islice(waiting, max(0, room)):
-                shard, shard_sums = task.remote(reader, plan, directory.absolute())
+                shard, shard_sums = task.remote(reader, plan, place.absolute())
                 running[shard] = plan, shard_sums
             if not running:
                 return
@@ -147,45 +149,42 @@ def _run(
                     raise error.cause from None
                 except ray.exceptions.RayError as error:
                     raise DatasetError(
-                        f"{directory / plan.split / plan.file}: the process that packed it died "
+                        f"{place / plan.name}: the process that packed it died "
                         f"({error}); run the same command again, which keeps finished shards"
                     ) from None
                 progress.advance(len(plan.samples))
 
 
-def _split(directory: Path, split: SplitName, packed: list[Finished]) -> SplitManifest:
+def _split(destination: Destination, split: SplitName, packed: list[Finished]) -> SplitManifest:
     """Write the split's index."""
     shards = [shard for plan, shard in packed if plan.split == split]
     index = np.concatenate([shard.index for shard in shards])
     return SplitManifest(
         samples=len(index),
         shards=tuple(shard.file for shard in shards),
-        index_sha256=atomic.write_array(directory / split / "index.npy", index),
+        index_sha256=_written(destination, f"{split}/index.npy", index),
     )
 
 
-def _sweep(directory: Path, packed: list[Finished]) -> None:
-    """Remove shards of an earlier, larger source, and what killed processes were writing."""
-    ours = {directory / plan.split / plan.file for plan, _ in packed}
-    for path in (*directory.glob("*/*.tar"), *directory.rglob(f".*{atomic.PARTIAL}")):
-        if path not in ours:
-            path.unlink(missing_ok=True)
+def _written(destination: Destination, name: str, array: np.ndarray) -> str:
+    """Writes an .npy file; returns its SHA-256."""
+    data = array_bytes(array)
+    destination.write(name, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _place(packed: Finished) -> tuple[str, int]:
     return packed.plan.split, packed.plan.number
 
 
-def _judge(
-    refused: list[dict[str, str]], total: int, directory: Path, max_quarantined: float
-) -> None:
+def _judge(refused: list[dict[str, str]], total: int, place: Place, max_quarantined: float) -> None:
     if len(refused) > max_quarantined * total:
         kinds = Counter(row["kind"] for row in refused).most_common()
         raise DatasetError(
             f"{len(refused):,} of {total:,} files cannot be used "
             f"({', '.join(f'{count:,} {kind}' for kind, count in kinds)}), more than the share of "
             f"{max_quarantined:g} that --max-quarantined allows; "
-            f"{directory / 'quarantine.jsonl'} lists them with the reasons: repair or remove them, "
+            f"{place / 'quarantine.jsonl'} lists them with the reasons: repair or remove them, "
             "or allow more"
         )
 

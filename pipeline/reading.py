@@ -1,6 +1,7 @@
 """Which samples of a split a worker reads, in which order, and what is done with each."""
 
 from collections.abc import Iterator
+from itertools import tee
 from typing import Protocol
 
 import numpy as np
@@ -76,8 +77,11 @@ class Epoch:
             order_N = balanced_order(label_N, self._seed, self._epoch)
         else:
             order_N = epoch_order(samples, self._seed, self._epoch, self._ordering)
-        for first, stop, rows in _shares(samples, self._start, self._batch, self._shard):
-            sample_N, real_N = _padded(order_N[first:stop], rows)
+        shares = _shares(samples, self._start, self._batch, self._shard)
+        parts, ahead = tee((first, *_padded(order_N[first:stop], n)) for first, stop, n in shares)
+        files = self.split.read(sample_N for _, sample_N, _ in ahead)
+        for (first, sample_N, real_N), file in zip(parts, files, strict=True):
+            rows = len(sample_N)
             vary = variation(
                 first, first + rows, self._seed, self._epoch,
                 self._margin, self._cropping, self._mirrors,
@@ -85,7 +89,7 @@ class Epoch:
             # The colour is added by subtracting its negative: the graph takes a mean per sample.
             offset_N3 = vary.alpha_N3 @ self._component_33.T
             yield TrainFeed(
-                file=self.split.jpegs(sample_N),
+                file=file,
                 crop_N2=(vary.crop_N2 / max(self._margin, 1)).astype(np.float32),
                 mirror_N=vary.mirror_N,
                 mean_N3=(self._mean_3 - offset_N3).astype(np.float32),
@@ -119,10 +123,11 @@ class InOrder:
         self._shard, self._start, self._batch = shard, start, batch
 
     def feeds(self) -> Iterator[WholeFeed]:
-        for first, stop, rows in _shares(len(self.split), self._start, self._batch, self._shard):
-            sample_N, real_N = _padded(np.arange(first, stop), rows)
-            files = self.split.jpegs(sample_N)
-            yield WholeFeed(files, self.split.label(sample_N), real_N, sample_N)
+        shares = _shares(len(self.split), self._start, self._batch, self._shard)
+        parts, ahead = tee(_padded(np.arange(first, stop), rows) for first, stop, rows in shares)
+        files = self.split.read(sample_N for sample_N, _ in ahead)
+        for (sample_N, real_N), file in zip(parts, files, strict=True):
+            yield WholeFeed(file, self.split.label(sample_N), real_N, sample_N)
 
     def substitute(self, row: WholeFeed, attempt: int) -> WholeFeed:
         """The next one, as padding: it counts where it stands itself."""

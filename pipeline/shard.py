@@ -9,25 +9,33 @@ import io
 import json
 import tarfile
 import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from alexnet import atomic
 from alexnet.pixels import MAX_PIXELS, MOST_PIXELS, PACKED, ImageError, Limits, pillow_takes
+from alexnet.store.url import Place
 from pipeline.decoder import Decoder
+from pipeline.destination import RECORDS, Destination, open_destination
 from pipeline.manifest import INDEX, ShardFile, SplitName
+from pipeline.sources.remote import Stored
 from pipeline.sources.source import Reader, Sample
 from pipeline.statistics import Sums
 
 JPEG_QUALITY = 90
 RULES = f"{PACKED.resampling.name} {JPEG_QUALITY} 2"
 """Part of every fingerprint. Raise the number when the same photograph gives other bytes."""
-RECORDS = ".pack"
-"""Directory of the records inside a dataset that is being packed."""
 DIGEST_BYTES = 16
+AHEAD = 16
+"""Photographs that are read ahead where they come from a store."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class ShardPlan:
     def file(self) -> str:
         return f"{self.number:05d}.tar"
 
+    @property
+    def name(self) -> str:
+        """Of the shard in the dataset."""
+        return f"{self.split}/{self.file}"
+
 
 @dataclass
 class PackedShard:
@@ -63,21 +76,21 @@ class PackedShard:
     """The first bytes of each JPEG's SHA-256, (samples, DIGEST_BYTES) uint8."""
 
 
-def pack_shard(reader: Reader, plan: ShardPlan, directory: Path) -> tuple[PackedShard, Sums]:
-    """Write the plan's tar file below the dataset's `directory`, unless a record says it is there.
+def pack_shard(reader: Reader, plan: ShardPlan, place: Place) -> tuple[PackedShard, Sums]:
+    """Write the plan's tar file into the dataset at `place`, unless a record says it is there.
 
     Returns the shard and the sums over its images. What cannot be read or decoded is left out
-    and listed. Raises UserError where the disk is full.
+    and listed. Raises UserError where it cannot be written, as on a full disk.
     """
-    record = directory / RECORDS / f"{plan.split}-{plan.number:05d}.npz"
-    path = directory / plan.split / plan.file
+    destination = open_destination(place)
+    record = f"{RECORDS}/{plan.split}-{plan.number:05d}.npz"
     fingerprint = _fingerprint(reader, plan)
-    if kept := _kept(record, fingerprint, path):
+    if kept := _kept(destination, record, fingerprint, plan.name):
         return kept
     with pillow_takes(plan.max_pixels), Decoder(Limits(plan.max_pixels)) as decode:
         content, shard, sums = _packed(reader, plan, decode)
-    atomic.write(path, content)
-    atomic.write(record, _dump(shard, sums, fingerprint))
+    destination.write(plan.name, content)
+    destination.write(record, _dump(shard, sums, fingerprint))
     return shard, sums
 
 
@@ -94,10 +107,11 @@ def _packed(reader: Reader, plan: ShardPlan, decode: Decoder) -> tuple[bytes, Pa
     rows, packed, digests = [], [], []
     refused: list[dict[str, str]] = []
     tar = bytearray()
-    for position, sample in enumerate(plan.samples):
+    answers = _answers(reader, reader.read, plan.samples)
+    for position, (sample, answer) in enumerate(zip(plan.samples, answers, strict=True)):
         source.update(f"{sample.key}\0{sample.label}\0".encode("utf-8", "surrogateescape"))
         try:
-            data = reader.read(sample.location)
+            data = answer()
             source.update(hashlib.sha256(data).digest())
             image = decode(data, plan.size)
         except (ImageError, OSError) as error:
@@ -131,6 +145,23 @@ def _packed(reader: Reader, plan: ShardPlan, decode: Decoder) -> tuple[bytes, Pa
     return content, shard, sums
 
 
+def _answers(
+    reader: Reader, ask: Callable[[str], T], samples: list[Sample]
+) -> Iterator[Callable[[], T]]:
+    """What `ask` says of each sample, or raises, when called for; a store is asked some ahead."""
+    if not isinstance(reader, Stored):
+        yield from (partial(ask, sample.location) for sample in samples)
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
+        asked: deque[Future[T]] = deque()
+        for sample in samples:
+            asked.append(pool.submit(ask, sample.location))
+            if len(asked) > AHEAD:
+                yield asked.popleft().result
+        while asked:
+            yield asked.popleft().result
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ImageError) and error.what == "pixels":
         return f"{error}; --max-pixels sets it, up to {MOST_PIXELS:,}"
@@ -155,9 +186,10 @@ def _fingerprint(reader: Reader, plan: ShardPlan) -> str:
     """SHA-256 of all that decides the shard's bytes; of the photographs only their stamps."""
     rules = f"{RULES} {plan.size} {plan.max_pixels} {plan.split} {plan.number}"
     digest = hashlib.sha256(rules.encode())
-    for sample in plan.samples:
+    answers = _answers(reader, reader.stamp, plan.samples)
+    for sample, answer in zip(plan.samples, answers, strict=True):
         try:
-            stamp = reader.stamp(sample.location)
+            stamp = answer()
         except OSError as error:
             stamp = str(error)
         words = f"{sample.key}\0{sample.label}\0{sample.location}\0{stamp}\0"
@@ -186,10 +218,12 @@ def _dump(shard: PackedShard, sums: Sums, fingerprint: str) -> bytes:
     return file.getvalue()
 
 
-def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums] | None:
+def _kept(
+    destination: Destination, record: str, fingerprint: str, name: str
+) -> tuple[PackedShard, Sums] | None:
     """What `record` holds, if that was made from the same and the file is still what it was."""
     try:
-        with np.load(record) as saved:
+        with np.load(io.BytesIO(destination.read(record))) as saved:
             text = json.loads(str(saved["text"]))
             if text["fingerprint"] != fingerprint:
                 return None
@@ -202,7 +236,7 @@ def _kept(record: Path, fingerprint: str, path: Path) -> tuple[PackedShard, Sums
                 digest_ND=saved["digest_ND"],
             )
             sums = Sums(int(saved["pictures"]), saved["pixel_3SS"], saved["product_6"])
-        same = hashlib.sha256(path.read_bytes()).hexdigest() == shard.file.sha256
+        same = destination.holds(name, shard.file)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     return (shard, sums) if same else None

@@ -2,12 +2,13 @@
 
 import json
 import tarfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from pipeline.manifest import DatasetError, ShardFile, SplitManifest
+from pipeline.manifest import DatasetError, SplitManifest
 
 FILES = "files.json"
 """The paths of photographs that were not packed, in the order of the index."""
@@ -42,6 +43,9 @@ class Split(Protocol):
 
     def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
         """File bytes of some samples, each as from `jpeg`."""
+
+    def read(self, parts: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """`jpegs` of one part after the other; of those to come some may be looked at ahead."""
 
     def place(self, sample: int) -> str:
         """Where a sample lies, for people."""
@@ -86,14 +90,17 @@ class PackedSplit:
         row_N = self.index[sample_N]
         shards = row_N["shard"].tolist()
         for shard in set(shards) - self._maps.keys():
-            self._maps[shard] = self._open(self._shards[shard])
+            self._maps[shard] = self._open(shard)
         start_N, stop_N = row_N["offset"], row_N["offset"] + row_N["size"]
         place = zip(shards, start_N.tolist(), stop_N.tolist(), strict=True)
         return [self._maps[shard][start:stop] for shard, start, stop in place]
 
+    def read(self, parts: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        return map(self.jpegs, parts)
+
     def place(self, sample: int) -> str:
         shard, _, offset, _ = self.index[sample].tolist()
-        return f"{self._directory / self._shards[shard].file}, at byte {offset}"
+        return f"{self._path(shard)}, at byte {offset}"
 
     def keys(self) -> list[str]:
         """What the source called each sample, in order; read from the tar files."""
@@ -104,17 +111,23 @@ class PackedSplit:
         rows = self.index[sample_N].tolist()
         key = {}
         for number in {shard for shard, *_ in rows}:
-            with tarfile.open(self._directory / self._shards[number].file) as tar:
+            with self._opened(number) as tar:
                 key.update({(number, m.offset_data): m.name.removesuffix(".jpg") for m in tar})
         return [key[shard, offset] for shard, _, offset, _ in rows]
 
-    def _open(self, shard: ShardFile) -> np.ndarray:
-        path = self._directory / shard.file
+    def _path(self, number: int) -> Path:
+        return self._directory / self._shards[number].file
+
+    def _opened(self, number: int) -> tarfile.TarFile:
+        return tarfile.open(self._path(number))
+
+    def _open(self, number: int) -> np.ndarray:
+        path, size = self._path(number), self._shards[number].size
         content = _map(path)
-        if len(content) != shard.size:
+        if len(content) != size:
             raise DatasetError(
                 f"{path}: the file has {len(content):,} bytes, but the manifest says "
-                f"{shard.size:,}; copy it again"
+                f"{size:,}; copy it again"
             )
         return content
 
@@ -150,6 +163,9 @@ class PhotographSplit:
 
     def jpegs(self, sample_N: np.ndarray) -> list[np.ndarray]:
         return [self.jpeg(sample) for sample in sample_N.tolist()]
+
+    def read(self, parts: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        return map(self.jpegs, parts)
 
     def place(self, sample: int) -> str:
         return self._files[sample]

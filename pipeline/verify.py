@@ -7,14 +7,14 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from alexnet.pixels import ImageError, to_square
+from alexnet.store.errors import MissingError
 from pipeline.dataset import Dataset
-from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest
+from pipeline.manifest import INDEX, DatasetError, ShardFile, SplitManifest, SplitName
 from pipeline.progress import ProgressBar
 
 CHANGED = "the file has changed since it was packed: its SHA-256 is another"
@@ -25,21 +25,22 @@ def damages(dataset: Dataset) -> Iterator[str]:
     manifest = dataset.manifest
     if manifest.original:
         raise DatasetError(
-            f"{dataset.directory}: this dataset lists photographs that were not packed; "
+            f"{dataset.place}: this dataset lists photographs that were not packed; "
             "only packed datasets can be verified"
         )
-    yield from _digest(dataset.directory, "mean.npy", manifest.mean_sha256)
+    yield from _digest(dataset, "mean.npy", manifest.mean_sha256)
     total = manifest.train.samples + manifest.val.samples
     with ProgressBar("verify", total, "images") as progress:
-        for name, split in (("train", manifest.train), ("val", manifest.val)):
-            yield from _digest(dataset.directory, f"{name}/index.npy", split.index_sha256)
-            index = _index(dataset.directory / name / "index.npy")
+        splits: dict[SplitName, SplitManifest] = {"train": manifest.train, "val": manifest.val}
+        for name, split in splits.items():
+            yield from _digest(dataset, f"{name}/index.npy", split.index_sha256)
+            index = _index(dataset, name)
             if index is None:
                 yield f"{name}/index.npy: the file is not an index of images"
                 continue
             if wrong := np.flatnonzero(index["label"] >= len(manifest.classes)).tolist():
                 yield f"{name}/index.npy: row {wrong[0]} has label {index['label'][wrong[0]]}"
-            check = partial(_shard, dataset.directory, name, split, index, manifest.size)
+            check = partial(_shard, dataset, name, split, index, manifest.size)
             with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL
                 for shard, lines in zip(split.shards, pool.map(check, split.shards), strict=True):
                     yield from lines
@@ -47,14 +48,14 @@ def damages(dataset: Dataset) -> Iterator[str]:
 
 
 def _shard(
-    directory: Path, split: str, manifest: SplitManifest, index: np.ndarray, size: int,
+    dataset: Dataset, split: str, manifest: SplitManifest, index: np.ndarray, size: int,
     shard: ShardFile,
 ) -> list[str]:  # fmt: skip
     name = f"{split}/{shard.file}"
     try:
-        content = (directory / name).read_bytes()
-    except OSError as error:
-        return [f"{name}: {error.strerror}"]
+        content = dataset.read(name)
+    except (OSError, MissingError) as error:
+        return [f"{name}: {_reason(error)}"]
     lines = []
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         lines.append(f"{name}: {CHANGED}")
@@ -99,17 +100,21 @@ def _header(content: bytes, offset: int) -> tarfile.TarInfo:
     return tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
 
 
-def _digest(directory: Path, name: str, sha256: str) -> Iterator[str]:
+def _digest(dataset: Dataset, name: str, sha256: str) -> Iterator[str]:
     try:
-        if hashlib.sha256((directory / name).read_bytes()).hexdigest() != sha256:
+        if hashlib.sha256(dataset.read(name)).hexdigest() != sha256:
             yield f"{name}: {CHANGED}"
-    except OSError as error:
-        yield f"{name}: {error.strerror}"
+    except (OSError, MissingError) as error:
+        yield f"{name}: {_reason(error)}"
 
 
-def _index(path: Path) -> np.ndarray | None:
+def _reason(error: OSError | MissingError) -> str | None:
+    return error.strerror if isinstance(error, OSError) else "there is no such object"
+
+
+def _index(dataset: Dataset, name: SplitName) -> np.ndarray | None:
     try:
-        index = np.load(path)
-    except (OSError, ValueError, EOFError):
+        index = np.load(io.BytesIO(dataset.read(f"{name}/index.npy")))
+    except (OSError, MissingError, ValueError, EOFError):
         return None
     return index if index.dtype == INDEX and index.ndim == 1 else None

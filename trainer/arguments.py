@@ -109,8 +109,9 @@ class OfRecipe(Options):
 class Train(OfModels, OfRuns, OfRecipe):
     """Train a network and publish it."""
 
-    data: Path = Field(
-        description="A packed dataset. Or a folder of class folders, which is read as it is, and "
+    data: Place = Field(
+        description="A packed dataset, as a folder or as a URL of object storage, such as "
+        "s3://bucket/datasets/mine. Or a folder of class folders, which is read as it is, and "
         f"slower. Or the word {' or '.join(WORDS)}: that dataset is packed first where it has not "
         "been.",
     )
@@ -199,8 +200,9 @@ class Evaluate(Options):
     models: Annotated[tuple[Place, ...], Argument(metavar="MODEL")] = Field(min_length=1)
     """Published models, each as models/NAME or models/NAME/STEP, or a URL of it. With
     --probabilities, files of saved probabilities."""
-    data: Path | None = None
-    """A packed dataset, whose validation images are classified. Give this, --originals, or both."""
+    data: Place | None = None
+    """A packed dataset, a folder or a URL, whose validation images are classified. Give this,
+    --originals, or both."""
     originals: Path | None = None
     """A folder of class folders, or with val/ of them, or with --labels of any photographs, which
     are decoded as the server does. Or the archive of validation or test images of ILSVRC-2010 or
@@ -395,8 +397,8 @@ class Index(Options):
 
     model: Annotated[Place, Argument()]
     """models/NAME or models/NAME/STEP, or a URL of it."""
-    data: Path
-    """The packed dataset that the model was trained on."""
+    data: Place
+    """The packed dataset, a folder or a URL, that the model was trained on."""
     factory: Annotated[str, Option(metavar="KIND")] = "Flat"
     """The kind of index, as FAISS writes it."""
     damage: Damage = "error"
@@ -418,7 +420,7 @@ class Paper(Options):
     """Networks of each kind, which differ in nothing but the seed."""
     cifar: Annotated[Path | None, Option(metavar="FOLDER")] = None
     """CIFAR-10 in its binary version, for figure1."""
-    data: Path | None = Field(
+    data: Place | None = Field(
         None,
         description="Photographs, a packed dataset, or the word "
         f"{' or '.join(WORDS)}, for the other experiments.",

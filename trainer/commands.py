@@ -84,7 +84,7 @@ def train(options: Train) -> int:
     return _indexed(directory, run.data, run.damage) if options.index else 0
 
 
-def _indexed(model: Place, data: Path, damage: Damage) -> int:
+def _indexed(model: Place, data: Place, damage: Damage) -> int:
     """Index the model's training images in a process of its own, which begins as trainer/index.py
     says, and whose end is not that of the training. Returns its status."""
     words = [

@@ -8,10 +8,11 @@ from typing import Any
 from alexnet.config import AlexNetConfig
 from alexnet.pixels import SIZE
 from alexnet.store.models import load, pinned
+from alexnet.store.url import Place, StoreURL
 from pipeline.dataset import Dataset
+from pipeline.destination import RECORDS
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
-from pipeline.shard import RECORDS
 from pipeline.sources import WORDS, open_source, photographs_source
 from pipeline.sources.labelled import METADATA
 from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
@@ -53,10 +54,10 @@ def starting_model(options: Train) -> Start | None:
             )
         return None
     model = options.init_from
-    packed = (options.data / "manifest.json").exists()
+    packed = _is_packed(options.data)
     size = Dataset(options.data).manifest.size if packed else None
     if is_torchvision(model):
-        if not (packed or _is_word(options.data) or options.data.is_dir()):
+        if not (packed or _is_word(options.data) or Path(options.data).is_dir()):
             Dataset(options.data)  # says what is wrong, before anything is fetched
         _check_crop(options.data, size, TORCHVISION, AlexNetConfig().crop, SIZE)
         model = publish_official(TORCHVISION, None, options.models).directory
@@ -82,7 +83,7 @@ def _known(options: Train, model: Path) -> Path | None:
     return known if isinstance(known, Path) and known.exists() else None
 
 
-def _check_crop(data: Path, size: int | None, model: str, crop: int, trained_on: int) -> None:
+def _check_crop(data: Place, size: int | None, model: str, crop: int, trained_on: int) -> None:
     """Raises RunError where packed images of this size are smaller than the model's crops."""
     if size and size < crop:
         raise RunError(
@@ -97,11 +98,9 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     data = options.data
     if _is_word(data):
         data = _packed(options, size)
-        if not (data / "manifest.json").exists():
+        if not _is_packed(data):
             return None
-    marks = ("manifest.json", RECORDS)
-    photographs = any(data.glob("*/")) or any((data / name).exists() for name in METADATA)
-    if any((data / mark).exists() for mark in marks) or not photographs:
+    if isinstance(data, StoreURL) or not _is_of_photographs(data):
         dataset = Dataset(data)
     else:
         if options.index:
@@ -114,7 +113,7 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
             dataset = index_photographs(source, listing, size, options.damage, batch)
     if dataset.manifest.size != size:
         raise RunError(
-            f"{dataset.directory}: the images have {dataset.manifest.size} x "
+            f"{dataset.place}: the images have {dataset.manifest.size} x "
             f"{dataset.manifest.size} pixels, but the recipe {options.recipe} takes {size}; "
             f"pack them with --size {size}"
         )
@@ -123,7 +122,18 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     return dataset
 
 
-def _needs_packing(data: Path, size: int) -> RunError:
+def _is_packed(data: Place) -> bool:
+    return isinstance(data, StoreURL) or (data / "manifest.json").exists()
+
+
+def _is_of_photographs(folder: Path) -> bool:
+    """Whether there are photographs in the folder, which is no dataset, whole or begun."""
+    if any((folder / mark).exists() for mark in ("manifest.json", RECORDS)):
+        return False
+    return any(folder.glob("*/")) or any((folder / name).exists() for name in METADATA)
+
+
+def _needs_packing(data: Place, size: int) -> RunError:
     return RunError(
         f"--index needs a packed dataset; pack {data}: `alexnet pack {data} DATASET --size {size}` "
         "and train on that DATASET, or leave --index out"
@@ -150,7 +160,7 @@ def make_run(
     run = Run(
         name=options.name,
         recipe=recipe.model_copy(update={"network": network, "epochs": epochs}),
-        data=dataset.directory.absolute(),
+        data=dataset.place.absolute(),
         dataset=dataset.digest,
         runs=options.runs.absolute(),
         workers=options.workers or (by_itself, by_itself),
@@ -182,8 +192,8 @@ def few_steps(run: Run, images: int) -> str | None:
     )
 
 
-def _is_word(data: Path) -> bool:
-    return str(data) in WORDS and not data.exists()
+def _is_word(data: Place) -> bool:
+    return str(data) in WORDS and not Path(data).exists()
 
 
 def _packed(options: Train, size: int) -> Path:

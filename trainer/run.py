@@ -33,8 +33,8 @@ class Run(BaseModel):
 
     name: str = Field(pattern=NAME)
     recipe: Recipe
-    data: Path
-    """Dataset directory, absolute."""
+    data: Place
+    """The dataset: a folder by its absolute path, or a URL."""
     dataset: str
     """Digest of the dataset: a run goes on with the data it began with."""
     runs: Path
@@ -194,7 +194,8 @@ def find_run(runs: Path, name: str) -> Run:
     try:
         run = Run.model_validate_json(saved.read_bytes())
         here = run.model_copy(update={"runs": runs.absolute(), "name": name})
-        if run.data.is_relative_to(run.directory):  # a list of photographs, which moves with it
+        # A list of photographs moves with it.
+        if isinstance(run.data, Path) and run.data.is_relative_to(run.directory):
             data = here.directory / run.data.relative_to(run.directory)
             here = here.model_copy(update={"data": data})
         return here

@@ -38,6 +38,9 @@ SAID_AFTER_S = 15.0
 """Of waiting, before a line says so."""
 PART_BYTES = 16 * 2**20
 """What one request reads of a large object."""
+GAP_BYTES = 2**17
+"""What a request reads for nothing, at most, to save another one: about what a store sends in the
+time that a request takes it."""
 
 T = TypeVar("T")
 
@@ -71,6 +74,8 @@ class Store:
         self.url = url
         self._store = open_store(url)
         self._patience_s, self._answered = patience_s, False
+        self._away = False
+        """Whether a line has said that it does not answer: one for all threads."""
 
     def read(self, name: str, most: float = inf) -> bytes:
         """Raises MissingError where there is no such object, and StoreError for more bytes than
@@ -91,11 +96,19 @@ class Store:
             return self._asked(name, lambda: Tag.of(obstore.head(self._store, name)))
         return None
 
+    def size(self, name: str) -> int | None:
+        """The object's bytes; None where there is no such object."""
+        with suppress(MissingError):
+            return self._asked(name, lambda: obstore.head(self._store, name)["size"])
+        return None
+
     def ranges(self, name: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
         """Bytes `starts[i]` to `ends[i]` of an object, by few requests where they lie together."""
 
         def read() -> list[memoryview]:
-            parts = obstore.get_ranges(self._store, name, starts=starts, ends=ends)
+            parts = obstore.get_ranges(
+                self._store, name, starts=starts, ends=ends, coalesce=GAP_BYTES
+            )
             found = [memoryview(part) for part in parts]
             if [*map(len, found)] != [end - start for start, end in zip(starts, ends, strict=True)]:
                 raise BaseError("the answer was cut off")
@@ -185,7 +198,7 @@ class Store:
             )
 
     def _asked(self, name: str, ask: Callable[[], T]) -> T:
-        started, said = time.monotonic(), False
+        started = time.monotonic()
         for pause_s in _pauses():
             try:
                 answer = ask()
@@ -202,13 +215,14 @@ class Store:
                 patience_s = self._patience_s if self._answered else FIRST_PATIENCE_S
                 if waited_s + pause_s > min(patience_s, self._patience_s):
                     raise unreachable(self.place(name), error, waited_s) from None
-                if waited_s > SAID_AFTER_S and not said:
-                    said = True
+                if waited_s > SAID_AFTER_S and not self._away:
+                    self._away = True
                     log.warning("%s: the store does not answer; waiting for it", self.place(name))
                 time.sleep(pause_s)
             else:
                 self._answered = True
-                if said:
+                if self._away:
+                    self._away = False
                     log.warning("%s: the store answers again", self.place(name))
                 return answer
         raise AssertionError

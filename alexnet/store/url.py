@@ -32,6 +32,10 @@ class StoreURL(str):
         """The URL without its last part; a bucket's is its own."""
         return StoreURL(self.rpartition("/")[0]) if self.name else self
 
+    def absolute(self) -> "StoreURL":
+        """Itself, as a path would be."""
+        return self
+
     def __truediv__(self, name: str) -> "StoreURL":
         return StoreURL(f"{self}/{name}")
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from alexnet.store.url import StoreURL, place
 from alexnet.tree import list_entries, unreadable
 from pipeline.manifest import DatasetError
 from pipeline.sources.builtin import builtin_source
@@ -14,6 +15,7 @@ from pipeline.sources.ilsvrc import find_year, ilsvrc_source
 from pipeline.sources.imagenette import imagenette_source
 from pipeline.sources.label_table import ANY_COLUMNS, Columns
 from pipeline.sources.labelled import find_metadata, find_tables, labelled_source
+from pipeline.sources.remote import remote_source
 from pipeline.sources.shards import holds_shards, shards_source
 from pipeline.sources.source import Sample, Source
 from pipeline.sources.synsets import find_archives, synsets_source
@@ -35,6 +37,7 @@ def open_source(
 ) -> Source:
     """The source a user names: a word, a tar of synsets, or a folder that tells by its content what
     it is, unless `labels` is the table, or the folder of tables, with the labels of what is in it.
+    Tar and folder are on disk, or have a URL.
 
     Raises UserError.
     """
@@ -43,6 +46,10 @@ def open_source(
         raise DatasetError(f"{asked} is for folders of photographs; leave it out for {name}")
     if name == BUILTIN:
         return builtin_source()
+    if isinstance(url := place(name), StoreURL):
+        return remote_source(
+            url, lambda at: open_source(str(at), val_fraction, class_names, labels, columns)
+        )
     names = read_class_names(class_names)
     if name == IMAGENETTE:
         return imagenette_source(names)

@@ -20,7 +20,8 @@ from alexnet import console
 from alexnet.pixels import to_square, whole_image
 from pipeline.arguments import COMMANDS
 from pipeline.dataset import Dataset
-from pipeline.shard import RECORDS, ShardPlan, encode, pack_shard
+from pipeline.destination import RECORDS
+from pipeline.shard import ShardPlan, encode, pack_shard
 from pipeline.sources.folder import folder_source
 from tests.conftest import in_own_mounts
 from tests.nodes import ray_nodes

@@ -206,7 +206,7 @@ def test_mean_is_that_of_the_training_photographs(listed: Dataset, dataset: Path
 
 def test_a_second_time_the_list_is_kept(listed: Dataset, photographs: Path, tmp_path: Path) -> None:
     source = folder_source(photographs, 0.2, {})
-    assert index_photographs(source, listed.directory, 128).digest == listed.digest
+    assert index_photographs(source, listed.folder, 128).digest == listed.digest
 
 
 def test_a_photograph_that_changed_is_named(photographs: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_options_are_the_runs(photographs: Path, tmp_path: Path) -> None:
     assert (run.recipe.epochs, run.recipe.network.classes) == (7, 3)
     assert run.recipe.frozen == ("conv1", "fc7")
     listed = Dataset(tmp_path / "r" / "photographs")
-    assert (run.data, run.dataset) == (listed.directory, listed.digest)
+    assert (run.data, run.dataset) == (listed.folder, listed.digest)
     assert Run.model_validate_json(run.model_dump_json()) == run
     saved = run.model_dump(mode="json")
     assert {"micro", "hw_load", "save_every_s"} < saved.keys()  # as in runs of before

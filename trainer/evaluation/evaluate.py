@@ -48,7 +48,7 @@ class TestSet(NamedTuple):
     """What the models are asked."""
 
     kind: Kind
-    place: Path
+    place: Place
     images: EvaluationImages
     label_N: np.ndarray
     packed_N: np.ndarray | None = None
@@ -57,7 +57,7 @@ class TestSet(NamedTuple):
 
 def evaluate_models(
     directories: Sequence[Place],
-    data: Path | None,
+    data: Place | None,
     originals: Path | None,
     *,
     views: Sequence[int],
@@ -191,7 +191,7 @@ def _check_report(
         raise UserError("--report is about the images of a dataset; give --data DATASET")
     if folds and dataset.manifest.original:
         raise UserError(
-            f"{dataset.directory}: this dataset lists photographs that were not packed; pack "
+            f"{dataset.place}: this dataset lists photographs that were not packed; pack "
             "them, or leave --folds out"
         )
 
@@ -224,7 +224,7 @@ def _test_sets(
 ) -> list[TestSet]:
     test_sets = []
     if dataset:
-        manifest, place = dataset.manifest, dataset.directory
+        manifest, place = dataset.manifest, dataset.place
         _check_size(model, str(place), manifest.size)
         label_K = labels_of({c.id: place / c.id for c in manifest.classes}, model.about.classes)
         label_N = label_K[dataset.val.label(np.arange(len(dataset.val)))]

@@ -134,11 +134,11 @@ def _matched(
     val = dataset.val
     if not isinstance(val, PackedSplit):
         raise UserError(
-            f"{dataset.directory}: this dataset lists photographs that were not packed; {ONE}"
+            f"{dataset.place}: this dataset lists photographs that were not packed; {ONE}"
         )
     place = {key: number for number, key in enumerate(val.keys())}
     if not (matched := [sample for sample in samples if sample.key in place]):
         raise UserError(
-            f"{root}: no photograph is named as a validation image of {dataset.directory}; {ONE}"
+            f"{root}: no photograph is named as a validation image of {dataset.place}; {ONE}"
         )
     return matched, np.array([place[sample.key] for sample in matched], np.int64)

@@ -8,7 +8,6 @@ Shapes: M models, V of 1 and 10 views, N images, K classes, S rows and columns o
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -85,19 +84,19 @@ class Validation:
     """The validation images of a packed dataset, decoded by DALI."""
 
     served: ClassVar[bool] = False
-    directory: Path
+    place: Place
 
     def __len__(self) -> int:
-        return len(Dataset(self.directory).val)
+        return len(Dataset(self.place).val)
 
     def names(self) -> list[str]:
-        val = Dataset(self.directory).val
+        val = Dataset(self.place).val
         return val.names(np.arange(len(val)))
 
     def batches(self, shard: Shard, rows: int, threads: int) -> Iterator[Decoded]:
         """This shard's images, decoded by DALI. Raises DatasetError where one cannot be."""
         decoding, batch = Decoding(threads), shard.count * rows
-        for part in whole_batches(Dataset(self.directory), "val", shard, decoding, batch=batch):
+        for part in whole_batches(Dataset(self.place), "val", shard, decoding, batch=batch):
             yield Decoded(part.image_NCHW[part.real_N], part.sample_N[part.real_N].cpu().numpy())
 
 

@@ -4,7 +4,6 @@ Shapes: M models, V of 1 and 10 views, N images, K classes.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -66,7 +65,7 @@ class Section(Frozen):
     """The rows of all mixtures of models about one set of images."""
 
     kind: Kind
-    place: Path
+    place: Place
     pictures: int
     refused: tuple[RefusedFile, ...]
     """Files that are no images to us; they are counted nowhere."""
@@ -87,7 +86,7 @@ class Results(Frozen):
 
 def section(
     kind: Kind,
-    place: Path,
+    place: Place,
     answers: Answers,
     label_N: Tensor,
     *,

@@ -19,6 +19,7 @@ import torch
 from alexnet import atomic
 from alexnet.classes import ClassLabel
 from alexnet.command import UserError
+from alexnet.store.url import Place
 from trainer.evaluation.ensemble import check_search, mixtures
 from trainer.evaluation.labels import check_classes
 from trainer.evaluation.probabilities import Answers, Refused
@@ -30,7 +31,7 @@ class Origin(Frozen):
 
     model: ModelName
     kind: Kind
-    place: Path
+    place: Place
     dataset: str | None
     """Digest of the packed dataset."""
     duplicates: int | None

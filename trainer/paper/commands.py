@@ -1,9 +1,9 @@
 """What `alexnet paper` does; returns its exit status."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from alexnet.home import home
+from alexnet.store.url import Place
 from pipeline.cluster import cluster
 from trainer.arguments import PAPER, Paper
 from trainer.on_ray.probe import usable_resources
@@ -84,7 +84,7 @@ def _experiment(name: str, options: Paper, rows: Rows) -> Experiment:
     return Ablations(dataset, changes, options.seeds)
 
 
-def _recipes(options: Paper, data: Path) -> Recipes:
+def _recipes(options: Paper, data: Place) -> Recipes:
     budget = BUDGETS[options.size]
     budget = budget._replace(
         compared={**budget.compared, **dict(options.set)},

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from alexnet.store import url
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,7 +22,7 @@ Result = Mapping[str, Any]
 class Place(NamedTuple):
     """Where and with what a row is computed; its result does not depend on where."""
 
-    data: Path
+    data: url.Place
     work: Path
     """The folder of what rows leave behind, such as trained networks."""
     threads: int
@@ -35,7 +37,7 @@ class Row:
     """For people."""
     run: Callable[[Settings, Place], Result]
     settings: Settings
-    data: Path
+    data: url.Place
 
     @property
     def key(self) -> str:

@@ -217,7 +217,7 @@ class Figure1(Experiment):
 def train_four_layers(settings: Settings, place: Place) -> Result:
     """The training error of each epoch up to the goal, or up to the most epochs."""
     device = torch.device("cuda" if place.gpu else "cpu")
-    images, labels = (part[: settings["images"]] for part in training_images(place.data))
+    images, labels = (part[: settings["images"]] for part in training_images(Path(place.data)))
     errors: list[float] = []
     for error in training_errors(
         torch.from_numpy(images.copy()).to(device),

@@ -44,9 +44,7 @@ class Figure4(Experiment):
             "dataset": self.dataset.digest, "model": result["model"], "guessed": GUESSED,
             "queries": QUERIES, "neighbours": NEIGHBOURS,
         }  # fmt: skip
-        looked = Row(
-            "its guesses and neighbours", look, settings, self.dataset.directory.absolute()
-        )
+        looked = Row("its guesses and neighbours", look, settings, self.dataset.place.absolute())
         if found(looked) is None:
             published(network, found, self.models)
         return [network, looked]

@@ -54,7 +54,7 @@ def network_row(
     settings: dict[str, Any] = {"dataset": dataset.digest, "recipe": recipe_fields(resolved)}
     if folds:
         settings["folds"] = folds
-    return Row(f"{name}, seed {seed}", train_network, settings, dataset.directory.absolute())
+    return Row(f"{name}, seed {seed}", train_network, settings, dataset.place.absolute())
 
 
 def recipe_fields(recipe: Recipe) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def train(settings: Settings, place: Place, recipe: Recipe, start: Start | None)
     if folds := settings.get("folds"):
         dataset = write_fold(dataset, fold, np.flatnonzero(fold_of(dataset, folds) == 0))
     options = Train(
-        data=dataset.directory, name=name, runs=place.work / "runs", models=place.work / "models",
+        data=dataset.place, name=name, runs=place.work / "runs", models=place.work / "models",
         workers=(1, 1), device=device,
     )  # fmt: skip
     machine = Resources((Machine(place.threads, int(place.gpu)),))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alexnet.store.url import Place, StoreURL
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.sources import open_source
@@ -9,10 +10,10 @@ from pipeline.sources.source import MAX_QUARANTINED, VAL_FRACTION
 from trainer.run import RunError
 
 
-def packed(data: Path, work: Path, size: int) -> Dataset:
+def packed(data: Place, work: Path, size: int) -> Dataset:
     """A packed dataset as it is; anything else that `alexnet pack` takes is packed below `work`
     first, unless that has been done. Within a `cluster`. Raises UserError."""
-    if (data / "manifest.json").exists():
+    if isinstance(data, StoreURL) or (data / "manifest.json").exists():
         dataset = Dataset(data)
         if dataset.manifest.size != size:
             raise RunError(

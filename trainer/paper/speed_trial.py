@@ -34,9 +34,7 @@ def speed_row(changes: Changes, seconds: float, machine: Settings, dataset: Data
         "seconds": seconds,
         "machine": machine,
     }
-    return Row(
-        evidence.described(machine), measure_training, settings, dataset.directory.absolute()
-    )
+    return Row(evidence.described(machine), measure_training, settings, dataset.place.absolute())
 
 
 def trained_on(device: Device) -> Settings:

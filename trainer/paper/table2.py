@@ -54,7 +54,7 @@ class Table2(Experiment):
         count = len(dataset.manifest.classes)
         if count < 3:
             raise RunError(
-                f"{dataset.directory}: table2 pre-trains on all classes for a task of some of "
+                f"{dataset.place}: table2 pre-trains on all classes for a task of some of "
                 f"them, two at least, but there are {count}; give --data with three classes or more"
             )
         classes = max(2, count // 2)
@@ -125,7 +125,7 @@ class Table2(Experiment):
             "models": _models(self._singles(), found),
             "pre-trained": _models(self._tuned(found), found),
         }
-        return Row("all together", score_together, settings, self.task.directory.absolute())
+        return Row("all together", score_together, settings, self.task.place.absolute())
 
     def _network(self, name: str, changes: Changes, seed: int) -> Row:
         return network_row(name, {**self.base, **changes}, seed, self.dataset)
@@ -134,7 +134,7 @@ class Table2(Experiment):
         """The same on the images of the task: named by the whole dataset, as the digest of the task
         depends on where that lies."""
         settings = {**row.settings, "classes": len(self.task.manifest.classes)}
-        return replace(row, settings=settings, data=self.task.directory.absolute())
+        return replace(row, settings=settings, data=self.task.place.absolute())
 
     @property
     def _second(self) -> str:

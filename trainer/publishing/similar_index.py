@@ -38,14 +38,14 @@ PROBES = 1 / 16
 """Share of an index's lists that a search looks into."""
 
 
-def publish_index(model: Place, data: Path, factory: str, damage: Damage) -> Place:
+def publish_index(model: Place, data: Place, factory: str, damage: Damage) -> Place:
     """`build` for a model in a folder or below a URL; returns the index's folder or URL."""
     if isinstance(model, Path):
         return build(model, data, factory, damage)
     return add_index(model, lambda step: build(step, data, factory, damage))
 
 
-def build(model: Path, data: Path, factory: str = "Flat", damage: Damage = "error") -> Path:
+def build(model: Path, data: Place, factory: str = "Flat", damage: Damage = "error") -> Path:
     """Index the training images of the dataset `data` under `model`'s step, in place of an index
     there.
 
@@ -214,7 +214,7 @@ def features(
 
 def _check(dataset: Dataset, about: About) -> None:
     """Refuse, with DatasetError, images not packed for the classes and size of the model."""
-    path, manifest = dataset.directory / "manifest.json", dataset.manifest
+    path, manifest = dataset.place / "manifest.json", dataset.manifest
     if manifest.original:
         raise DatasetError(
             f"{path}: this dataset lists photographs that were not packed; pack their folder "

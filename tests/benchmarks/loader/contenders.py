@@ -23,9 +23,10 @@ from torch import Tensor
 
 from pipeline.batches import Decoding, train_batches
 from pipeline.dataset import Dataset
+from pipeline.destination import RECORDS
 from pipeline.graph import Output
 from pipeline.order import Shard
-from pipeline.shard import RECORDS, ShardPlan, pack_shard
+from pipeline.shard import ShardPlan, pack_shard
 from pipeline.sources.source import Reader
 
 ALONE = Shard(index=0, count=1, device_id=None)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from alexnet.command import UserError
 from alexnet.tree import SYSTEM_FOLDERS
-from pipeline.shard import RECORDS, ShardPlan, pack_shard
+from pipeline.destination import RECORDS
+from pipeline.shard import ShardPlan, pack_shard
 from pipeline.sources import open_source
 from pipeline.sources.folder import class_images, folder_source
 from pipeline.sources.shards import shards_source

@@ -190,7 +190,7 @@ def test_errors_name_what_does_not_belong_together(
     assert "which is always 0 with 3 classes; leave" in nothing_is_asked(list(two_models), None)
     listed = index_photographs(folder_source(photographs, 0.1, {}), tmp_path / "listed", 128)
     assert "lists photographs that were not packed; give either" in nothing_is_asked(
-        [wide], listed.directory, photographs
+        [wide], listed.folder, photographs
     )
 
 

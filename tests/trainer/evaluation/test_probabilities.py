@@ -47,7 +47,7 @@ def of_workers(
 def listed(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     """`photographs` with ten of each class held out: several batches, the last one shorter."""
     source = folder_source(photographs, 0.25, {})
-    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).folder
 
 
 def test_any_number_of_workers_gives_the_same_bits(

@@ -86,7 +86,7 @@ def test_models_asked_one_by_one_are_together_what_they_are_when_asked_at_once(
 ) -> None:
     source = folder_source(photographs, VAL_FRACTION, {})
     data = index_photographs(source, tmp_path / "listed", 128)
-    images, models = Validation(data.directory), [current(model) for model in two_models]
+    images, models = Validation(data.folder), [current(model) for model in two_models]
     label_N = data.val.label(np.arange(len(data.val)))
     classes = load(models[0]).about.classes
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
+from alexnet.store.url import Place
 from pipeline.dataset import Dataset
 from pipeline.order import balanced_order, epoch_order
 from pipeline.photographs import index_photographs
@@ -64,7 +65,9 @@ def last(run: Run) -> state.Saved:
     return state.read(max(run.directory.glob("step_*")))
 
 
-def a_run(data: Path, runs: Path, name: str, *changes: tuple[str, object], **fields: object) -> Run:
+def a_run(
+    data: Place, runs: Path, name: str, *changes: tuple[str, object], **fields: object
+) -> Run:
     recipe = resolve(
         "small",
         {},
@@ -116,7 +119,7 @@ def assert_same_bits(one: Run, other: Run) -> None:
 @pytest.fixture(scope="module")
 def data(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder_source(photographs, VAL_FRACTION, {})
-    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).folder
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +291,7 @@ def uneven(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in sorted(source.iterdir())[:count]:
             shutil.copy(path, folder / source.name)
     source = folder_source(folder, VAL_FRACTION, {})
-    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).directory
+    return index_photographs(source, tmp_path_factory.mktemp("listed"), 72).folder
 
 
 @pytest.mark.parametrize("balance", ["loss", "sampling"])
@@ -364,7 +367,7 @@ def test_damaged_images_are_replaced_and_counted(photographs: Path, tmp_path: Pa
     data = index_photographs(folder_source(copy, VAL_FRACTION, {}), tmp_path / "listed", 72)
     damaged = Path(data.train.place(7))
     damaged.write_bytes(bytes(damaged.stat().st_size))
-    run = a_run(data.directory, tmp_path, "patched", ("epochs", 1), damage="replace")
+    run = a_run(data.folder, tmp_path, "patched", ("epochs", 1), damage="replace")
     train(run)
     replaced = [e["replaced"] for e in events(run.metrics) if e["kind"] == "train"]
     assert replaced[-1] == 1

@@ -50,7 +50,7 @@ def test_what_builds_on_others_is_wanted_after_them(table2: Table2) -> None:
 
 
 def test_rows_are_the_same_wherever_the_images_lie(table2: Table2, tmp_path: Path) -> None:
-    copy = shutil.copytree(table2.dataset.directory, tmp_path / "copy")
+    copy = shutil.copytree(table2.dataset.folder, tmp_path / "copy")
     other = Table2.of(Dataset(copy), table2.base, 2, tmp_path / "elsewhere")
     assert [r.key for r in other.rows(found)] == [r.key for r in table2.rows(found)]
 

@@ -32,7 +32,7 @@ def run(photographs: Path, tmp_path: Path) -> Run:
         [("size", 72), ("network.crop", 64), ("network.width", 0.1), ("network.classes", 3)],
     )
     fields = {
-        "name": "r", "recipe": recipe, "data": data.directory, "dataset": data.digest,
+        "name": "r", "recipe": recipe, "data": data.folder, "dataset": data.digest,
         "runs": tmp_path / "runs", "workers": (1, 1), "gpu": False,
     }  # fmt: skip
     run = open_run(Run.model_validate(fields), resume="no")

@@ -60,7 +60,7 @@ def training_of(about: About, dataset: Dataset, init_from: Place | None) -> Trai
                 "--init-from with the model that it started from, or leave --folds out"
             )
         return Training(recipe, None)
-    start = starting_model(Train(data=dataset.directory, name="fold", init_from=init_from))
+    start = starting_model(Train(data=dataset.place, name="fold", init_from=init_from))
     if start and (fields := list(start.differences(recipe.network))):
         raise UserError(
             f"--init-from {init_from}: {about.name} was not fine-tuned from this model, whose "
@@ -119,7 +119,7 @@ def _judge(
 ) -> None:
     """Train a network on a fold's dataset, and keep what it says of the validation images."""
     options = Train(
-        data=data.directory, name=f"fold{fold}", runs=here / "runs", models=here / "models",
+        data=data.place, name=f"fold{fold}", runs=here / "runs", models=here / "models",
         device=device,
     )  # fmt: skip
     found = usable_resources(device)
@@ -129,12 +129,12 @@ def _judge(
         raise UserError(f"stopped while fold {fold} was trained; the same command goes on there")
     model = pinned(publish(run, outcome.checkpoint, options.models))
     judged = assemble(
-        ask(Validation(data.directory.absolute()), [model], [views], team),
+        ask(Validation(data.place.absolute()), [model], [views], team),
         len(data.val),
         classes=len(data.manifest.classes),
         models=1,
         views=1,
     )
     atomic.write_array(here / f"{fold}.npy", judged.probability_MVNK[0, 0].numpy())
-    for done in (run.directory, options.models / run.name, data.directory):
+    for done in (run.directory, options.models / run.name, data.folder):
         shutil.rmtree(done)

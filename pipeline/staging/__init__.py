@@ -1,0 +1,1 @@
+"""Datasets in object storage, brought to this machine while they are read."""
