@@ -23,6 +23,7 @@ from typer.models import OptionInfo, ParameterInfo
 
 from alexnet.command import UserError
 from alexnet.fault import fault
+from alexnet.store.url import Place
 
 ROOMS = ("pipeline", "trainer", "serving")
 """Each declares its commands in ROOM.arguments.COMMANDS. They are named here, not imported: they
@@ -250,7 +251,8 @@ def _metavar(annotation: Any) -> str | None:
     annotation = _plain(annotation)
     if get_args(annotation)[1:] == (Ellipsis,):
         annotation = _plain(get_args(annotation)[0])
-    return {bool: "", int: "N", float: "X", Path: "PATH", str: "TEXT"}.get(annotation)
+    shown = {bool: "", int: "N", float: "X", Path: "PATH", _plain(Place): "PATH", str: "TEXT"}
+    return shown.get(annotation)
 
 
 def _help(field: FieldInfo) -> str:

@@ -15,6 +15,7 @@ from pydantic import (
 from typer import Argument, Option
 
 from alexnet.console import Command, Commands, Options
+from alexnet.store.url import Place
 from pipeline.arguments import FileColumn, LabelColumn
 from pipeline.manifest import Mean
 from pipeline.sources import WORDS
@@ -83,8 +84,8 @@ Setting = Annotated[tuple[str, Any], BeforeValidator(_setting)]
 
 
 class OfRuns(Options):
-    runs: Path = Path("runs")
-    """The folder of all runs."""
+    runs: Place = Path("runs")
+    """The folder of all runs, or its URL in object storage, as s3://BUCKET/runs."""
 
 
 class OfModels(Options):

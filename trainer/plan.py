@@ -8,6 +8,7 @@ from typing import Any
 from alexnet.checkpoint import current, load
 from alexnet.config import AlexNetConfig
 from alexnet.pixels import SIZE
+from alexnet.store.url import StoreURL
 from pipeline.dataset import Dataset
 from pipeline.pack import pack
 from pipeline.photographs import index_photographs
@@ -100,6 +101,11 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     else:
         if options.index:
             raise _needs_packing(data, size)
+        if isinstance(options.runs, StoreURL):
+            raise RunError(
+                f"{data}: runs in object storage need a packed dataset; pack it: `alexnet pack "
+                f"{data} DATASET --size {size}` and train on that DATASET"
+            )
         listing = options.runs / options.name / "photographs"
         if (listing / "manifest.json").exists():  # a run goes on, whatever the folder now holds
             dataset = Dataset(listing)

@@ -1,7 +1,10 @@
 """Where something lies: a folder on disk, or a URL of an object store."""
 
 from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import PlainSerializer, PlainValidator
 
 from alexnet.command import UserError
 from alexnet.text import unprintable
@@ -24,11 +27,29 @@ class StoreURL(str):
         """The last part of the path; empty where there is none."""
         return urlsplit(self).path.rpartition("/")[2]
 
+    @property
+    def parent(self) -> "StoreURL":
+        """The URL without its last part; a bucket's is its own."""
+        return StoreURL(self.rpartition("/")[0]) if self.name else self
+
+    def absolute(self) -> "StoreURL":
+        """Itself, as a path would be."""
+        return self
+
     def __truediv__(self, name: str) -> "StoreURL":
         return StoreURL(f"{self}/{name}")
 
 
-Place = Path | StoreURL
+def _placed(value: Any) -> Path | StoreURL:
+    if isinstance(value, Path | StoreURL):
+        return value
+    if isinstance(value, str):
+        return place(value)
+    raise ValueError("expected a path, or a URL of object storage")
+
+
+Place = Annotated[Path | StoreURL, PlainValidator(_placed), PlainSerializer(str, str)]
+"""Also as a field of pydantic's models, which take the text of either."""
 
 
 def place(text: str) -> Place:

@@ -1,7 +1,7 @@
 """A store as pyarrow's file system, which Ray Train writes its checkpoints to: whole objects, and
 the patience of `alexnet.store.store`. It travels between processes as its URL."""
 
-import os
+import posixpath
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -36,12 +36,13 @@ class _Objects(FileSystemHandler):
 
     @cached_property
     def _store(self) -> Store:
-        return Store(self.url)
+        return Store(self.url, answered=True)  # the driver, of which this may be a worker
 
     def get_type_name(self) -> str:
         return self.url.partition(":")[0]
 
     def normalize_path(self, path: str) -> str:
+        path = posixpath.normpath(path)
         return "" if path == "." else path
 
     def get_file_info(self, paths: list[str]) -> list[FileInfo]:
@@ -133,4 +134,4 @@ class _Upload:
             if self._whole:
                 self._store.write(self._name, Path(self._file.name))
         finally:
-            os.unlink(self._file.name)
+            Path(self._file.name).unlink()

@@ -7,13 +7,14 @@ from typing import Any
 
 from alexnet.checkpoint import About, Accuracy, save
 from alexnet.model import AlexNet
+from alexnet.store.url import Place
 from alexnet.views import centre_mean
 from pipeline.dataset import Dataset
 from trainer.loop import state
 from trainer.run import Run, RunError, events
 
 
-def publish(run: Run, checkpoint: Path, models: Path) -> Path:
+def publish(run: Run, checkpoint: Place, models: Path) -> Path:
     """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that directory.
 
     When it was trained and how well is what the run's metrics say of its step. Raises RunError
