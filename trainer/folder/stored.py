@@ -29,7 +29,7 @@ LOOK_S = 3.0
 """Between two looks for what another process has written."""
 IMPATIENT_S = 15.0
 """Where a request will be made again anyway, or nobody needs it."""
-METRICS, STOP = "metrics/", "stop"
+CONFIG, METRICS, STOP = "config.json", "metrics/", "stop"
 
 
 class StoredFolder:
@@ -50,13 +50,17 @@ class StoredFolder:
         self._store.write(name, data)
 
     def exists(self) -> bool:
-        return self._store.tag("config.json") is not None
+        try:
+            self.read(CONFIG)  # which says where there is no such bucket
+        except FileNotFoundError:
+            return False
+        return True
 
     def create(self, config: bytes) -> bool:
         if self.exists():
             return False
         try:
-            self._store.create("config.json", config)
+            self._store.create(CONFIG, config)
         except TakenError:
             return False
         return True
@@ -70,7 +74,7 @@ class StoredFolder:
 
     def metrics(self) -> list[str]:
         if not (names := self._store.names(METRICS)):
-            self.read("config.json")  # says where there is no such run
+            self.read(CONFIG)  # says where there is no such run
         return [line for name in names for line in self._store.read(name).decode().splitlines()]
 
     def follow(self) -> "StoredFollower":

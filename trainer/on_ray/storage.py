@@ -108,7 +108,7 @@ class _Upload:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
-        self._file = NamedTemporaryFile(prefix="object.", delete=False)  # noqa: SIM115
+        self._file = NamedTemporaryFile(prefix="object.")  # noqa: SIM115
         self.closed = False
         self._whole = True
 
@@ -129,9 +129,7 @@ class _Upload:
         if self.closed:
             return
         self.closed = True
-        try:
-            self._file.close()
+        with self._file:
+            self._file.flush()
             if self._whole:
                 self._store.write(self._name, Path(self._file.name))
-        finally:
-            Path(self._file.name).unlink()
