@@ -73,9 +73,6 @@ def test_kills_and_a_store_that_is_away_change_no_bit(
         wait_for_step(process, runs / "r", 20)
         faults.away_until = time.monotonic() + AWAY_S
         whole = start(words(tmp_path / "runs", tmp_path / "models" / "whole", EPOCHS))
-        output, _ = whole.communicate(timeout=400)
-        assert whole.returncode == 0, output
-
         reached = wait_for_step(process, runs / "r", step(runs / "r") + 1)
         assert faults.counts["away"] > 0
         (worker,) = train_workers(process)
@@ -92,6 +89,8 @@ def test_kills_and_a_store_that_is_away_change_no_bit(
         process = start(words(runs, tmp_path / "models", EPOCHS, "--resume"), env=env)
         output, _ = process.communicate(timeout=400)
         assert process.returncode == 0, output
+        output, _ = whole.communicate(timeout=400)
+        assert whole.returncode == 0, output
         run = find_run(runs, "r")
         assert same_bits(last(run), last(find_run(tmp_path / "runs", "r")))
         train, val = history(run.metrics)
