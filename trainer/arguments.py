@@ -86,8 +86,8 @@ Setting = Annotated[tuple[str, Any], BeforeValidator(_setting)]
 
 
 class OfRuns(Options):
-    runs: Path = Path("runs")
-    """The folder of all runs."""
+    runs: Place = Path("runs")
+    """The folder of all runs, or its URL in object storage, as s3://BUCKET/runs."""
 
 
 class OfModels(Options):

@@ -33,6 +33,7 @@ from trainer.arguments import (
     Train,
     is_torchvision,
 )
+from trainer.folder.folder import open_folder
 from trainer.on_ray.dashboard import VARIABLE
 from trainer.on_ray.jobs import Job, Jobs, listing
 from trainer.on_ray.launch import kept_checkpoint, launch
@@ -52,7 +53,7 @@ from trainer.publishing.official import publish_official
 from trainer.publishing.publish import publish
 from trainer.report import draw_curves
 from trainer.resolution import resolve
-from trainer.run import RunError, ask_to_stop, find_run, open_run, trained_epochs
+from trainer.run import RunError, ask_to_stop, find_run, metrics_of, open_run, trained_epochs
 
 
 def train(options: Train) -> int:
@@ -102,12 +103,17 @@ def _indexed(model: Place, data: Place, damage: Damage) -> int:
 
 
 def stop(options: Stop) -> int:
-    if VARIABLE not in os.environ and (options.runs / options.name).is_dir():
+    if VARIABLE not in os.environ and _has_folder(options):
         ask_to_stop(find_run(options.runs, options.name))
     else:
         _stop_job(options)
     print(f"asked {options.name} to save a checkpoint and end")
     return 0
+
+
+def _has_folder(options: Stop) -> bool:
+    directory = options.runs / options.name
+    return directory.is_dir() if isinstance(directory, Path) else open_folder(directory).exists()
 
 
 def _stop_job(options: Stop) -> None:
@@ -188,7 +194,7 @@ def show_recipe(options: ShowRecipe) -> int:
 
 
 def report(options: Report) -> int:
-    for path in draw_curves(options.runs / options.name / "metrics.jsonl", options.picture):
+    for path in draw_curves(metrics_of(options.runs / options.name), options.picture):
         print(path)
     return 0
 

@@ -105,6 +105,11 @@ def find_dataset(options: Train, size: int, batch: int) -> Dataset | None:
     else:
         if options.index:
             raise _needs_packing(data, size)
+        if isinstance(options.runs, StoreURL):
+            raise RunError(
+                f"{data}: runs in object storage need a packed dataset; pack it: `alexnet pack "
+                f"{data} DATASET --size {size}` and train on that DATASET"
+            )
         listing = options.runs / options.name / "photographs"
         if (listing / "manifest.json").exists():  # a run goes on, whatever the folder now holds
             dataset = Dataset(listing)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet.store.url import Place
 from trainer.run import events
 
 if TYPE_CHECKING:
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
 Events = list[dict[str, Any]]
 
 
-def draw_curves(metrics: Path, image: Path) -> list[Path]:
-    """Draw loss, top-1 and learning rate over epochs, from a run's metrics.jsonl, into `image`.png
+def draw_curves(metrics: Place, image: Path) -> list[Path]:
+    """Draw loss, top-1 and learning rate over epochs, from a run's metrics, into `image`.png
     and .svg; returns both paths."""
     from matplotlib.figure import Figure
 
@@ -63,7 +64,7 @@ def save(figure: "Figure", image: Path) -> list[Path]:
     return paths
 
 
-def history(metrics: Path) -> tuple[Events, Events]:
+def history(metrics: Place) -> tuple[Events, Events]:
     """(training, one-view validation) events in the order of their steps. A run that went on from
     a checkpoint repeats the steps after it; the later account holds. Raises RunError."""
     kept: Events = []

@@ -1,27 +1,22 @@
 """One training run: what it was asked to do, and where it keeps what it makes."""
 
-import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alexnet import atomic
-from alexnet.command import UserError
-from alexnet.store.url import Place
+from alexnet.store.url import Place, StoreURL
 from pipeline.split import Damage
+from trainer.errors import RunError
+from trainer.folder.folder import Folder, Lost, open_folder
 from trainer.recipe import Recipe
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """A run's name is a directory's."""
-
-
-class RunError(UserError):
-    """A run that cannot start or go on; the text names the value and the remedy."""
 
 
 class Run(BaseModel):
@@ -37,8 +32,8 @@ class Run(BaseModel):
     """The dataset: a folder by its absolute path, or a URL."""
     dataset: str
     """Digest of the dataset: a run goes on with the data it began with."""
-    runs: Path
-    """Directory of all runs, absolute, seen by every worker."""
+    runs: Place
+    """Directory of all runs, absolute, seen by every worker; or a URL."""
     workers: tuple[int, int]
     """(fewest, most): where they differ, as many as the cluster has at the time."""
     gpu: bool
@@ -76,38 +71,43 @@ class Run(BaseModel):
         return self.recipe.conv1_until * (self.parts_of or self.recipe.epochs)
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> Place:
         return self.runs / self.name
 
     @property
-    def metrics(self) -> Path:
-        """One JSON object a line, appended by rank 0 while it trains."""
-        return self.directory / "metrics.jsonl"
+    def folder(self) -> Folder:
+        """What can be done with the directory."""
+        return open_folder(self.directory)
 
     @property
-    def board(self) -> Path:
+    def metrics(self) -> Place:
+        """One JSON object a line, written by rank 0 while it trains."""
+        return metrics_of(self.directory)
+
+    @property
+    def board(self) -> Place:
         """TensorBoard's events."""
         return self.directory / "tensorboard"
 
     @property
-    def stop(self) -> Path:
+    def stop(self) -> Place:
         """While this file is there, the workers save and end."""
         return self.directory / "stop"
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[Lost]:
         """Lets this process alone train the run for the length of a block. Raises RunError."""
-        with (self.directory / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"run {self.name} is being trained already; "
-                    f"to end it: `alexnet stop {self.name} --runs {self.runs}`"
-                ) from None
-            yield
+        return self.folder.held(
+            f"run {self.name} is being trained already; "
+            f"to end it: `alexnet stop {self.name} --runs {self.runs}`"
+        )
 
 
+def metrics_of(directory: Place) -> Place:
+    """Where the run in `directory` has its events: a file, or in a store the parts of one."""
+    return directory / ("metrics" if isinstance(directory, StoreURL) else "metrics.jsonl")
+
+
+CONFIG = "config.json"
 Resume = Literal["no", "yes", "if-any"]
 """Whether to go on with the run of that name; if-any: where there is one, else start it."""
 
@@ -115,15 +115,13 @@ Resume = Literal["no", "yes", "if-any"]
 def open_run(run: Run, resume: Resume) -> Run:
     """Make the run's directory, or check that the one to resume is of the same run; it may get
     other epochs where those it has trained stay as they are. Raises RunError."""
-    saved = run.directory / "config.json"
-    if not saved.exists():
-        if resume == "yes":
+    config = run.model_dump_json(indent=2).encode()
+    if resume == "yes":
+        if not run.folder.exists():
             raise RunError(
                 f"there is no run {run.name} in {run.runs} to resume; leave out --resume"
             )
-        run.directory.mkdir(parents=True, exist_ok=True)
-        run.metrics.touch()
-        _write(run, saved)
+    elif run.folder.create(config):
         return run
     if resume == "no":
         raise RunError(
@@ -148,7 +146,8 @@ def open_run(run: Run, resume: Resume) -> Run:
     run = run.model_copy(update={"parts_of": before.parts_of})
     if before.recipe.epochs != run.recipe.epochs:
         run = _with_other_epochs(before, run)
-    _write(run, saved)  # its data may be another copy of the dataset
+    # Its data may be another copy of the dataset.
+    run.folder.write(CONFIG, run.model_dump_json(indent=2).encode())
     return run
 
 
@@ -184,23 +183,25 @@ def trained_epochs(run: Run) -> int:
     return told[-1] if told else 0
 
 
-def _write(run: Run, file: Path) -> None:
-    atomic.write(file, run.model_dump_json(indent=2).encode())
-
-
-def find_run(runs: Path, name: str) -> Run:
+def find_run(runs: Place, name: str) -> Run:
     """The run in the folder `runs`/`name`, which may have been moved since. Raises RunError."""
-    saved = runs / name / "config.json"
+    saved = runs / name / CONFIG
     try:
-        run = Run.model_validate_json(saved.read_bytes())
-        here = run.model_copy(update={"runs": runs.absolute(), "name": name})
-        # A list of photographs moves with it.
-        if isinstance(run.data, Path) and run.data.is_relative_to(run.directory):
-            data = here.directory / run.data.relative_to(run.directory)
-            here = here.model_copy(update={"data": data})
-        return here
+        config = open_folder(runs / name).read(CONFIG)
     except OSError as error:
         raise no_run(saved, error) from None
+    try:
+        run = Run.model_validate_json(config)
+        here = run.model_copy(update={"runs": runs.absolute(), "name": name})
+        before = run.directory
+        if (
+            isinstance(before, Path)
+            and isinstance(run.data, Path)
+            and run.data.is_relative_to(before)
+        ):  # a list of photographs, which moves with the run
+            data = here.directory / str(run.data.relative_to(before))
+            here = here.model_copy(update={"data": data})
+        return here
     except ValueError:
         raise RunError(
             f"{saved}: another version wrote the file, or it was edited by hand; start another run"
@@ -213,20 +214,21 @@ def ask_to_stop(run: Run) -> None:
         with run.held():
             pass
     except RunError:
-        run.stop.touch()
+        with closing(run.folder.stop()) as stop:
+            stop.ask()
     else:
         raise RunError(f"run {run.name} is not running, so there is nothing to stop")
 
 
-def no_run(file: Path, error: OSError) -> RunError:
+def no_run(file: Place, error: OSError) -> RunError:
     """Why a file of a run cannot be read."""
     return RunError(f"{file}: {error.strerror}; check the run's name, and --runs")
 
 
-def events(metrics: Path) -> Iterator[dict[str, Any]]:
+def events(metrics: Place) -> Iterator[dict[str, Any]]:
     """The events of a run in the order in which they were written. Raises RunError."""
     try:
-        lines = metrics.read_text().splitlines()
+        lines = open_folder(metrics.parent).metrics()
     except OSError as error:
         raise no_run(metrics, error) from None
     for line in lines:

@@ -19,6 +19,10 @@ class MissingError(StoreError):
     """There is no such object."""
 
 
+class NoBucketError(StoreError):
+    """There is no such bucket."""
+
+
 class TakenError(StoreError):
     """An object that should have been new is there, or was replaced by somebody else."""
 
@@ -43,7 +47,7 @@ def refusal(url: StoreURL, error: Exception) -> StoreError:
     status = (STATUS.search(text) or ("", ""))[1]
     scheme = url.partition("://")[0]
     if code in ("NoSuchBucket", "ContainerNotFound") or "bucket does not exist" in text:
-        return MissingError(
+        return NoBucketError(
             f"{url}: there is no bucket {url.bucket}; create it, or correct the URL, the region or "
             "the endpoint"
         )

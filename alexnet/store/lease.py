@@ -33,7 +33,10 @@ class Lease:
         try:
             self._tag = self._store.replace(self._name, data, self._tag)
         except (TakenError, MissingError):
-            self.lost = f"{self._store.place(self._name)}: another process has taken over"
+            self.lost = (
+                f"{self._store.place(self._name)}: another process has taken over, or somebody "
+                "removed this object"
+            )
 
     def release(self) -> None:
         """Free it at once, where it is still held."""

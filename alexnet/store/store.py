@@ -70,10 +70,13 @@ class Store:
     asked again for PATIENCE_S.
     """
 
-    def __init__(self, url: StoreURL, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, url: StoreURL, patience_s: float = PATIENCE_S, answered: bool = False
+    ) -> None:
+        """`answered`: whether another process has had its answer, so that the address is right."""
         self.url = url
         self._store = open_store(url)
-        self._patience_s, self._answered = patience_s, False
+        self._patience_s, self._answered = patience_s, answered
         self._away = False
         """Whether a line has said that it does not answer: one for all threads."""
 

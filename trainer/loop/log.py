@@ -5,7 +5,6 @@ import time
 from math import inf
 from typing import Any
 
-from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from alexnet.checkpoint import Accuracy
@@ -19,11 +18,7 @@ them takes half a second, on the thread that trains."""
 class Log:
     def __init__(self, run: Run, step: int) -> None:
         """`step` is where the run goes on; what TensorBoard shows beyond was done in vain."""
-        content = run.metrics.read_bytes()
-        self._file = run.metrics.open("a")
-        if content and not content.endswith(b"\n"):  # a worker was killed while it wrote
-            self._file.write("\n")
-        self._board = SummaryWriter(str(run.board), purge_step=step + 1)
+        self._journal = run.folder.journal(step)
         self._shown_at = -inf
 
     def train(self, *, step: int, **fields: float) -> None:
@@ -31,16 +26,16 @@ class Log:
         shown = {name: fields[name] for name in ("loss", "gradient_norm", "rate", "images_per_s")}
         shown |= {"error/train_top1": 1 - fields["top1"], "loader_wait": fields["wait"]}
         for name, value in shown.items():
-            self._board.add_scalar(name, value, step)
+            self._journal.board.add_scalar(name, value, step)
 
     def val(self, accuracy: Accuracy, *, step: int, epoch: int) -> None:
         self._write("val", step=step, epoch=epoch, **accuracy.model_dump())
         for name, right in (("top1", accuracy.top1), ("top5", accuracy.top5)):
             tag = f"error/validation_{name}_{accuracy.views}_views"
-            self._board.add_scalar(tag, 1 - right / accuracy.pictures, step)
+            self._journal.board.add_scalar(tag, 1 - right / accuracy.pictures, step)
         if accuracy.macro_top1 is not None:
             tag = f"error/validation_macro_top1_{accuracy.views}_views"
-            self._board.add_scalar(tag, 1 - accuracy.macro_top1, step)
+            self._journal.board.add_scalar(tag, 1 - accuracy.macro_top1, step)
 
     def images(self, image_NCHW: Tensor, mean_3HW: Tensor, step: int) -> None:
         """The first training images of an epoch, as the network sees them, the mean put back;
@@ -50,7 +45,9 @@ class Log:
             return
         self._shown_at = now
         shown = image_NCHW[:IMAGES].float() + mean_3HW
-        self._board.add_images("training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step)
+        self._journal.board.add_images(
+            "training_pictures", shown.clamp(0, 255).byte().cpu().numpy(), step
+        )
 
     def kernels(self, weight_KCHW: Tensor, step: int) -> None:
         """conv1, each kernel scaled to its own range: the paper's Figure 3."""
@@ -61,12 +58,14 @@ class Log:
         shown = (weight_KCHW.detach().cpu() - low_K111[:, None, None, None]) / (
             high_K111 - low_K111
         )[:, None, None, None]
-        self._board.add_images("conv1", shown.numpy(), step)
+        self._journal.board.add_images("conv1", shown.numpy(), step)
 
     def _write(self, kind: str, **fields: Any) -> None:
-        self._file.write(json.dumps({"kind": kind, **fields, "time": time.time()}) + "\n")
-        self._file.flush()
+        self._journal.write(json.dumps({"kind": kind, **fields, "time": time.time()}))
+
+    def keep(self) -> None:
+        """Return once nothing that was told can get lost. Raises StoreError."""
+        self._journal.keep()
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        self._journal.close()

@@ -331,4 +331,6 @@ class Loop:
             learning_rates=self.optimizer.learning_rates,
         )
         brought = saved if self.worker.rank == 0 else None
+        if self.log:  # or a run that goes on from here would have a gap
+            self.log.keep()
         self.host.save(brought, self.progress.step, self.progress.score)

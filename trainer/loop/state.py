@@ -1,6 +1,7 @@
 """A run's checkpoint: weights, velocity, validation errors, and where the next sample is."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from alexnet.model import AlexNet
 from alexnet.store.models import load
-from alexnet.store.url import Place
+from alexnet.store.store import Store
+from alexnet.store.url import Place, StoreURL
 from trainer.run import Run, RunError
 
 FILE = "state.pt"
@@ -71,8 +73,12 @@ class Saved(BaseModel):
             ) from None
 
 
-def read(directory: Path) -> Saved:
+def read(directory: Place) -> Saved:
     """What `Saved.write` wrote, on the CPU."""
+    if isinstance(directory, StoreURL):
+        with TemporaryDirectory(prefix="checkpoint.") as folder:
+            Store(directory).fetch(FILE, Path(folder) / FILE)
+            return read(Path(folder))
     try:
         content: dict[str, Any] = torch.load(
             directory / FILE, map_location="cpu", weights_only=True

@@ -4,13 +4,15 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import closing, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from alexnet.command import UserError
+from alexnet.store.errors import StoreError
+from alexnet.store.url import Place, StoreURL
 from pipeline.cluster import is_own
 from pipeline.split import DamageError
+from trainer.folder.folder import Lost, Stop
 from trainer.on_ray import snapshot
 from trainer.on_ray.progress import Display
 from trainer.on_ray.resources import Resources, resources
@@ -26,7 +28,7 @@ NO_ROOM = "WorkerGroupStartupTimeoutError"
 class Outcome(NamedTuple):
     finished: bool
     """False if the run was stopped on request; with --resume it goes on."""
-    checkpoint: Path
+    checkpoint: Place
     """Directory of the last one."""
 
 
@@ -36,19 +38,19 @@ def launch(run: Run) -> Outcome:
     Where a worker dies the run goes on from its last checkpoint. Raises RunError where one failed
     with an error of its own, or too often.
     """
-    with run.held():
-        run.stop.unlink(missing_ok=True)
-        with Display(run) as display, _stopping_on_signal(run, display):
-            return _attempts(run, display)
+    with run.held() as lost, closing(run.folder.stop()) as stop:
+        stop.clear()
+        with Display(run) as display, _stopping_on_signal(stop, display):
+            return _attempts(run, display, stop, lost)
 
 
-def _attempts(run: Run, display: Display) -> Outcome:
+def _attempts(run: Run, display: Display, stop: Stop, lost: Lost) -> Outcome:
     failures = 0
     while True:
         before = display.step
         if mended := snapshot.mend(run):
             display.say(mended)
-        result = _watched(run, resources(), display)
+        result = _watched(run, resources(), display, lost)
         if isinstance(result, Outcome):
             return result
         rank, cause = _cause(result)
@@ -61,7 +63,7 @@ def _attempts(run: Run, display: Display) -> Outcome:
         failures = 1 if display.step > before else failures + 1
         if rank is None or isinstance(cause, UserError) or failures > run.retries:
             raise RunError(f"run {run.name} failed: {text}") from result
-        if run.stop.exists():
+        if stop.asked():
             raise RunError(
                 f"run {run.name} stopped without saving a checkpoint: {text}"
             ) from result
@@ -70,7 +72,7 @@ def _attempts(run: Run, display: Display) -> Outcome:
         )
 
 
-def _watched(run: Run, found: Resources, display: Display) -> Outcome | BaseException:
+def _watched(run: Run, found: Resources, display: Display, lost: Lost) -> Outcome | BaseException:
     results: list[Outcome | BaseException] = []
 
     def attempt() -> None:
@@ -84,6 +86,12 @@ def _watched(run: Run, found: Resources, display: Display) -> Outcome | BaseExce
     while fit.is_alive():
         fit.join(POLL_S)
         display.update()
+        if why := lost():
+            raise RunError(
+                f"run {run.name} ends here: {why}; to go on with it, once no other process trains "
+                "it: the same command with --resume"
+            )
+    display.update(now=True)
     return results[0]
 
 
@@ -106,7 +114,7 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
         ),
         run_config=RunConfig(
             name=run.name,
-            storage_path=str(run.runs),
+            **_storage(run),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=run.keep, checkpoint_score_attribute="top1"
             ),
@@ -119,7 +127,16 @@ def _fit(run: Run, found: Resources) -> Outcome | BaseException:
     if result.error:
         return result.error
     assert result.checkpoint is not None
-    return Outcome(bool(result.return_value), Path(result.checkpoint.path))
+    return Outcome(bool(result.return_value), run.runs / result.checkpoint.path)
+
+
+def _storage(run: Run) -> dict[str, Any]:
+    """Where Ray keeps the folders of runs, of which it names those in a store relative to it."""
+    if isinstance(run.runs, StoreURL):
+        from trainer.on_ray.storage import file_system
+
+        return {"storage_path": ".", "storage_filesystem": file_system(run.runs)}
+    return {"storage_path": str(run.runs)}
 
 
 def _trainer() -> type:
@@ -140,7 +157,7 @@ def _trainer() -> type:
     return Trainer
 
 
-def kept_checkpoint(run: Run, best: bool) -> Path:
+def kept_checkpoint(run: Run, best: bool) -> Place:
     """Directory of a run's last checkpoint, or of that with the best validation accuracy."""
     from ray.train import Result
 
@@ -149,23 +166,27 @@ def kept_checkpoint(run: Run, best: bool) -> Path:
         with suppress(RunError), run.held():  # or else a process writes the file this moment
             snapshot.mend(run)
     try:
-        result = Result.from_path(str(run.directory))
+        found = _storage(run)
+        path = f"{found['storage_path']}/{run.name}"
+        result = Result.from_path(path, found.get("storage_filesystem"))
         checkpoint = result.get_best_checkpoint("top1", "max") if best else result.checkpoint
+    except StoreError:
+        raise
     except Exception as error:
         raise RunError(f"{run.directory}: its checkpoints cannot be read ({error})") from None
     if checkpoint is None:
         raise RunError(f"run {run.name} has no checkpoint yet; try again once it has saved one")
-    return Path(checkpoint.path)
+    return run.runs / checkpoint.path
 
 
 @contextmanager
-def _stopping_on_signal(run: Run, display: Display) -> Iterator[None]:
+def _stopping_on_signal(stop: Stop, display: Display) -> Iterator[None]:
     """SIGINT and SIGTERM ask the workers to save and end; a second one ends at once."""
 
     def ask(number: int, frame: object) -> None:
-        if run.stop.exists():
+        if stop.asked():
             raise KeyboardInterrupt
-        run.stop.touch()
+        stop.ask()
         display.say("saving a checkpoint, then stopping; a second Ctrl-C stops at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -174,7 +195,8 @@ def _stopping_on_signal(run: Run, display: Display) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        run.stop.unlink(missing_ok=True)
+        with suppress(StoreError):  # the next start clears it, too
+            stop.clear()
 
 
 def _cause(error: BaseException) -> tuple[int | None, BaseException]:

@@ -25,8 +25,7 @@ class Display:
         self._run = run
         self._gauges = Gauges(run.name, run.recipe.epochs)
         self._samples = len(Dataset(run.data).train)
-        self._file = run.metrics.open()
-        self._file.seek(0, 2)  # what a resumed run wrote before has been shown
+        self._follower = run.folder.follow()  # what a resumed run wrote before has been shown
         self._bar = tqdm(bar_format="{desc}", disable=not sys.stderr.isatty())
         self._said = 0.0
         self.step = 0
@@ -41,13 +40,14 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.update()
+        self.update(now=True)
         self._bar.close()
-        self._file.close()
+        self._follower.close()
 
-    def update(self) -> None:
-        """Show what has been written since the last call."""
-        for event in self._written():
+    def update(self, now: bool = False) -> None:
+        """Show what has been written since the last call; of what is in a store all of it only
+        where it has to be `now`."""
+        for event in self._written(now):
             self._gauges.take(event)
             if event["kind"] == "train":
                 self.step = event["step"]
@@ -56,11 +56,8 @@ class Display:
                 self.say(self._validation(event))
         self._gauges.show()
 
-    def _written(self) -> Iterator[dict[str, Any]]:
-        while line := self._file.readline():
-            if not line.endswith("\n"):  # half a line: the rest is on its way
-                self._file.seek(self._file.tell() - len(line))
-                return
+    def _written(self, now: bool) -> Iterator[dict[str, Any]]:
+        for line in self._follower.lines(now):
             with suppress(json.JSONDecodeError):  # a worker was killed while it wrote
                 yield json.loads(line)
 

@@ -1,34 +1,32 @@
 """Ray's account of a run's checkpoints. Ray writes it in place: a process that is killed can leave
 it cut or empty, though the checkpoints that it tells of are whole."""
 
-from alexnet import atomic
+from alexnet.store.errors import MissingError
 from trainer.loop.state import Progress, read
 from trainer.run import Run, RunError
 
 FILE = "checkpoint_manager_snapshot.json"
-FOLDERS = "step_*"
 
 
 def mend(run: Run) -> str | None:
     """Write the account anew from the folders of the checkpoints where it does not fit them, so
     that the run goes on from the newest one that is whole. Returns what was done, for the user, or
     None. The run must be held: Ray may write the file."""
-    file = run.directory / FILE
     if fits(run):
         return None
     progress = {}
-    for folder in sorted(run.directory.glob(FOLDERS)):
+    for name in run.folder.checkpoints():
         try:
-            progress[folder.name] = read(folder).progress
-        except RunError:  # a process was killed while it copied this checkpoint or removed it
-            continue
+            progress[name] = read(run.directory / name).progress
+        except (RunError, MissingError):
+            continue  # a process was killed while it copied this checkpoint or removed it
     if not progress:
-        file.unlink(missing_ok=True)
+        run.folder.remove(FILE)
         return f"{run.directory}: none of its checkpoints is whole; the run begins anew"
-    atomic.write(file, _account(progress).encode())
+    run.folder.write(FILE, _account(progress).encode())
     return (
-        f"{file}: the file did not fit the checkpoints beside it and was made again from them; the "
-        f"last one is {max(progress)}"
+        f"{run.directory / FILE}: the file did not fit the checkpoints beside it and was made "
+        f"again from them; the last one is {max(progress)}"
     )
 
 
@@ -39,13 +37,14 @@ def fits(run: Run) -> bool:
         _CheckpointManagerState,
     )
 
+    found = run.folder.checkpoints()
     try:
-        state = _CheckpointManagerState.model_validate_json((run.directory / FILE).read_bytes())
+        state = _CheckpointManagerState.model_validate_json(run.folder.read(FILE))
     except FileNotFoundError:
-        return not any(run.directory.glob(FOLDERS))
+        return not found
     except ValueError:  # pydantic's too
         return False
-    return all((run.directory / r.checkpoint_dir_name).is_dir() for r in state.checkpoint_results)
+    return {r.checkpoint_dir_name for r in state.checkpoint_results} <= set(found)
 
 
 def _account(checkpoints: dict[str, Progress]) -> str:

@@ -30,7 +30,7 @@ class RayHost:
     """What `trainer.loop.loop.Host` asks for, of Ray Train."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._stop = run.folder.stop()
         self._warned = False
 
     def restore(self) -> Saved | None:
@@ -62,4 +62,4 @@ class RayHost:
         return new
 
     def asked_to_stop(self) -> bool:
-        return self._run.stop.exists()
+        return self._stop.asked()

@@ -133,8 +133,8 @@ class Folder:
     """What `trainer.loop.loop.Host` asks for: the last checkpoint, in the run's folder."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        self.checkpoint = run.directory / "checkpoint"
+        self._folder = Path(run.directory)
+        self.checkpoint = self._folder / "checkpoint"
 
     def restore(self) -> Saved | None:
         return read(self.checkpoint) if self.checkpoint.exists() else None
@@ -142,7 +142,7 @@ class Folder:
     def save(self, saved: Saved | None, step: int, top1: float) -> None:
         """A process that is killed in between leaves no checkpoint, and the run begins anew."""
         assert saved is not None
-        new = self._run.directory / "checkpoint.partial"
+        new = self._folder / "checkpoint.partial"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         saved.write(new)
@@ -153,4 +153,4 @@ class Folder:
         return False
 
     def asked_to_stop(self) -> bool:
-        return self._run.stop.exists()
+        return (self._folder / "stop").exists()

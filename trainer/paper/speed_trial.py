@@ -59,7 +59,7 @@ def measure_training(settings: Settings, place: Place) -> Result:
     try:
         with run.held():
             Loop(run, Worker(0, 1, device), Stopwatch(run, settings["seconds"])).train()
-        lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+        lines = [json.loads(line) for line in run.folder.metrics()]
     finally:
         shutil.rmtree(run.directory)
     return rate([line for line in lines if line["kind"] == "train"][WARM_UP:])

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from alexnet.checkpoint import About, Accuracy
@@ -15,7 +14,7 @@ from trainer.loop import state
 from trainer.run import Run, RunError, events
 
 
-def publish(run: Run, checkpoint: Path, models: Place) -> Place:
+def publish(run: Run, checkpoint: Place, models: Place) -> Place:
     """Write models/NAME/STEP from a checkpoint and point NAME at it; returns that folder or URL.
 
     When it was trained and how well is what the run's metrics say of its step. Raises RunError

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from alexnet.store.store import Store
+from alexnet.store.url import StoreURL
 from tests.conftest import ROOT
+from tests.object_store import Server, environment
+from trainer.loop.state import read
 from trainer.on_ray import snapshot
 from trainer.on_ray.launch import kept_checkpoint
 from trainer.run import Run, RunError, find_run
@@ -103,3 +107,27 @@ def test_a_checkpoint_is_published_unless_ray_may_be_writing(stopped: Run) -> No
         kept_checkpoint(stopped, best=False)
     assert file.read_bytes() == WHOLE[:200]
     assert kept_checkpoint(stopped, best=False).name == "step_00000003"
+
+
+def test_in_a_store_it_is_the_same(store_server: Server) -> None:
+    """A damaged account, and a checkpoint that is not whole, of which there is no such object."""
+    runs = StoreURL("s3://private/snapshots")
+    with environment(store_server.environment()):
+        store = Store(runs / "tiny")
+        for file in (path for path in STOPPED.rglob("*") if path.is_file()):
+            store.write(str(file.relative_to(STOPPED)), file)
+        run = find_run(runs, "tiny")
+        assert snapshot.mend(run) is None
+        assert kept_checkpoint(run, best=False) == run.directory / "step_00000003"
+        state = read(run.directory / "step_00000003")
+        assert state.progress == read(STOPPED / "step_00000003").progress
+        store.write(snapshot.FILE, WHOLE[:200])
+        store.write("step_00000005/state.pt", b"another program's")
+        assert kept_checkpoint(run, best=True) == run.directory / "step_00000003"
+        assert store.read(snapshot.FILE) == WHOLE
+        store.remove(store.names("step_00000003/"))
+        told = snapshot.mend(run)
+        assert told is not None
+        assert "none of its checkpoints is whole" in told
+        with pytest.raises(RunError, match="its checkpoints cannot be read"):
+            kept_checkpoint(run, best=False)
