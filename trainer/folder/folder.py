@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Protocol
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Protocol
 
 from alexnet.store.url import Place, StoreURL
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 Lost = Callable[[], str | None]
 """Why a run that was held is not held any more; None while it is."""
@@ -17,7 +18,7 @@ class Journal(Protocol):
     """Where one process writes down what a run does."""
 
     @property
-    def board(self) -> SummaryWriter:
+    def board(self) -> "SummaryWriter":
         """TensorBoard's events, for the next thing to add; not to be kept."""
 
     def write(self, line: str) -> None:
