@@ -87,6 +87,10 @@ class Dataset:
         if self.manifest.original:
             return PhotographSplit(folder, manifest)
         if self._stored:
+            # All the rest, too, while there is room: shards may fill the disk.
+            self.bring("train/index.npy", self.manifest.train.index_sha256)
+            self.bring("val/index.npy", self.manifest.val.index_sha256)
+            self.bring("mean.npy", self.manifest.mean_sha256)
             return StagedSplit(folder, manifest, self._stored, f"{name}/")
         shard = place(manifest.shards[0].file)
         if isinstance(shard, StoreURL):  # a part of another dataset (pipeline.folds)

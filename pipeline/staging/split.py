@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet.store.errors import MissingError
+from alexnet.store.store import GAP_BYTES
 from pipeline.manifest import SplitManifest
 from pipeline.split import PackedSplit
 from pipeline.staging.stager import Stager
@@ -27,14 +28,20 @@ AHEAD_STEP = 4
 costs the store no more than some."""
 
 
+class _Request(NamedTuple):
+    place_I: np.ndarray
+    """Which of the batch's samples it is for."""
+    shard: int
+    images: Future[list[memoryview]]
+
+
 class _Asked(NamedTuple):
-    """A batch of samples, and what the store was asked for: by the number of its shard, the images
-    in the order of the samples."""
+    """A batch of samples, and what the store was asked for."""
 
     sample_N: np.ndarray
-    images: dict[int, Future[list[memoryview]]]
+    requests: list[_Request]
     size: int
-    """Bytes of all of them."""
+    """Bytes of all images that were asked for."""
 
 
 class StagedSplit(PackedSplit):
@@ -82,8 +89,8 @@ class StagedSplit(PackedSplit):
                 yield self._brought(waiting.popleft())
         finally:
             for asked in waiting:
-                for images in asked.images.values():
-                    images.cancel()
+                for request in asked.requests:
+                    request.images.cancel()
 
     def place(self, sample: int) -> str:
         shard, _, offset, _ = self.index[sample].tolist()
@@ -102,40 +109,46 @@ class StagedSplit(PackedSplit):
     def _ask(self, sample_N: np.ndarray) -> _Asked:
         """Ask the store for those of the images that are not on this node's disk."""
         row_N = self.index[sample_N]
-        images, size = {}, 0
-        for shard in np.unique(row_N["shard"]).tolist():
-            if not self._has(shard):
-                row_I = row_N[row_N["shard"] == shard]
-                start_I, size_I = row_I["offset"], row_I["size"]
-                images[shard] = self._requests.submit(
-                    self._dataset.store.ranges,
-                    self._objects[shard].name,
-                    start_I.tolist(),
-                    (start_I + size_I).tolist(),
-                )
-                size += int(size_I.sum())
-        return _Asked(sample_N, images, size)
+        away = [shard for shard in np.unique(row_N["shard"]).tolist() if not self._has(shard)]
+        if not away:
+            return _Asked(sample_N, [], 0)
+        place_I = np.flatnonzero(np.isin(row_N["shard"], away))
+        row_I = row_N[place_I]
+        order_I = np.lexsort((row_I["offset"], row_I["shard"]))
+        place_I, row_I = place_I[order_I], row_I[order_I]
+        start_I = row_I["offset"].astype(np.int64)
+        end_I = start_I + row_I["size"]
+        # One request a call, of those that lie together: so REQUESTS bounds what a store gets.
+        apart = (np.diff(row_I["shard"]) != 0) | (start_I[1:] - end_I[:-1] > GAP_BYTES)
+        requests = []
+        for part in np.split(np.arange(len(row_I)), np.flatnonzero(apart) + 1):
+            shard = int(row_I["shard"][part[0]])
+            images = self._requests.submit(
+                self._dataset.store.ranges,
+                self._objects[shard].name,
+                start_I[part].tolist(),
+                end_I[part].tolist(),
+            )
+            requests.append(_Request(place_I[part], shard, images))
+        return _Asked(sample_N, requests, int(row_I["size"].sum()))
 
     def _brought(self, asked: _Asked) -> list[np.ndarray]:
         """Raises DatasetError."""
         if self._stager.error:
             raise self._stager.error from None
-        if not asked.images:
+        if not asked.requests:
             return super().jpegs(asked.sample_N)
-        images = {shard: self._answer(shard, answer) for shard, answer in asked.images.items()}
-        files = []
-        for shard, size, start, _ in self.index[asked.sample_N].tolist():
-            if shard in images:
-                files.append(np.frombuffer(next(images[shard]), np.uint8))
-            else:
-                files.append(self._maps[shard][start : start + size])
-        return files
-
-    def _answer(self, shard: int, answer: Future[list[memoryview]]) -> Iterator[memoryview]:
-        try:
-            return iter(answer.result())
-        except MissingError:
-            raise self._dataset.gone(self._objects[shard].name) from None
+        found: dict[int, np.ndarray] = {}
+        for place_I, shard, images in asked.requests:
+            try:
+                for place, image in zip(place_I.tolist(), images.result(), strict=True):
+                    found[place] = np.frombuffer(image, np.uint8)
+            except MissingError:
+                raise self._dataset.gone(self._objects[shard].name) from None
+        return [
+            found[place] if place in found else self._maps[shard][start : start + size]
+            for place, (shard, size, start, _) in enumerate(self.index[asked.sample_N].tolist())
+        ]
 
     def _has(self, shard: int) -> bool:
         """Whether a shard is on this node's disk; from then on it is mapped."""

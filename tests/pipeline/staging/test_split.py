@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_and_the_rest_is_streamed(
     sharded: Path, stored: StoreURL, tmp_path: Path
 ) -> None:
     script = """
-        mkdir -p "$2" && mount -t tmpfs -o size=200k tmpfs "$2"
+        mkdir -p "$2" && mount -t tmpfs -o size=300k tmpfs "$2"
         ALEXNET_CACHE_SIZE=1GB ALEXNET_CACHE="$2" "$1" -P -c '
 import sys
 from pathlib import Path
