@@ -73,7 +73,7 @@ class StagedSplit(PackedSplit):
         if not self._is_here():
             self._stager.begin()
         waiting: deque[_Asked] = deque()
-        size, most = 0, AHEAD_STEP
+        size, most = 0, 1
         try:
             for sample_N in parts:
                 waiting.append(self._ask(sample_N))

@@ -260,7 +260,7 @@ class TestDamage:
         for split, samples in (("train", order[[30, 31]]), ("val", [4])):
             for sample in samples:
                 _, size, offset, _ = copy.split(split).index[sample].tolist()
-                with (copy.directory / split / "00000.tar").open("r+b") as shard:
+                with (copy.folder / split / "00000.tar").open("r+b") as shard:
                     shard.seek(offset)
                     shard.write(bytes(size))
         return copy
@@ -328,7 +328,7 @@ class TestDamage:
     ) -> None:
         """Batches are padded with sample 0; here with 48 of it."""
         _, size, offset, _ = damaged.train.index[0].tolist()
-        with (damaged.directory / "train" / "00000.tar").open("r+b") as shard:
+        with (damaged.folder / "train" / "00000.tar").open("r+b") as shard:
             shard.seek(offset)
             shard.write(bytes(size))
         found = train_batches(
@@ -339,7 +339,7 @@ class TestDamage:
         assert found.replaced == 3
 
     def test_too_much_damage_is_refused(self, damaged: Dataset) -> None:
-        shard = damaged.directory / "train" / "00000.tar"
+        shard = damaged.folder / "train" / "00000.tar"
         content = bytearray(shard.read_bytes())
         for _, size, offset, _ in damaged.train.index[10:40].tolist():
             content[offset : offset + size] = bytes(size)
@@ -381,13 +381,13 @@ def test_no_kind_of_damage_ends_the_process(dataset: Path, tmp_path: Path) -> No
     """Several damaged files in a batch that many threads decode, more than there are processors."""
     copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
     samples = [0, 1, 20, 50, 90]
-    with (copy.directory / "train" / "00000.tar").open("r+b") as shard:
+    with (copy.folder / "train" / "00000.tar").open("r+b") as shard:
         for sample, kind in zip(samples, DAMAGE, strict=True):
             _, _, offset, _ = copy.train.index[sample].tolist()
             shard.seek(offset)
             shard.write(damage_of(kind, copy.train.jpeg(sample).tobytes()))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        found = process.submit(left_out, copy.directory, 5).result()
+        found = process.submit(left_out, copy.folder, 5).result()
     assert found == [samples] * 10
 
 

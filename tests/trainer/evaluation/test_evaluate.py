@@ -101,12 +101,10 @@ def test_damage_is_named_by_the_task_that_meets_it(
 ) -> None:
     copy = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy")))
     _, size, offset, _ = copy.val.index[7].tolist()
-    with (copy.directory / "val" / "00000.tar").open("r+b") as shard:
+    with (copy.folder / "val" / "00000.tar").open("r+b") as shard:
         shard.seek(offset)
         shard.write(bytes(size))
-    done = run_on_cluster(
-        "trainer", "evaluate", *two_models, "--data", copy.directory, "--views", 1
-    )
+    done = run_on_cluster("trainer", "evaluate", *two_models, "--data", copy.folder, "--views", 1)
     assert done.returncode == 2
     assert re.fullmatch(
         r"python -m trainer evaluate: .*val/00000.tar, at byte \d+ \(image 7\): "

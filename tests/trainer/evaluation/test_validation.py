@@ -91,7 +91,7 @@ def test_damage_is_met_in_every_pass(
 ) -> None:
     copy, one = Dataset(Path(shutil.copytree(dataset, tmp_path / "copy"))), Shard(0, 1, None)
     _, size, offset, _ = copy.val.index[4].tolist()
-    with (copy.directory / "val" / "00000.tar").open("r+b") as shard:
+    with (copy.folder / "val" / "00000.tar").open("r+b") as shard:
         shard.seek(offset)
         shard.write(bytes(size))
     found = passes(Validator(copy, one, Decoding(threads=1, damage="replace")), 1, 1, 1, 10)

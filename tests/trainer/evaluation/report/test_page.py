@@ -72,7 +72,7 @@ def results_and_page(
     rows = mixtures([f"{about.name}, step {about.step}"], answers.probability_MVNK, label_N, False)
     found = Results(
         models=(), views=(1, 10), dataset=twice.digest, duplicates=0,
-        sections=(section("packed", twice.directory, answers, label_N, mixtures=rows,
+        sections=(section("packed", twice.folder, answers, label_N, mixtures=rows,
                           views=(1, 10), classes=classes),),
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("report")
