@@ -16,6 +16,15 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 GPU: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())[
     "services"
 ]
+
+
+class Loader(yaml.SafeLoader):
+    """Reads what Compose alone understands: what stands in place of another file's."""
+
+
+Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+Loader.add_constructor("!reset", lambda loader, node: None)
+BUCKET = yaml.load((ROOT / "docker-compose.s3.yml").read_text(), Loader)
 RAY = {"token", "ray-head", "ray-worker", "submit", "jobs"}
 PACK = {"pack", "imagenette"}
 
@@ -157,10 +166,39 @@ def test_an_image_is_built_by_one_service() -> None:
 
 def test_the_example_of_settings_names_the_defaults() -> None:
     example = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
-    used = re.findall(r"\$\{([A-Z_]+):?-([^{}]*)\}", (ROOT / "docker-compose.yml").read_text())
+    files = "".join((ROOT / f"docker-compose{name}.yml").read_text() for name in ("", ".s3"))
+    used = re.findall(r"\$\{([A-Z_]+):?-([^{}]*)\}", files)
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     used += re.findall(r"^FROM \$\{([A-Z_]+):-(.*)\} ", dockerfile, re.M)
     defaults = {name: value for name, value in used if value}
     assert defaults["PYTHON_IMAGE"]
     for name, value in defaults.items():
         assert example[name] == value or name in {"PHOTOGRAPHS", "API_KEYS"}, name
+
+
+def test_with_a_bucket_no_data_is_shared() -> None:
+    """Each container's cache is its own, an anonymous volume; the stand-in's data are its own."""
+    for name in RAY - {"token"} | PACK | {"api"}:
+        volumes = BUCKET["services"][name]["volumes"]
+        assert "/app/cache" in volumes
+        shared = {each.partition(":")[0] for each in volumes} - {"/app/cache", "token"}
+        assert all(each.startswith("${") for each in shared), name  # of the user, and read only
+    assert BUCKET["volumes"].keys() == {"store"}
+
+
+def test_with_a_bucket_the_server_and_ray_see_the_store_and_not_each_other() -> None:
+    services = BUCKET["services"]
+    of_ray = {*services["ray-head"]["networks"], *services["ray-worker"]["networks"]}
+    assert not of_ray & {*services["api"]["networks"]}
+    assert {*services["store"]["networks"]} == {"ray-store", "web-store"}
+    shut = {"internal": "${STORE_INTERNAL:-true}"}
+    assert BUCKET["networks"] == {"ray-store": shut, "web-store": shut}
+    assert "ports" not in services["store"]
+    writer = services["ray-head"]["environment"]
+    assert services["api"]["environment"]["AWS_ACCESS_KEY_ID"] != writer["AWS_ACCESS_KEY_ID"]
+
+
+def test_the_stand_in_may_do_no_more_than_it_must() -> None:
+    store = BUCKET["services"]["store"]
+    assert (store["read_only"], store["cap_drop"], store["profiles"]) == (True, ["ALL"], ["s3"])
+    assert store["security_opt"] == ["no-new-privileges:true"]

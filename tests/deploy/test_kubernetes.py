@@ -7,6 +7,7 @@ Kubernetes'.
 
 import shlex
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -40,7 +41,12 @@ FIELDS = {
     "entrypointNumGpus ttlSecondsAfterFinished shutdownAfterJobFinishes suspend",
 }
 
-FILES = {path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml"}
+BUCKET = FOLDER / "object-storage"
+FILES = {
+    path
+    for path in FOLDER.rglob("*.yaml")
+    if path.name != "kustomization.yaml" and path.parent != BUCKET
+}
 OBJECTS = [each for path in sorted(FILES) for each in yaml.safe_load_all(path.read_text())]
 CORE = [each for each in OBJECTS if each["apiVersion"] != "ray.io/v1"]
 
@@ -141,6 +147,8 @@ def test_no_pod_reaches_just_any_host() -> None:
 def test_every_file_is_in_a_kustomization_and_every_image_is_one_of_composes():
     listed, renamed = set(), set()
     for path in FOLDER.rglob("kustomization.yaml"):
+        if path.parent == BUCKET:
+            continue
         kustomization = yaml.safe_load(path.read_text())
         listed |= {path.parent / name for name in kustomization["resources"]}
         renamed |= {image["name"] for image in kustomization.get("images", ())}
@@ -169,3 +177,66 @@ def test_the_job_is_sent_as_the_trainer_sends_one():
     options = console.parsed("train", COMMANDS, shlex.split(command))
     assert isinstance(options, Train)
     assert (options.name, options.resumption) == (job["metadata"]["run"], "if-any")
+
+
+def patched(thing: dict[str, Any], file: str) -> dict[str, Any]:
+    """As Kustomize would: `add` and `replace` of RFC 6902."""
+    thing = deepcopy(thing)
+    for patch in yaml.safe_load((BUCKET / file).read_text()):
+        *way, last = (
+            int(part) if part.isdigit() else part for part in patch["path"].split("/")[1:]
+        )
+        place: Any = thing
+        for part in way:
+            place = place[part]
+        if last == "-":
+            place.append(patch["value"])
+        else:
+            assert patch["op"] == "add" or place[last]
+            place[last] = patch["value"]
+    return thing
+
+
+def test_with_a_bucket_no_claim_is_left():
+    kustomization = yaml.safe_load((BUCKET / "kustomization.yaml").read_text())
+    assert kustomization["resources"] == ["..", "network.yaml"]
+    assert {patch["path"] for patch in kustomization["patches"]} == {
+        path.name for path in BUCKET.glob("*.yaml")
+    } - {"kustomization.yaml", "network.yaml"}
+    claim = yaml.safe_load((BUCKET / "no-claim.yaml").read_text())
+    assert claim.pop("$patch") == "delete"
+    base = the("PersistentVolumeClaim")
+    assert claim == {key: base[key] for key in ("apiVersion", "kind")} | {
+        "metadata": base["metadata"]
+    }
+    server = patched(the("Deployment"), "api.yaml")
+    cluster = patched(the("RayCluster"), "ray.yaml")
+    check(server)
+    check(yaml.safe_load((BUCKET / "network.yaml").read_text()))
+    assert list(strangers(cluster, "RayCluster")) == []
+    nodes = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+    for pod in [each["template"] for each in nodes] + [server["spec"]["template"]]:
+        check({"apiVersion": "v1", "kind": "Pod"} | pod)
+        (container,) = pod["spec"]["containers"]
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert not any("persistentVolumeClaim" in volume for volume in volumes.values())
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
+        assert {"name": "ALEXNET_CACHE", "value": "/cache"} in container["env"]
+        (secret,) = container["envFrom"]
+        reader = pod is server["spec"]["template"]
+        assert secret["secretRef"]["name"] == "object-storage" + "-reader" * reader
+    told = {
+        each["name"]: each["value"]
+        for each in server["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert told["SERVING_MODEL"] == "s3://BUCKET/models/demo"
+
+
+def test_with_a_bucket_pods_reach_it_and_no_private_network():
+    policy = yaml.safe_load((BUCKET / "network.yaml").read_text())
+    (rule,) = policy["spec"]["egress"]
+    (peer,) = rule["to"]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= {
+        *peer["ipBlock"]["except"]
+    }
+    assert [port["port"] for port in rule["ports"]] == [443]
