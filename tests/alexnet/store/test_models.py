@@ -16,7 +16,7 @@ import alexnet
 from alexnet import checkpoint, regular, similar
 from alexnet.checkpoint import ABOUT, POINTER, WEIGHTS, Accuracy, CheckpointError
 from alexnet.command import UserError
-from alexnet.store.errors import MissingError, StoreError, UnreachableError
+from alexnet.store.errors import StoreError, UnreachableError
 from alexnet.store.mirror import KEPT_S, Mirror
 from alexnet.store.models import (
     add_index,
@@ -229,7 +229,7 @@ def test_the_copy_stays_while_the_store_is_away(models: StoreURL) -> None:
 def test_each_fault_is_told_in_a_line(models: StoreURL, store_server: Server) -> None:
     with pytest.raises(CheckpointError, match=rf"^{models}/dogs: there is no published model"):
         load(models / "dogs")
-    with pytest.raises(MissingError, match="there is no bucket nowhere"):
+    with pytest.raises(StoreError, match="there is no bucket nowhere"):
         load(StoreURL("s3://nowhere/models/dogs"))
     with environment(store_server.environment("reader")), pytest.raises(StoreError, match="denied"):
         save(model(0), MEAN, about(), models)

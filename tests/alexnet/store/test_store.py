@@ -100,7 +100,7 @@ def test_of_many_that_replace_at_once_each_round_has_one_winner(store: Store) ->
 
     def attempt(number: int) -> bool:
         try:
-            store.replace("x", f"by {number}".encode(), tag)
+            store.replace("x", f"{tag} by {number}".encode(), tag)
         except TakenError:
             return False
         return True
@@ -138,9 +138,11 @@ def test_a_bucket_that_is_not_there_is_told(store_server: Server) -> None:
         Store(StoreURL("s3://nowhere/a")).read("x")
 
 
-def test_a_store_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_never_answers_is_given_up(
+    store_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "FIRST_PATIENCE_S", 1.0)
-    nowhere = Server(port=1).environment()
+    nowhere = store_server.environment(endpoint="http://127.0.0.1:1")
     refused = r"s3://b/x: the store did not answer .*AWS_ENDPOINT_URL"
     with environment(nowhere), pytest.raises(UnreachableError, match=refused):
         Store(StoreURL("s3://b")).read("x")

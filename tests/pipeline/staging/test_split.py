@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_and_the_rest_is_streamed(
 ) -> None:
     script = """
         mkdir -p "$2" && mount -t tmpfs -o size=300k tmpfs "$2"
-        ALEXNET_CACHE_SIZE=1GB ALEXNET_CACHE="$2" "$1" -P -c '
+        ALEXNET_CACHE_SIZE=1GB ALEXNET_CACHE="$2" "$1" -c '
 import sys
 from pathlib import Path
 from alexnet.store.url import place
