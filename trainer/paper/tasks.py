@@ -23,8 +23,8 @@ def finish(experiment: Experiment, rows: Rows, work: Path, workers: Workers) -> 
 def _compute(name: str, missing: list[Row], rows: Rows, work: Path, workers: Workers) -> None:
     import ray
 
-    # A process for each row: one that trains many grows by some 90 MB with each.
-    task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), max_calls=1)(_run)
+    # A process ends after ten rows, as it grows by some 90 MB with each.
+    task = ray.remote(num_cpus=workers.threads, num_gpus=int(workers.gpu), max_calls=10)(_run)
     # Each row has the same number of threads, which the last bits depend on.
     waiting = missing[::-1]
     running: dict[Any, Row] = {}
