@@ -8,7 +8,6 @@ from alexnet.store.url import StoreURL
 
 CODE = re.compile(r"<Code>(\w+)</Code>")
 STATUS = re.compile(r"status code: (\d{3})")
-GOOGLE = re.compile(r'"(?:error_description|message)":\s*"([^"]{1,200})')
 
 
 class StoreError(UserError):

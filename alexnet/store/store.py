@@ -172,7 +172,7 @@ class Store:
         raise TakenError(f"{self.place(name)}: somebody else has written it meanwhile")
 
     def names(self, prefix: str = "") -> list[str]:
-        """The names of all objects that begin so, up to the last slash in whole parts; sorted."""
+        """The sorted names of all objects, or of those in the folder `prefix` and below it."""
 
         def listed() -> list[str]:
             return sorted(
